@@ -1,0 +1,5 @@
+"""``python -m wsseg``."""
+
+from wsseg.cli import main
+
+main()

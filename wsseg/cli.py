@@ -1,0 +1,438 @@
+"""The command line: parse, call, print. Everything slow is imported by the command that needs it."""
+
+import json
+import logging
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+import wsseg
+from wsseg.errors import WssegError
+
+if TYPE_CHECKING:
+    from wsseg.runner import Plan
+    from wsseg.store import ArtifactStore
+
+FOLDER = click.Path(file_okay=False, path_type=Path)
+log = logging.getLogger("wsseg")
+
+
+def common(command: Callable[..., None]) -> Callable[..., None]:
+    """Options that every command has."""
+
+    @click.option("--quiet", is_flag=True, help="Print results and errors only.")
+    @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+    def wrapped(*args: Any, quiet: bool, debug: bool, **kwargs: Any) -> None:
+        handler = logging.StreamHandler()
+        handler.setFormatter(logging.Formatter("%(message)s"))
+        log.handlers[:] = [handler]
+        log.setLevel(logging.WARNING if quiet else logging.INFO)
+        try:
+            command(*args, **kwargs)
+        except KeyboardInterrupt:
+            click.echo("\ninterrupted: all that is finished is kept; the same command goes on from there", err=True)
+            sys.exit(130)
+        except WssegError as error:
+            if debug:
+                raise
+            fail(str(error))
+        except OSError as error:  # a full disk, a folder that may not be written
+            if debug:
+                raise
+            place = f"{error.filename}: " if error.filename else ""
+            fail(f"{place}{error.strerror or error}; all that is finished is kept")
+        except click.exceptions.ClickException:
+            raise
+        except Exception as error:
+            if debug:
+                raise
+            text = (str(error).strip().splitlines() or [""])[0]
+            fail(f"internal error: {type(error).__name__}: {text} (a defect of wsseg: please report it with --debug)")
+
+    wrapped.__name__, wrapped.__doc__ = command.__name__, command.__doc__
+    wrapped.__click_params__ = [*getattr(command, "__click_params__", []), *wrapped.__click_params__]  # type: ignore[attr-defined]
+    return wrapped
+
+
+def fail(message: str) -> None:
+    """Print one line and exit with code 1."""
+    click.echo("error: " + " ".join(message.split("\n")), err=True)
+    sys.exit(1)
+
+
+store_option = click.option(
+    "--store", type=FOLDER, default=Path("wsseg-store"), envvar="WSSEG_STORE", show_default=True,
+    help="Folder of artifacts (or the variable WSSEG_STORE).",
+)  # fmt: skip
+config_option = click.option("-c", "--config", required=True, help="Config: a TOML file, or a shipped one's name.")
+set_option = click.option("--set", "overrides", multiple=True, metavar="TABLE.KEY=VALUE", help="Override one value.")
+json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(wsseg.__version__)
+def cli() -> None:
+    """Weakly supervised segmentation: image-level labels in, pixel masks and a segmentation network out.
+
+    \b
+    wsseg run cam_crf -c demo            the whole pipeline on a generated data set
+    wsseg data check -c mine.toml        is my data set sound?
+    wsseg plan cam_crf -c mine.toml      what would run, and why
+    wsseg predict segmenter photos -o out
+    """
+
+
+def open_store(folder: Path) -> "ArtifactStore":
+    """Return the store."""
+    from wsseg.store import ArtifactStore
+
+    return ArtifactStore(folder)
+
+
+# --- runs --------------------------------------------------------------------------------------------------------
+
+
+@cli.command()
+@click.argument("recipe")
+@config_option
+@set_option
+@store_option
+@click.option("--repair", is_flag=True, help="Rebuild damaged artifacts.")
+@json_option
+@common
+def run(recipe: str, config: str, overrides: tuple[str, ...], store: Path, repair: bool, as_json: bool) -> None:
+    """Run RECIPE with a config; what is cached is not computed again.
+
+    \b
+    wsseg run cam_crf -c demo
+    wsseg run cam_crf -c mine.toml --set segmenter.epochs=5
+    """
+    from wsseg.runner import make_plan, run_plan, summary
+
+    plan = make_plan(recipe, config, open_store(store), overrides)
+    run_id = run_plan(plan, repair)
+    if as_json:
+        click.echo(json.dumps({"run": run_id, **summary(plan)}, indent=1))
+    else:
+        print_results(plan, run_id)
+
+
+def print_results(plan: "Plan", run_id: str) -> None:
+    """Print a line a step, the figures, and where masks and networks lie."""
+    rows = []
+    for planned in plan.steps:
+        metrics = planned.artifact.manifest["metrics"] if planned.artifact else {}
+        size = f"{planned.artifact.size / 2**20:.1f} MiB" if planned.artifact else ""
+        time = f"{planned.seconds:.1f} s" if planned.state == "ran" else ""
+        rows.append([planned.step.name, planned.state, time, size, headline(metrics) or planned.why])
+    click.echo(table(["step", "", "time", "size", "result"], rows))
+    judged = [p for p in plan.active if p.artifact and "iou" in p.artifact.manifest["metrics"]]
+    if judged:
+        names = list(judged[-1].artifact.manifest["metrics"]["iou"])  # type: ignore[union-attr]
+        rows = []
+        for planned in judged:
+            metrics = planned.artifact.manifest["metrics"]  # type: ignore[union-attr]
+            rows.append([planned.step.name, *(percent(metrics["iou"].get(n)) for n in names), percent(metrics["miou"])])
+        click.echo("\nIoU in percent\n" + table(["", *names, "mean"], rows))
+        for planned in judged:
+            metrics = planned.artifact.manifest["metrics"]  # type: ignore[union-attr]
+            click.echo(f"{planned.step.name}: {terms_text(metrics)}")
+    if all(p.state == "cached" for p in plan.active):
+        click.echo("\nnothing to do: every step was cached")
+    click.echo("")
+    for planned in plan.active:
+        if planned.artifact and planned.artifact.kind in ("predictions", "pseudo_masks"):
+            click.echo(f"{planned.artifact.kind.replace('_', '-')}: {planned.artifact.folder / 'masks'}")
+        elif planned.artifact and planned.artifact.kind in ("segmenter", "classifier"):
+            click.echo(f"{planned.artifact.kind} network: {planned.artifact.folder}")
+    click.echo(f"run: {run_id}")
+
+
+def headline(metrics: dict[str, Any]) -> str:
+    """Return a step's most telling figures in a few words."""
+    if "miou" in metrics:
+        return f"mIoU {percent(metrics['miou'])}"
+    if "map" in metrics:
+        return f"mAP {percent(metrics['map'])}, exact match {percent(metrics['exact_match'])}"
+    if "bytes_per_image" in metrics:
+        return f"{metrics['bytes_per_image'] / 1000:.1f} kB an image"
+    if "undecided" in metrics:
+        return f"{percent(metrics['background'])} % background, {percent(metrics['undecided'])} % undecided"
+    return f"loss {metrics['loss']:.4f}" if "loss" in metrics else ""
+
+
+def terms_text(metrics: dict[str, Any]) -> str:
+    """Return the terms under which a figure holds, in one line."""
+    terms = metrics["terms"]
+    words = [f"{terms['images']} {terms['split']} images", f"{metrics['classes_counted']} classes with background"]
+    if "best_threshold" in metrics:
+        words.append(f"best threshold {metrics['best_threshold']:.2f}, chosen on these masks: a diagnostic")
+    elif terms["diagnostic"]:
+        words.append("a diagnostic")
+    if "coverage" in metrics:
+        words.append(f"{percent(metrics['coverage'])} % decided, mIoU there {percent(metrics['miou_decided'])}")
+    if "boundary_miou" in metrics:
+        words.append(f"boundary mIoU {percent(metrics['boundary_miou'])}")
+    for name in ("pseudo_masks", "predictions"):
+        if name in terms:
+            values = ", ".join(f"{k} {v}" for k, v in terms[name].items())
+            words.append(f"{name.replace('_', '-')}: {values}")
+    return "; ".join([*words, f"rng_seed {terms['rng_seed']}"])
+
+
+def percent(fraction: float | None) -> str:
+    """Return a fraction as percent with one decimal; a dash for a class that does not occur."""
+    return "-" if fraction is None else f"{100 * fraction:.1f}"
+
+
+def table(header: list[str], rows: list[list[str]]) -> str:
+    """Return an aligned plain-text table."""
+    cells = [header, *rows]
+    widths = [max(len(row[i]) for row in cells) for i in range(len(header))]
+    return "\n".join("  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in cells)
+
+
+@cli.command()
+@click.argument("recipe")
+@config_option
+@set_option
+@store_option
+@common
+def plan(recipe: str, config: str, overrides: tuple[str, ...], store: Path) -> None:
+    """Say, step by step, what is cached and why the rest is not (before -> now)."""
+    from wsseg.runner import make_plan
+
+    plan = make_plan(recipe, config, open_store(store), overrides)
+    rows = [[p.step.name, p.step.stage.name, p.state, p.key[:12], p.why] for p in plan.steps]
+    click.echo(table(["step", "stage", "state", "key", "why"], rows))
+
+
+@cli.command()
+@store_option
+@common
+def status(store: Path) -> None:
+    """List the runs of a store and what it holds."""
+    from wsseg.errors import ArtifactError
+
+    opened = open_store(store)
+    for run_id, record in opened.runs().items():
+        states = []
+        for name, step in record["steps"].items():
+            try:
+                whole = opened.get(step["key"]) is not None
+            except ArtifactError:
+                states.append(f"{name} (damaged)")
+                continue
+            if not whole:
+                states.append(f"{name} ({'unfinished' if opened.has_work(step['key']) else 'missing'})")
+        click.echo(f"{run_id}: {record['status']}" + (f"; {', '.join(states)}" if states else ""))
+    keys = opened.keys()
+    size = sum(p.stat().st_size for p in (opened.root / "objects").rglob("*") if p.is_file())
+    work = len(list((opened.root / "work").iterdir()))
+    click.echo(f"{opened.root}: {len(keys)} artifacts, {size / 2**20:.1f} MiB, {work} unfinished")
+
+
+@cli.command()
+@store_option
+@common
+def verify(store: Path) -> None:
+    """Compare every file of every artifact with its digest; name each damaged one."""
+    from wsseg.errors import ArtifactError
+
+    opened = open_store(store)
+    damaged, files = [], 0
+    for key in opened.keys():
+        try:
+            artifact = opened.get(key)
+        except ArtifactError:
+            damaged.append(opened.root / "objects" / key / "manifest.json")
+            continue
+        if artifact:
+            names = artifact.damaged_files()
+            damaged += [artifact.folder / name for name in names]
+            files += 0 if "files.json" in names else len(artifact.files)
+    for path in damaged:
+        click.echo(f"damaged: {path}")
+    click.echo(f"{len(opened.keys())} artifacts, {files} files: {len(damaged)} damaged")
+    if damaged:
+        fail("run the recipe again with --repair to rebuild what is damaged")
+
+
+@cli.command()
+@store_option
+@click.option("--keep", type=click.IntRange(min=0), help="Also forget all but the newest N runs.")
+@click.option("--delete", is_flag=True, help="Really remove; without it the command only lists.")
+@common
+def gc(store: Path, keep: int | None, delete: bool) -> None:
+    """Remove artifacts that no run refers to (a dry run unless --delete is given)."""
+    opened = open_store(store)
+    folders, runs = opened.garbage(keep)
+    size = sum(p.stat().st_size for folder in folders for p in folder.rglob("*") if p.is_file())
+    if delete:
+        folders, runs = opened.collect(keep)
+    for folder in folders:
+        click.echo(f"{'removed' if delete else 'would remove'} {folder}")
+    for run_id in runs:
+        click.echo(f"{'forgot' if delete else 'would forget'} run {run_id}")
+    hint = "" if delete or not (folders or runs) else "; --delete removes them"
+    click.echo(f"{len(folders)} artifacts, {size / 2**20:.1f} MiB, {len(runs)} runs{hint}")
+
+
+@cli.command()
+@click.argument("artifact")
+@click.option("--config", "as_config", is_flag=True, help="Print the run's values as a config that reproduces it.")
+@store_option
+@common
+def show(artifact: str, as_config: bool, store: Path) -> None:
+    """Show an ARTIFACT (its key, folder, or step name) or a run: values, inputs, metrics.
+
+    \b
+    wsseg show segmenter
+    wsseg show 3f2a9c --config > again.toml
+    """
+    from wsseg.config import to_toml
+    from wsseg.errors import ArtifactError
+
+    opened = open_store(store)
+    runs = opened.runs()
+    if artifact in runs:
+        record = runs[artifact]
+        click.echo(to_toml(record["config"]) if as_config else json.dumps(record, indent=1))
+        return
+    found = opened.resolve(artifact)
+    if not as_config:
+        click.echo(json.dumps({"folder": str(found.folder), **found.manifest}, indent=1))
+        return
+    for record in reversed(runs.values()):
+        if any(step["key"] == found.key for step in record["steps"].values()):
+            click.echo(to_toml(record["config"]), nl=False)
+            return
+    raise ArtifactError(f"{artifact}: no run of this store refers to it, so its data set is not known")
+
+
+@cli.command(name="list")
+@common
+def list_shipped() -> None:
+    """List the shipped recipes and configs."""
+    from wsseg.config import read_toml, shipped_folder
+
+    for folder in ("pipelines", "configs"):
+        click.echo(f"{folder}:")
+        for path in sorted(shipped_folder(folder).glob("*.toml")):
+            description = read_toml(path).get("description", "")
+            first = description or path.read_text(encoding="utf-8").splitlines()[0].lstrip("# ")
+            click.echo(f"  {path.stem:18} {first}")
+
+
+# --- data --------------------------------------------------------------------------------------------------------
+
+
+@cli.group()
+def data() -> None:
+    """Look at data sets."""
+
+
+@data.command()
+@config_option
+@set_option
+@store_option
+@common
+def check(config: str, overrides: tuple[str, ...], store: Path) -> None:
+    """Read a data set once and report what is there and what is wrong; exit code 1 if anything is."""
+    from wsseg.data.check import check_data
+    from wsseg.data.reading import FileMemory
+    from wsseg.runner import Sources, open_config
+
+    opened = open_store(store)
+    sources = Sources(open_config(config, overrides), opened)
+    reports = check_data(sources.data, FileMemory(opened.root / "files.sqlite"))
+    for report in reports:
+        click.echo(f"{report.split}: {report.images} images")
+        click.echo("  classes: " + ", ".join(f"{name} {count}" for name, count in report.classes.items()))
+        common_sizes = ", ".join(f"{h}x{w} ({n})" for (h, w), n in report.sizes.most_common(5))
+        more = f" and {len(report.sizes) - 5} more" if len(report.sizes) > 5 else ""
+        click.echo(f"  sizes (HxW): {common_sizes}{more}")
+        for line in report.notes[:20]:
+            click.echo(f"  note: {line}")
+        if len(report.notes) > 20:
+            click.echo(f"  and {len(report.notes) - 20} more notes")
+        for line in report.problems:
+            click.echo(f"  problem: {line}")
+    problems = sum(len(report.problems) for report in reports)
+    if problems:
+        fail(f'{problems} problems; mend them, or set data.on_bad_image = "skip" for unreadable images')
+    click.echo("no problem found")
+
+
+# --- beside the pipeline -----------------------------------------------------------------------------------------
+
+
+@cli.command()
+@click.argument("artifact")
+@click.argument("images", type=click.Path(path_type=Path))
+@click.option("-o", "--output", type=FOLDER, required=True, help="Folder for the masks; IMAGES' sub-folders are kept.")
+@click.option("--scale", "scales", type=click.FloatRange(0.1, 8), multiple=True, default=(1.0,), show_default=True)
+@click.option("--flip/--no-flip", default=True, show_default=True, help="Also average over the mirrored photograph.")
+@click.option("--crf", type=click.Choice(["irn", "psa", "deeplab", "off"]), default="off", show_default=True)
+@store_option
+@common
+def predict(
+    artifact: str, images: Path, output: Path, scales: tuple[float, ...], flip: bool, crf: str, store: Path
+) -> None:
+    """Segment new photographs of any size with a trained segmenter.
+
+    ARTIFACT is its key, its folder, or a step such as 'segmenter'; IMAGES is a file or a folder.
+
+    \b
+    wsseg predict segmenter photos -o masks
+    """
+    from wsseg.errors import ArtifactError
+    from wsseg.models.segmenter import load_segmenter
+    from wsseg.stages.predict_masks.config import Config
+    from wsseg.stages.predict_masks.prediction import Predictor, predict_files
+
+    found = open_store(store).resolve(artifact)
+    if found.kind != "segmenter":
+        raise ArtifactError(f"{artifact}: it is of kind {found.kind}; legal: segmenter")
+    model, spec = load_segmenter(found.read_bytes, str(found.folder))
+    predictor = Predictor(model, spec, Config(scales=scales, flip=flip, crf=crf))  # type: ignore[arg-type]
+    written, refused = predict_files(predictor, images, output)
+    for path, reason in refused:
+        click.echo(f"skipped {path}: {reason}", err=True)
+    click.echo(f"{written} masks in {output}; class ids: " + ", ".join(f"{i} {n}" for i, n in enumerate(("background", *spec.classes))))
+    if refused:
+        fail(f"{len(refused)} of {written + len(refused)} images could not be read")
+
+
+@cli.command()
+@click.argument("predictions", type=FOLDER)
+@click.argument("truth", type=FOLDER)
+@click.option("--classes", "class_file", type=click.Path(dir_okay=False, path_type=Path), required=True,
+              help="Text file; line K is the name of class id K.")  # fmt: skip
+@click.option("--undecided", is_flag=True, help="Accept 255 in predictions, and count it as a miss.")
+@json_option
+@common
+def evaluate(predictions: Path, truth: Path, class_file: Path, undecided: bool, as_json: bool) -> None:
+    """Judge a folder of indexed PNG masks against the true ones, by equal names."""
+    from wsseg.stages.evaluate_masks.judgement import judge_folders
+
+    metrics = judge_folders(predictions, truth, class_file, undecided)
+    if as_json:
+        click.echo(json.dumps(metrics, indent=1))
+        return
+    rows = [[n, percent(v), percent(metrics["boundary_iou"][n])] for n, v in metrics["iou"].items()]
+    rows.append(["mean", percent(metrics["miou"]), percent(metrics["boundary_miou"])])
+    click.echo(table(["class", "IoU %", "boundary IoU %"], rows))
+    click.echo(f"{metrics['images']} images, {metrics['classes_counted']} classes counted, pixel accuracy {percent(metrics['pixel_accuracy'])} %")
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    cli(prog_name="wsseg")
+
+
+if __name__ == "__main__":
+    main()

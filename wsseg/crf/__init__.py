@@ -1,0 +1,1 @@
+"""The dense CRF, pure array code."""

@@ -1,0 +1,1 @@
+"""Images with image-level labels, held-out masks, transforms and the demo data set."""

@@ -1,0 +1,168 @@
+"""The table ``[data]`` of a config: one dataclass a layout of files, chosen by the key ``kind``.
+
+Every layout has the splits ``train`` (its image-level labels train the pipeline) and, optionally, ``val`` (held out).
+Masks are optional everywhere: they are only used to judge, and by recipes that say ``supervision = "truth"``.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from wsseg.config import setting
+
+
+@dataclass(frozen=True)
+class _Data:
+    """What all layouts share.
+
+    Args:
+        kind: the layout.
+        classes: the classes to learn, in the order of their ids; empty for all that the data set has.
+        other_classes: what mask pixels of classes that are not chosen become.
+        on_bad_image: stop with the full list of unreadable images, or skip them and list them in the manifest.
+    """
+
+    kind: str
+    classes: tuple[str, ...] = setting(())
+    other_classes: Literal["ignore", "background"] = setting("ignore")
+    on_bad_image: Literal["stop", "skip"] = setting("stop")
+
+
+@dataclass(frozen=True)
+class FolderSplit:
+    """Args:
+    images: a folder with one sub-folder per class.
+    masks: a folder with the same layout that holds indexed PNG masks.
+    limit: use only so many images, evenly spaced over the sorted ids; 0 for all.
+    """
+
+    images: Path = setting()
+    masks: Path | None = setting(None)
+    limit: int = setting(0, low=0)
+
+
+@dataclass(frozen=True)
+class FolderData(_Data):
+    """A folder per class; `background` names the sub-folder whose images show none of the classes.
+
+    `mask_classes` names the mask values 1..K where they are not `classes` in order.
+    """
+
+    train: FolderSplit = setting()
+    val: FolderSplit | None = setting(None)
+    background: str = setting("")
+    mask_classes: tuple[str, ...] = setting(())
+
+
+@dataclass(frozen=True)
+class CsvSplit:
+    """Args:
+    images: folder of images.
+    labels: CSV file with the header ``image_id,classes``; classes are names separated by `separator`.
+    masks: folder of indexed PNG masks, ``<image_id>.png``.
+    limit: use only so many images, evenly spaced over the sorted ids; 0 for all.
+    """
+
+    images: Path = setting()
+    labels: Path = setting()
+    masks: Path | None = setting(None)
+    limit: int = setting(0, low=0)
+
+
+@dataclass(frozen=True)
+class CsvData(_Data):
+    """A CSV file beside an image folder.
+
+    `mask_classes` names the mask values 1..K where they are not `classes` in order.
+    """
+
+    train: CsvSplit = setting()
+    val: CsvSplit | None = setting(None)
+    separator: str = setting(" ")
+    mask_classes: tuple[str, ...] = setting(())
+
+
+@dataclass(frozen=True)
+class VocSplit:
+    """Args:
+    list: name of an image list in ``ImageSets/Segmentation``.
+    limit: use only so many images, evenly spaced over the sorted ids; 0 for all.
+    """
+
+    list: str = setting()
+    limit: int = setting(0, low=0)
+
+
+@dataclass(frozen=True)
+class VocData(_Data):
+    """The PASCAL VOC devkit.
+
+    Args:
+        root: the folder that holds ``JPEGImages`` and ``ImageSets``.
+        labels: a CSV ``image_id,classes`` instead of the XML files in ``Annotations``.
+        masks: folder of palette masks below `root`; empty for none.
+        difficult: whether objects marked `difficult` in the XML give a label.
+    """
+
+    root: Path = setting()
+    train: VocSplit = setting()
+    val: VocSplit | None = setting(None)
+    labels: Path | None = setting(None)
+    masks: str = setting("SegmentationClass")
+    difficult: bool = setting(False)
+
+
+@dataclass(frozen=True)
+class CocoSplit:
+    """Args:
+    images: folder of images.
+    annotations: instances JSON.
+    limit: use only so many images, evenly spaced over the sorted ids; 0 for all.
+    """
+
+    images: Path = setting()
+    annotations: Path = setting()
+    limit: int = setting(0, low=0)
+
+
+@dataclass(frozen=True)
+class CocoData(_Data):
+    """COCO instances: labels from the categories of the annotations, truth from their polygons and RLE."""
+
+    train: CocoSplit = setting()
+    val: CocoSplit | None = setting(None)
+
+
+@dataclass(frozen=True)
+class DemoSplit:
+    """Args:
+    images: how many to generate.
+    limit: use only so many of them; 0 for all.
+    """
+
+    images: int = setting(low=1, high=100_000)
+    limit: int = setting(0, low=0)
+
+
+@dataclass(frozen=True)
+class DemoData(_Data):
+    """The generated demo data set; it is made in the store where it is not there yet.
+
+    Args:
+        size: height and width in pixels.
+        seed: the seed it is generated from; not `rng_seed`, so that runs with other seeds share one data set.
+    """
+
+    train: DemoSplit = setting()
+    val: DemoSplit | None = setting(None)
+    size: int = setting(128, low=64, high=1024)
+    seed: int = setting(0, low=0, high=2**32 - 1)
+
+
+DATA_KINDS: dict[str, type] = {
+    "folder": FolderData,
+    "csv": CsvData,
+    "voc": VocData,
+    "coco": CocoData,
+    "demo": DemoData,
+}

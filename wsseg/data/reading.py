@@ -1,0 +1,222 @@
+"""The one reader of image files, and what it remembers of files it has seen."""
+
+import hashlib
+import io
+import os
+import sqlite3
+import warnings
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+from PIL import Image as PILImage
+from PIL import ImageOps, UnidentifiedImageError
+
+from wsseg.errors import DatasetError
+from wsseg.progress import track
+from wsseg.types import Image, Mask
+
+IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm"})
+_FORMATS = ("JPEG", "MPO", "PNG", "BMP", "TIFF", "WEBP", "PPM")
+_EXIF_ORIENTATION = 0x0112
+_LONGEST_ID = 240  # an id plus a suffix is a file name; most file systems take 255 bytes
+
+
+def check_id(item_id: str, where: str) -> str:
+    """Return `item_id` if it is legal: a relative path that stays in its folder, printable, not overlong.
+
+    Raises:
+        DatasetError: ``..``, an absolute path, a backslash, a control character, an empty or overlong part.
+    """
+    parts = item_id.split("/")
+    legal = (
+        item_id.isprintable()
+        and "\\" not in item_id
+        and not any(part in ("", ".", "..") or len(part.encode()) > _LONGEST_ID for part in parts)
+        and ":" not in parts[0]
+    )
+    if not legal:
+        raise DatasetError(f"{where}: {item_id!r} is no legal image id; legal: a relative path without '..', backslash or control characters")
+    return item_id
+
+
+def open_image(data: bytes) -> PILImage.Image:
+    """Decode an image file completely; OSError or ValueError with the reason where it is unreadable."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", PILImage.DecompressionBombWarning)  # twice that size is an error
+        try:
+            image = PILImage.open(io.BytesIO(data), formats=_FORMATS)
+            image.load()
+        except UnidentifiedImageError as error:
+            raise OSError(f"no image in a known format ({', '.join(_FORMATS)})") from error
+        except (PILImage.DecompressionBombError, SyntaxError, EOFError, IndexError, OverflowError) as error:
+            raise OSError(str(error) or type(error).__name__) from error
+    return image
+
+
+def orientation_of(image: PILImage.Image) -> int:
+    """Return the EXIF orientation, 1 (upright) to 8."""
+    value = image.getexif().get(_EXIF_ORIENTATION, 1)
+    return value if value in range(1, 9) else 1
+
+
+def to_rgb(image: PILImage.Image) -> Image:
+    """Return an upright 8-bit RGB array, shape (H, W, 3).
+
+    16-bit grey is divided by 257; transparent pixels are laid over white; CMYK, palette and grey are converted.
+
+    Raises:
+        ValueError: pixel values whose range is unknown (32-bit integer beyond 16 bits, float).
+    """
+    image = ImageOps.exif_transpose(image)
+    if image.mode.startswith("I;16") or image.mode == "I":
+        wide = np.asarray(image).astype(np.int64)
+        if wide.min() < 0 or wide.max() > 65535:
+            raise ValueError("32-bit pixel values beyond 0..65535; legal: 8 or 16 bits a channel")
+        image = PILImage.fromarray(((wide + 128) // 257).astype(np.uint8))
+    elif image.mode == "F":
+        raise ValueError("floating-point pixel values; legal: 8 or 16 bits a channel")
+    if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
+        image = image.convert("RGBA")
+        white = PILImage.new("RGBA", image.size, "white")
+        image = PILImage.alpha_composite(white, image)
+    return np.asarray(image.convert("RGB"))
+
+
+def read_image(path: Path) -> Image:
+    """Read a photograph as upright 8-bit RGB, shape (H, W, 3).
+
+    Raises:
+        DatasetError: the file is missing, damaged or no image.
+    """
+    try:
+        return to_rgb(open_image(path.read_bytes()))
+    except (OSError, ValueError) as error:
+        raise DatasetError(f"{path}: {_reason(error)}") from error
+
+
+def read_mask_file(path: Path) -> tuple[Mask, int | None]:
+    """Read an indexed PNG mask (palette or grey), turned by its own EXIF orientation where it states one.
+
+    Returns:
+        The (H, W) uint8 values, and the orientation the file states (None where it states none).
+
+    Raises:
+        DatasetError: missing, unreadable, or not one channel of 8 bits.
+    """
+    try:
+        image = open_image(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise DatasetError(f"{path}: {_reason(error)}") from error
+    stated = image.getexif().get(_EXIF_ORIENTATION)
+    image = ImageOps.exif_transpose(image)
+    if image.mode == "1":
+        image = image.convert("L").point(lambda v: v // 255)
+    if image.mode not in ("P", "L"):
+        raise DatasetError(f"{path}: a mask of mode {image.mode}; legal: palette or 8-bit grey PNG whose values are class ids")
+    return np.asarray(image), stated
+
+
+def turn(mask: Mask, orientation: int) -> Mask:
+    """Apply an EXIF orientation (1..8) to a mask."""
+    image = PILImage.fromarray(mask)
+    image.getexif()[_EXIF_ORIENTATION] = orientation
+    turned = ImageOps.exif_transpose(image)
+    return np.asarray(turned)
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, FileNotFoundError):
+        return "no such file"
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__
+
+
+# --- what is remembered of files -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """What one file holds. `error` is empty for a readable image; `size` is (H, W), upright."""
+
+    sha256: str
+    size: tuple[int, int]
+    orientation: int
+    error: str
+
+
+def inspect_file(path: Path) -> Inspection:
+    """Read and decode a file once."""
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        return Inspection("", (0, 0), 1, _reason(error))
+    digest = hashlib.sha256(data).hexdigest()
+    try:
+        image = open_image(data)
+        to_rgb(image)
+    except (OSError, ValueError) as error:
+        return Inspection(digest, (0, 0), 1, _reason(error))
+    orientation = orientation_of(image)
+    width, height = image.size
+    return Inspection(digest, (width, height) if orientation >= 5 else (height, width), orientation, "")
+
+
+class FileMemory:
+    """Remembers `Inspection` by (path, size, mtime_ns), so that a data set is read in full only once.
+
+    Args:
+        path: the SQLite file; None to remember within this object only.
+    """
+
+    def __init__(self, path: Path | None = None) -> None:
+        self.path = path
+
+    def inspect(self, paths: Iterable[Path], what: str) -> dict[Path, Inspection]:
+        """Return the inspection of every file; only those unknown or changed are read, on all cores."""
+        wanted = list(paths)
+        found: dict[Path, Inspection] = {}
+        unknown: list[tuple[Path, int, int]] = []
+        with self._connect() as database:
+            for path in wanted:
+                try:
+                    stat = path.stat()
+                except OSError as error:
+                    found[path] = Inspection("", (0, 0), 1, _reason(error))
+                    continue
+                row = database.execute(
+                    "SELECT sha256, height, width, orientation, error FROM file WHERE path=? AND size=? AND mtime=?",
+                    (str(path), stat.st_size, stat.st_mtime_ns),
+                ).fetchone()
+                if row:
+                    found[path] = Inspection(row[0], (row[1], row[2]), row[3], row[4])
+                else:
+                    unknown.append((path, stat.st_size, stat.st_mtime_ns))
+            with ThreadPoolExecutor(os.cpu_count()) as pool:
+                inspected = track(_map_in_order(pool, [u[0] for u in unknown]), len(unknown), what)
+                for (path, size, mtime), seen in zip(unknown, inspected, strict=True):
+                    found[path] = seen
+                    database.execute(
+                        "INSERT OR REPLACE INTO file VALUES (?,?,?,?,?,?,?,?)",
+                        (str(path), size, mtime, seen.sha256, *seen.size, seen.orientation, seen.error),
+                    )
+        return found
+
+    def _connect(self) -> sqlite3.Connection:
+        database = sqlite3.connect(self.path or ":memory:", timeout=60)
+        database.execute(
+            "CREATE TABLE IF NOT EXISTS file (path TEXT PRIMARY KEY, size INTEGER, mtime INTEGER, sha256 TEXT,"
+            " height INTEGER, width INTEGER, orientation INTEGER, error TEXT)"
+        )
+        return database
+
+
+def _map_in_order(pool: ThreadPoolExecutor, paths: list[Path], ahead: int = 256) -> Iterator[Inspection]:
+    """Yield `inspect_file` of each path in order, never more than `ahead` in flight (memory stays flat)."""
+    queue = iter(paths)
+    waiting = [pool.submit(inspect_file, path) for path in islice(queue, ahead)]
+    while waiting:
+        yield waiting.pop(0).result()
+        waiting += [pool.submit(inspect_file, path) for path in islice(queue, 1)]

@@ -1,0 +1,103 @@
+"""Training-time augmentation and the torch data sets that apply it, reproducible item by item."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import albumentations as A
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.utils.data import Dataset
+
+from wsseg.data.reading import read_image
+from wsseg.labels import IGNORE_INDEX
+from wsseg.types import LabeledImage, Mask
+
+cv2.setNumThreads(0)  # images are small; OpenCV's threads would fight with torch's
+
+
+def augmentation(crop: int, scale: tuple[float, float], color: float) -> A.Compose:
+    """Return random resized crop, horizontal flip and colour jitter.
+
+    Args:
+        crop: height and width of the result, in pixels.
+        scale: factors on the image's long side, relative to `crop`; smaller images are padded (black, 255 in masks).
+        color: strength of brightness, contrast and saturation jitter, 0 for none.
+    """
+    return A.Compose(
+        [
+            A.LongestMaxSize(max_size=crop, interpolation=cv2.INTER_AREA),
+            A.RandomScale(scale_limit=(scale[0] - 1, scale[1] - 1), interpolation=cv2.INTER_LINEAR, p=1.0),
+            A.PadIfNeeded(
+                crop, crop, position="random", border_mode=cv2.BORDER_CONSTANT, fill=0, fill_mask=IGNORE_INDEX
+            ),
+            A.RandomCrop(crop, crop),
+            A.HorizontalFlip(p=0.5),
+            A.ColorJitter(
+                brightness=(1 - color, 1 + color), contrast=(1 - color, 1 + color),
+                saturation=(1 - color, 1 + color), hue=(0.0, 0.0), p=0.8 if color > 0 else 0.0,
+            ),
+        ]
+    )  # fmt: skip
+
+
+class TrainingImages(Dataset[dict[str, torch.Tensor]]):
+    """Augmented images with their image-level labels and, for segmentation, their masks.
+
+    Every draw derives from (rng_seed, epoch, index) alone, so that neither the number of workers nor an interruption
+    changes what is trained on.
+
+    Args:
+        items: the photographs.
+        classes: number of foreground classes K.
+        transform: albumentations pipeline.
+        mean: of the network's input, three values in [0, 1].
+        std: likewise.
+        rng_seed: source of randomness.
+        mask_of: returns the mask of an item id; None trains on labels alone.
+    """
+
+    def __init__(
+        self,
+        items: Sequence[LabeledImage],
+        classes: int,
+        transform: A.Compose,
+        mean: Sequence[float],
+        std: Sequence[float],
+        rng_seed: int,
+        mask_of: Callable[[str], Mask] | None = None,
+    ) -> None:
+        self.items, self.classes, self.transform = items, classes, transform
+        self.mean, self.std = mean, std
+        self.rng_seed, self.epoch, self.mask_of = rng_seed, 0, mask_of
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
+        """Return ``image`` (3, S, S) float32, ``present`` (K,) float32 and, with masks, ``mask`` (S, S) int64."""
+        item = self.items[index]
+        arrays: dict[str, Any] = {"image": read_image(item.path)}
+        if self.mask_of is not None:
+            arrays["mask"] = self.mask_of(item.id)
+        draw = np.random.SeedSequence([self.rng_seed, self.epoch, index]).generate_state(1)[0]
+        self.transform.set_random_seed(int(draw))
+        arrays = self.transform(**arrays)
+        sample = {"image": normalised(arrays["image"], self.mean, self.std), "present": present(item, self.classes)}
+        if self.mask_of is not None:
+            sample["mask"] = torch.from_numpy(arrays["mask"].astype(np.int64))
+        return sample
+
+
+def normalised(image: NDArray[np.uint8], mean: Sequence[float], std: Sequence[float]) -> torch.Tensor:
+    """Return a (H, W, 3) uint8 image as (3, H, W) float32, with the network's mean and std taken out."""
+    scaled = (image.astype(np.float32) / 255.0 - np.float32(mean)) / np.float32(std)
+    return torch.from_numpy(np.ascontiguousarray(scaled.transpose(2, 0, 1)))
+
+
+def present(item: LabeledImage, classes: int) -> torch.Tensor:
+    """Return (K,) float32: 1 for the classes present in an image."""
+    vector = torch.zeros(classes)
+    vector[[i - 1 for i in item.class_ids]] = 1.0
+    return vector

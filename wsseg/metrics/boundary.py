@@ -1,0 +1,44 @@
+"""Boundary IoU (Cheng et al. 2021, "Boundary IoU: Improving Object-Centric Image Segmentation Evaluation")."""
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from wsseg.labels import IGNORE_INDEX
+from wsseg.types import Mask
+
+WIDTH = 0.02  # of the image's diagonal, as in the paper
+
+
+def boundary_counts(truth: Mask, mask: Mask, labels: int) -> NDArray[np.int64]:
+    """Count, for each class, the pixels near its contour that both masks, and that either mask, call the class.
+
+    Args:
+        truth: (H, W) true class ids; pixels of 255 are left out.
+        mask: (H, W) given class ids.
+        labels: K + 1.
+
+    Returns:
+        (labels, 2) int64: intersection and union of the inner contour bands; sums over images give a data-set figure.
+    """
+    counts = np.zeros((labels, 2), dtype=np.int64)
+    judged = truth != IGNORE_INDEX
+    width = max(1, round(WIDTH * float(np.hypot(*truth.shape))))
+    for class_id in np.union1d(np.unique(truth), np.unique(mask)):
+        if class_id < labels:
+            a = _inner_band(truth == class_id, width) & judged
+            b = _inner_band(mask == class_id, width) & judged
+            counts[class_id] = (a & b).sum(), (a | b).sum()
+    return counts
+
+
+def _inner_band(region: NDArray[np.bool_], width: int) -> NDArray[np.bool_]:
+    """Return the pixels of a region that are at most `width` pixels (chessboard) from its outside."""
+    padded = cv2.copyMakeBorder(region.astype(np.uint8), 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=0)
+    eroded = cv2.erode(padded, np.ones((3, 3), np.uint8), iterations=width)
+    return region & (eroded[1:-1, 1:-1] == 0)
+
+
+def boundary_iou(counts: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return (labels,) boundary IoU; NaN for a class without any contour."""
+    return np.divide(counts[:, 0], counts[:, 1], out=np.full(len(counts), np.nan), where=counts[:, 1] > 0)

@@ -1,0 +1,94 @@
+"""One confusion matrix over the whole data set, and everything that is read off it."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wsseg.errors import StageError
+from wsseg.labels import IGNORE_INDEX
+from wsseg.types import Mask
+
+Counts = NDArray[np.int64]
+
+
+def confusion(truth: Mask, mask: Mask, labels: int) -> Counts:
+    """Count pixels by true class id and given class id.
+
+    Args:
+        truth: (H, W) true class ids; pixels of 255 are left out.
+        mask: (H, W) given class ids; 255 counts as undecided, in the last column, and so as a miss.
+        labels: number of class ids, the background included (K + 1).
+
+    Returns:
+        (labels, labels + 1) int64; column `labels` is undecided.
+
+    Raises:
+        StageError: the sizes differ, or a value is neither a class id nor 255.
+    """
+    if truth.shape != mask.shape:
+        raise StageError(f"the mask is {mask.shape} (H, W), its truth {truth.shape}")
+    judged = truth != IGNORE_INDEX
+    rows, columns = truth[judged].astype(np.int64), mask[judged].astype(np.int64)
+    columns[columns == IGNORE_INDEX] = labels
+    for name, values, limit in (("truth", rows, labels), ("mask", columns, labels + 1)):
+        if values.size and values.max() >= limit:
+            raise StageError(f"the {name} holds class id {values.max()}; legal: 0..{labels - 1}, 255")
+    return np.bincount(rows * (labels + 1) + columns, minlength=labels * (labels + 1)).reshape(labels, labels + 1)
+
+
+def iou_per_class(counts: Counts) -> NDArray[np.float64]:
+    """Return (labels,) IoU: intersection over union; NaN for a class with an empty union."""
+    labels = len(counts)
+    hits = np.diagonal(counts).astype(float)
+    union = counts.sum(axis=1) + counts[:, :labels].sum(axis=0) - hits
+    return np.divide(hits, union, out=np.full(labels, np.nan), where=union > 0)
+
+
+def mean_iou(iou: NDArray[np.float64]) -> float:
+    """Return the mean over the classes that occur (NaN where none does)."""
+    return float(np.nanmean(iou)) if not np.isnan(iou).all() else float("nan")
+
+
+def decided_only(counts: Counts) -> Counts:
+    """Return the counts without the undecided pixels."""
+    decided = counts.copy()
+    decided[:, -1] = 0
+    return decided
+
+
+def pixel_accuracy(counts: Counts) -> float:
+    """Return the fraction of judged pixels that are right; undecided ones are not."""
+    return float(np.trace(counts) / max(int(counts.sum()), 1))
+
+
+def coverage(counts: Counts) -> float:
+    """Return the fraction of judged pixels that are decided."""
+    return float(counts[:, :-1].sum() / max(int(counts.sum()), 1))
+
+
+def threshold_counts(truth: Mask, best: Mask, score: NDArray[np.uint8], labels: int) -> Counts:
+    """Count pixels by true class, most likely foreground class and its score.
+
+    From this one array, `counts_at` gives the confusion matrix at every background threshold: a sweep over 256
+    thresholds costs one pass over the pixels.
+
+    Args:
+        truth: (H, W) true class ids; 255 is left out.
+        best: (H, W) class id of the highest seed map, 0 where there is none.
+        score: (H, W) that map's value, 0..255.
+        labels: K + 1.
+
+    Returns:
+        (labels, labels, 256) int64.
+    """
+    judged = truth != IGNORE_INDEX
+    index = (truth[judged].astype(np.int64) * labels + best[judged]) * 256 + score[judged]
+    return np.bincount(index, minlength=labels * labels * 256).reshape(labels, labels, 256)
+
+
+def counts_at(histogram: Counts, threshold: int) -> Counts:
+    """Return the (labels, labels + 1) confusion matrix where scores below `threshold` (1..255) are background."""
+    labels = len(histogram)
+    counts = np.zeros((labels, labels + 1), dtype=np.int64)
+    counts[:, :labels] = histogram[:, :, threshold:].sum(axis=2)
+    counts[:, 0] = histogram[:, 0].sum(axis=1) + histogram[:, 1:, :threshold].sum(axis=(1, 2))
+    return counts

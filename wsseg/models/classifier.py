@@ -1,0 +1,143 @@
+"""The classifier: a timm backbone, global average pooling and a 1x1 convolution head, so that the CAM is exact."""
+
+import difflib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+from torch import Tensor, nn
+
+from wsseg.errors import StageError
+from wsseg.models.weights import load_matching, load_network, packaged_state, read_spec, read_state
+
+
+@dataclass(frozen=True)
+class ClassifierSpec:
+    """What it takes to build a classifier again, kept beside its weights.
+
+    Args:
+        backbone: name of a timm model.
+        output_stride: input pixels per feature, 8, 16 or 32.
+        classes: class names, without the background.
+        mean: of the input, three values in [0, 1].
+        std: likewise.
+    """
+
+    backbone: str
+    output_stride: int
+    classes: tuple[str, ...]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+
+class Classifier(nn.Module):
+    """Multi-label classifier whose logits are the mean over space of its class maps.
+
+    head(mean(features)) == mean(head(features)), because the head is linear and has no bias: the map of a class is its
+    evidence at each place, exactly (Zhou et al. 2016, "Learning Deep Features for Discriminative Localization").
+    """
+
+    def __init__(self, backbone: nn.Module, features: int, classes: int) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.head = nn.Conv2d(features, classes, kernel_size=1, bias=False)
+        nn.init.normal_(self.head.weight, std=0.01)
+
+    def features(self, images: Tensor) -> Tensor:
+        """Return the last feature maps, (N, F, h, w)."""
+        result: Tensor = self.backbone.forward_features(images)  # type: ignore[operator]
+        return result
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return logits (N, K) of images (N, 3, H, W)."""
+        pooled = self.features(images).mean(dim=(2, 3), keepdim=True)  # (N, F, 1, 1)
+        return self.head(pooled).flatten(1)  # type: ignore[no-any-return]
+
+    def class_maps(self, images: Tensor) -> Tensor:
+        """Return the evidence of each class at each place, (N, K, h, w); its mean over space is the logit."""
+        return self.head(self.features(images))  # type: ignore[no-any-return]
+
+
+def backbone_statistics(name: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Return (mean, std) that a timm backbone's weights expect of their input.
+
+    Raises:
+        StageError: timm has no such model.
+    """
+    if not timm.is_model(name):
+        close = difflib.get_close_matches(name, timm.list_models(), n=3, cutoff=0.4)
+        hint = f"; did you mean {', '.join(close)}?" if close else ""
+        raise StageError(f"backbone: timm has no model {name!r}{hint}")
+    config = timm.get_pretrained_cfg(name)
+    if config is None:
+        return (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+    return tuple(config.mean), tuple(config.std)
+
+
+def build_classifier(spec: ClassifierSpec) -> Classifier:
+    """Return a classifier without trained weights.
+
+    Raises:
+        StageError: unknown backbone, an output stride it does not have, or no spatial features.
+    """
+    backbone_statistics(spec.backbone)
+    options: dict[str, Any] = {} if spec.output_stride == 32 else {"output_stride": spec.output_stride}
+    try:
+        backbone = timm.create_model(spec.backbone, pretrained=False, num_classes=0, global_pool="", **options)
+    except (TypeError, NotImplementedError, AssertionError) as error:
+        raise StageError(f"backbone {spec.backbone!r} cannot have output stride {spec.output_stride}; choose 32") from error
+    with torch.no_grad():
+        backbone.eval()
+        shape = backbone.forward_features(torch.zeros(1, 3, 64, 64)).shape
+    if len(shape) != 4:
+        raise StageError(f"backbone {spec.backbone!r} has no spatial feature maps (its features are {tuple(shape)}); choose a CNN")
+    return Classifier(backbone, shape[1], len(spec.classes))
+
+
+def load_backbone_weights(model: Classifier, backbone: str, weights: str, file: Path | None) -> None:
+    """Load a backbone's starting weights.
+
+    Args:
+        model: the classifier.
+        backbone: name of the timm model.
+        weights: ``package``, ``hub`` (timm's, downloaded), ``file`` or ``none``.
+        file: the weights, for ``file``.
+
+    Raises:
+        StageError: they cannot be had or do not fit.
+    """
+    if weights == "package":
+        model.backbone.load_state_dict(packaged_state(model.backbone))
+    elif weights == "hub":
+        try:
+            source = timm.create_model(backbone, pretrained=True, num_classes=0, global_pool="")
+        except (OSError, RuntimeError) as error:
+            reason = str(error).splitlines()[0]
+            raise StageError(
+                f"weights of {backbone!r} cannot be had from timm's hub ({reason}); "
+                'give weights = "file" and weights_file'
+            ) from error
+        load_matching(model.backbone, source.state_dict(), "timm's hub")
+    elif weights == "file":
+        if file is None:
+            raise StageError('classifier.weights = "file" needs classifier.weights_file')
+        load_matching(model.backbone, read_state(file), str(file))
+
+
+def load_classifier(read: Callable[[str], bytes], where: str) -> tuple[Classifier, ClassifierSpec]:
+    """Build a trained classifier from its files.
+
+    Args:
+        read: returns the bytes of ``network.json`` and ``network.safetensors``.
+        where: what errors call it.
+
+    Returns:
+        The classifier in eval mode, and its spec.
+    """
+    spec = read_spec(ClassifierSpec, read("network.json"), where)
+    model = build_classifier(spec)
+    load_network(model, read("network.safetensors"), where)
+    return model.eval(), spec

@@ -1,0 +1,153 @@
+"""The segmenter: any segmentation-models-pytorch architecture over any of its encoders, timm's included."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import segmentation_models_pytorch as smp
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from wsseg.errors import StageError, nearest
+from wsseg.models.classifier import backbone_statistics
+from wsseg.models.weights import load_network, read_spec
+from wsseg.types import Mask, Scores
+
+ARCHITECTURES = {name.lower(): cls for name, cls in vars(smp).items() if isinstance(cls, type) and hasattr(cls, "forward")}
+
+
+@dataclass(frozen=True)
+class SegmenterSpec:
+    """What it takes to build a segmenter again, kept beside its weights.
+
+    Args:
+        architecture: of segmentation-models-pytorch, such as ``deeplabv3plus``.
+        encoder: name of its encoder, such as ``tu-tf_efficientnet_lite0`` or ``resnet50``.
+        decoder_channels: width of the decoder where the architecture has one number for it; 0 for its default.
+        classes: class names, without the background.
+        size: long side in pixels that images are scaled to.
+        mean: of the input, three values in [0, 1].
+        std: likewise.
+    """
+
+    architecture: str
+    encoder: str
+    decoder_channels: int
+    classes: tuple[str, ...]
+    size: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+
+def encoder_statistics(encoder: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Return (mean, std) that an encoder's ImageNet weights expect of their input."""
+    if encoder.startswith("tu-"):
+        return backbone_statistics(encoder.removeprefix("tu-"))
+    return (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+def build_segmenter(spec: SegmenterSpec) -> nn.Module:
+    """Return a segmenter without trained weights: (N, 3, H, W) -> logits (N, K + 1, H, W), background first.
+
+    Raises:
+        StageError: unknown architecture or encoder, or a pair that does not fit.
+    """
+    if spec.architecture not in ARCHITECTURES:
+        legal = ", ".join(ARCHITECTURES)
+        raise StageError(
+            f"architecture: found {spec.architecture!r}; legal: {legal}{nearest(spec.architecture, ARCHITECTURES)}"
+        )
+    options = {"decoder_channels": spec.decoder_channels} if spec.decoder_channels else {}
+    try:
+        model: nn.Module = ARCHITECTURES[spec.architecture](
+            encoder_name=spec.encoder, encoder_weights=None, classes=len(spec.classes) + 1, **options
+        )
+    except (KeyError, ValueError, TypeError, RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise StageError(f"architecture {spec.architecture!r} with encoder {spec.encoder!r} cannot be built: {reason}") from error
+    return model
+
+
+def load_encoder(model: nn.Module, backbone_state: Mapping[str, Tensor], where: str) -> None:
+    """Start the encoder from a timm backbone's weights (a classifier's, or ImageNet's).
+
+    Raises:
+        StageError: fewer than nine in ten of the encoder's tensors fit.
+    """
+    encoder: nn.Module = model.encoder  # type: ignore[assignment]
+    own = encoder.state_dict()
+    prefix = "model." if any(name.startswith("model.") for name in own) else ""
+    fitting = {
+        prefix + name: tensor
+        for name, tensor in backbone_state.items()
+        if prefix + name in own and own[prefix + name].shape == tensor.shape
+    }
+    if len(fitting) < 0.9 * len(own):
+        raise StageError(f"{where}: only {len(fitting)} of the encoder's {len(own)} tensors fit; choose the same backbone")
+    encoder.load_state_dict(fitting, strict=False)
+
+
+def load_segmenter(read: Callable[[str], bytes], where: str) -> tuple[nn.Module, SegmenterSpec]:
+    """Build a trained segmenter from its files ``network.json`` and ``network.safetensors``; in eval mode.
+
+    Args:
+        read: returns the bytes of a file by its name.
+        where: what errors call it.
+    """
+    spec = read_spec(SegmenterSpec, read("network.json"), where)
+    model = build_segmenter(spec)
+    load_network(model, read("network.safetensors"), where)
+    return model.eval(), spec
+
+
+@torch.inference_mode()
+def segment(
+    model: nn.Module, images: Tensor, output: tuple[int, int], sizes: list[tuple[int, int]], flip: bool
+) -> Tensor:
+    """Average class probabilities over scales and flips.
+
+    Args:
+        model: segmenter in eval mode.
+        images: (N, 3, H, W) float32, normalised, all of one size.
+        output: (H, W) of the result.
+        sizes: (H, W) of the network's input at each scale, multiples of 32.
+        flip: also average over the mirrored images.
+
+    Returns:
+        (N, K + 1, *output) float32 scores, sum 1 over the classes.
+    """
+    total = images.new_zeros(())
+    for size in sizes:
+        scaled = F.interpolate(images, size=size, mode="bilinear", align_corners=False, antialias=True)
+        batch = torch.cat([scaled, scaled.flip(3)]) if flip else scaled
+        scores = model(batch.contiguous(memory_format=torch.channels_last)).float().softmax(1)
+        if flip:
+            straight, mirrored = scores.chunk(2)
+            scores = (straight + mirrored.flip(3)) / 2
+        total = total + F.interpolate(scores, size=output, mode="bilinear", align_corners=False)
+    return total / len(sizes)
+
+
+def enlarged_argmax(scores: Scores, size: tuple[int, int]) -> Mask:
+    """Return the class of the highest score after bilinear enlargement, one class at a time.
+
+    Memory is three arrays of the result's size, whatever the number of classes: a photograph of 50 megapixels is fine.
+
+    Args:
+        scores: (C, h, w) float32.
+        size: (H, W) of the result.
+
+    Returns:
+        (H, W) uint8 in 0..C-1; the lower class wins a tie.
+    """
+    height, width = size
+    best = cv2.resize(scores[0], (width, height), interpolation=cv2.INTER_LINEAR)
+    mask = np.zeros(size, dtype=np.uint8)
+    for class_id in range(1, len(scores)):
+        score = cv2.resize(scores[class_id], (width, height), interpolation=cv2.INTER_LINEAR)
+        higher = score > best
+        mask[higher] = class_id
+        np.maximum(best, score, out=best)
+    return mask

@@ -1,0 +1,236 @@
+"""The one training loop: epochs, schedule, autocast, a checkpoint an epoch, byte-identical resume."""
+
+import json
+import logging
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import safetensors.torch
+import torch
+from accelerate import Accelerator, DataLoaderConfiguration
+from accelerate.state import AcceleratorState
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from wsseg.data.transforms import TrainingImages
+from wsseg.errors import StageError
+from wsseg.progress import track
+from wsseg.store import atomic_write
+
+log = logging.getLogger("wsseg")
+
+CHECKPOINT = "checkpoint.safetensors"
+Device = Literal["auto", "cpu", "cuda", "mps"]
+Precision = Literal["auto", "float32", "bfloat16", "float16"]
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How a network is trained.
+
+    Args:
+        epochs: passes over the data.
+        batch_size: images a step, over all processes.
+        learning_rate: the highest learning rate of the pre-trained part.
+        head_factor: how much faster freshly initialised parts learn.
+        weight_decay: AdamW's, on weights of two or more dimensions.
+        schedule: ``one_cycle`` (linear warm-up over a tenth, then cosine to 0) or ``poly`` (power 0.9).
+        rng_seed: source of all randomness.
+        precision: autocast; ``auto`` takes bfloat16 where the device computes in it natively.
+        device: where to train; ``auto`` takes the first accelerator, else the CPU.
+        workers: processes that read and augment; 0 reads in the training process.
+    """
+
+    epochs: int
+    batch_size: int
+    learning_rate: float
+    head_factor: float
+    weight_decay: float
+    schedule: Literal["one_cycle", "poly"]
+    rng_seed: int
+    precision: Precision
+    device: Device
+    workers: int
+
+
+def resolve_device(device: Device) -> torch.device:
+    """Return the torch device that is meant; StageError where it is not there."""
+    if device == "auto":
+        found = torch.accelerator.current_accelerator(check_available=True)
+        return found if found is not None else torch.device("cpu")
+    available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if not available[device]:
+        legal = ", ".join(name for name, there in available.items() if there)
+        raise StageError(f"device: {device!r} is not available on this machine; legal here: auto, {legal}")
+    return torch.device(device)
+
+
+def resolve_precision(precision: Precision, device: torch.device) -> torch.dtype | None:
+    """Return the autocast dtype, or None for plain float32.
+
+    ``auto`` takes bfloat16 only where the device has instructions for it: emulated, it is ten times slower than
+    float32 on a CPU without them.
+    """
+    if precision == "auto":
+        if device.type == "cuda":
+            native = torch.cuda.is_bf16_supported(including_emulation=False)
+            return torch.bfloat16 if native else torch.float16
+        native = device.type == "cpu" and (torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+        return torch.bfloat16 if native else None
+    return {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}[precision]
+
+
+def autocast(precision: Precision, device: torch.device) -> torch.autocast:
+    """Return the autocast context of a precision on a device."""
+    dtype = resolve_precision(precision, device)
+    return torch.autocast(device.type, dtype=dtype or torch.bfloat16, enabled=dtype is not None)
+
+
+def learning_rate_factor(schedule: str, step: int, steps: int) -> float:
+    """Return the learning rate at `step` of `steps`, relative to its highest value, in (0, 1]."""
+    if schedule == "poly":
+        return float((1 - step / steps) ** 0.9)
+    warm_up = max(1, steps // 10)
+    if step < warm_up:
+        return (step + 1) / warm_up
+    return 0.5 * (1 + math.cos(math.pi * (step - warm_up) / (steps - warm_up)))
+
+
+def fit(
+    model: nn.Module,
+    fresh: nn.Module,
+    data: TrainingImages,
+    loss_of: Callable[[nn.Module, dict[str, Tensor]], Tensor],
+    schedule: Schedule,
+    out: Path,
+    what: str,
+) -> list[float]:
+    """Train `model` in place; an interrupted training goes on from the last whole epoch, to the same bytes.
+
+    Args:
+        model: the network.
+        fresh: the part of it without pre-trained weights, which learns `head_factor` times faster.
+        data: augmented training images; its `epoch` is set.
+        loss_of: returns the scalar loss of a batch.
+        schedule: how to train.
+        out: folder that holds the checkpoint meanwhile; it is removed at the end.
+        what: a word for the progress line.
+
+    Returns:
+        The mean loss of each epoch.
+
+    Raises:
+        StageError: the loss is no longer finite.
+    """
+    if len(data) == 0:
+        raise StageError("there is no image to train on")
+    device = resolve_device(schedule.device)
+    dtype = resolve_precision(schedule.precision, device)
+    mixed = {None: "no", torch.bfloat16: "bf16", torch.float16: "fp16"}[dtype]
+    AcceleratorState._reset_state()  # a process trains several networks, each with its own precision
+    accelerator = Accelerator(
+        cpu=device.type == "cpu",
+        mixed_precision=mixed,
+        dataloader_config=DataLoaderConfiguration(split_batches=True),
+        step_scheduler_with_optimizer=False,
+    )
+    loader = DataLoader(
+        data,
+        batch_size=schedule.batch_size,
+        sampler=_EpochOrder(data, schedule.rng_seed),
+        num_workers=schedule.workers,
+        drop_last=len(data) > schedule.batch_size,
+    )
+    steps = schedule.epochs * len(loader)
+    optimizer = torch.optim.AdamW(_parameter_groups(model, fresh, schedule))
+    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    losses: list[float] = []
+    checkpoint = out / CHECKPOINT
+    if checkpoint.is_file():
+        losses = _load_checkpoint(checkpoint, model, optimizer)
+        log.info("%s: goes on after epoch %d of %d", what, len(losses), schedule.epochs)
+    scheduler = torch.optim.lr_scheduler.LambdaLR(
+        optimizer,
+        lambda step: learning_rate_factor(schedule.schedule, step, steps),
+        last_epoch=len(losses) * len(loader) - 1,
+    )
+    prepared, optimizer, loader, scheduler = accelerator.prepare(model, optimizer, loader, scheduler)
+    for epoch in range(len(losses), schedule.epochs):
+        data.epoch = epoch
+        torch.manual_seed((schedule.rng_seed * 1_000_003 + epoch) % 2**63)  # dropout and the like
+        prepared.train()
+        total, count = torch.zeros((), dtype=torch.float64), 0
+        for batch in track(loader, len(loader), f"{what} epoch {epoch + 1}/{schedule.epochs}", "steps"):
+            batch["image"] = batch["image"].contiguous(memory_format=torch.channels_last)
+            with accelerator.autocast():
+                loss = loss_of(prepared, batch)
+            accelerator.backward(loss)
+            optimizer.step()
+            scheduler.step()
+            optimizer.zero_grad(set_to_none=True)
+            total, count = total + loss.detach().double().cpu(), count + 1
+        mean = float(total) / max(count, 1)
+        if not math.isfinite(mean):
+            raise StageError(f"{what}: the loss is {mean} after epoch {epoch + 1}; lower the learning rate or use float32")
+        losses.append(mean)
+        log.info("%s: epoch %d/%d, loss %.4f", what, epoch + 1, schedule.epochs, mean)
+        if accelerator.is_main_process and epoch + 1 < schedule.epochs:
+            atomic_write(checkpoint, _checkpoint_bytes(model, optimizer.optimizer, losses))
+    checkpoint.unlink(missing_ok=True)
+    model.eval()
+    return losses
+
+
+class _EpochOrder(torch.utils.data.Sampler[int]):
+    """A permutation that derives from (rng_seed, epoch) alone."""
+
+    def __init__(self, data: TrainingImages, rng_seed: int) -> None:
+        self.data, self.rng_seed = data, rng_seed
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+    def __iter__(self) -> Iterator[int]:
+        generator = torch.Generator().manual_seed((self.rng_seed * 1_000_003 + self.data.epoch) % 2**63)
+        yield from torch.randperm(len(self.data), generator=generator).tolist()
+
+
+def _parameter_groups(model: nn.Module, fresh: nn.Module, schedule: Schedule) -> list[dict[str, Any]]:
+    """Return four groups: pre-trained or fresh, with weight decay (weights) or without (norms, biases)."""
+    fresh_ids = {id(p) for p in fresh.parameters()}
+    groups: dict[tuple[bool, bool], list[nn.Parameter]] = {(a, b): [] for a in (False, True) for b in (False, True)}
+    for parameter in model.parameters():
+        groups[id(parameter) in fresh_ids, parameter.ndim > 1].append(parameter)
+    return [
+        {
+            "params": parameters,
+            "lr": (rate := schedule.learning_rate * (schedule.head_factor if is_fresh else 1.0)),
+            "initial_lr": rate,  # where LambdaLR starts from when a checkpoint is resumed
+            "weight_decay": schedule.weight_decay if decays else 0.0,
+        }
+        for (is_fresh, decays), parameters in groups.items()
+    ]
+
+
+def _checkpoint_bytes(model: nn.Module, optimizer: torch.optim.Optimizer, losses: list[float]) -> bytes:
+    tensors = {f"model.{name}": tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    for index, state in optimizer.state_dict()["state"].items():
+        tensors |= {f"optimizer.{index}.{name}": tensor.cpu().contiguous() for name, tensor in state.items()}
+    return safetensors.torch.save(tensors, metadata={"losses": json.dumps(losses)})
+
+
+def _load_checkpoint(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> list[float]:
+    with safetensors.safe_open(path, framework="pt") as file:
+        losses = json.loads(file.metadata()["losses"])
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
+    model.load_state_dict({n.removeprefix("model."): t for n, t in tensors.items() if n.startswith("model.")})
+    states: dict[int, dict[str, Tensor]] = {}
+    for name, tensor in tensors.items():
+        if name.startswith("optimizer."):
+            _, index, field = name.split(".")
+            states.setdefault(int(index), {})[field] = tensor
+    optimizer.load_state_dict({**optimizer.state_dict(), "state": states})
+    return [float(value) for value in losses]

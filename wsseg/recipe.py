@@ -1,0 +1,143 @@
+"""Wiring: a recipe file becomes a checked, ordered plan of steps. Recipes hold no numbers.
+
+A recipe is a TOML file with a ``description`` and one table ``[steps.NAME]`` a step::
+
+    [steps.seeds]
+    stage = "make_seeds"
+    inputs = { images = "data.train", classifier = "classifier" }
+
+An input is the name of another step, or a source: ``data.train``, ``data.val`` (images with image-level labels) or
+``truth.train``, ``truth.val`` (masks that a person drew). ``optional = true`` marks a step that is left out where the
+config has no such source (diagnostics, judgement). A step that learns from true masks says ``supervision = "truth"``;
+nothing else may take them but `evaluate_masks`.
+"""
+
+from dataclasses import dataclass
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+from typing import Any
+
+from wsseg.config import read_toml
+from wsseg.errors import RecipeError, nearest
+from wsseg.stages import STAGES
+from wsseg.stages.base import Stage
+
+SOURCES = {"data.train": "images", "data.val": "images", "truth.train": "truth", "truth.val": "truth"}
+STEP_KEYS = ("stage", "inputs", "optional", "supervision")
+
+
+@dataclass(frozen=True)
+class Step:
+    """One stage at one place of a recipe. `inputs` maps role -> step name or source."""
+
+    name: str
+    stage: Stage
+    inputs: dict[str, str]
+    optional: bool = False
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A checked recipe; `steps` are in an order in which they can run."""
+
+    name: str
+    path: Path
+    description: str
+    steps: tuple[Step, ...]
+
+
+def load_recipe(path: Path) -> Recipe:
+    """Read and check a recipe.
+
+    Raises:
+        RecipeError: with file, key, what was found and what is legal, for unknown keys, stages, roles and inputs,
+            wrong kinds, missing inputs and cycles.
+    """
+    raw = read_toml(path)
+    for key in raw:
+        if key not in ("description", "steps"):
+            raise RecipeError(f"{path}: unknown key {key!r}; legal: description, steps{nearest(key, ['description', 'steps'])}")
+    tables = raw.get("steps")
+    if not isinstance(tables, dict) or not tables:
+        raise RecipeError(f"{path}: it has no [steps.NAME] table; a recipe needs at least one step")
+    steps = {name: _read_step(name, table, tables, path) for name, table in tables.items()}
+    for step in steps.values():
+        _check_kinds(step, steps, tables[step.name].get("supervision"), path)
+    graph = {name: [i for i in step.inputs.values() if i in steps] for name, step in steps.items()}
+    try:
+        order = _file_order(graph)
+    except CycleError as error:
+        raise RecipeError(f"{path}: the steps {' -> '.join(error.args[1])} form a cycle; break it") from error
+    return Recipe(path.stem, path, str(raw.get("description", "")), tuple(steps[name] for name in order))
+
+
+def _file_order(graph: dict[str, list[str]]) -> list[str]:
+    """Return a topological order that keeps to the order of the file where it is free to."""
+    sorter = TopologicalSorter(graph)
+    sorter.prepare()
+    position = {name: i for i, name in enumerate(graph)}
+    ready: list[str] = []
+    order: list[str] = []
+    while sorter.is_active():
+        ready = sorted([*ready, *sorter.get_ready()], key=position.__getitem__)
+        order.append(ready.pop(0))
+        sorter.done(order[-1])
+    return order
+
+
+def _read_step(name: str, table: Any, tables: dict[str, Any], path: Path) -> Step:
+    where = f"{path}: steps.{name}"
+    if not isinstance(table, dict):
+        raise RecipeError(f"{where}: found {table!r}; legal: a table with stage and inputs")
+    if not name.isidentifier():
+        raise RecipeError(f"{where}: a step's name is made of letters, digits and _")
+    for key in table:
+        if key not in STEP_KEYS:
+            raise RecipeError(f"{where}: unknown key {key!r}; legal: {', '.join(STEP_KEYS)}{nearest(key, STEP_KEYS)}")
+    stage_name = table.get("stage")
+    if stage_name not in STAGES:
+        raise RecipeError(
+            f"{where}.stage: found {stage_name!r}; legal: {', '.join(STAGES)}{nearest(str(stage_name), STAGES)}"
+        )
+    stage = STAGES[stage_name]
+    inputs = table.get("inputs", {})
+    if not isinstance(inputs, dict) or not all(isinstance(v, str) for v in inputs.values()):
+        raise RecipeError(f"{where}.inputs: found {inputs!r}; legal: a table of role = \"step or source\"")
+    known = [*tables, *SOURCES]
+    for role, source in inputs.items():
+        if role not in stage.inputs:
+            legal = ", ".join(stage.inputs)
+            raise RecipeError(f"{where}.inputs: {stage_name} has no role {role!r}; legal: {legal}{nearest(role, stage.inputs)}")
+        if source not in known:
+            raise RecipeError(
+                f"{where}.inputs.{role}: found {source!r}; legal: a step ({', '.join(tables)}) or a source "
+                f"({', '.join(SOURCES)}){nearest(source, known)}"
+            )
+    for role, needed in stage.inputs.items():
+        if role not in inputs and not needed.optional:
+            raise RecipeError(f"{where}.inputs: the role {role!r} is missing; {stage_name} needs {' or '.join(needed.kinds)}")
+    optional = table.get("optional", False)
+    if not isinstance(optional, bool):
+        raise RecipeError(f"{where}.optional: found {optional!r}; legal: true, false")
+    return Step(name, stage, dict(inputs), optional)
+
+
+def _check_kinds(step: Step, steps: dict[str, Step], supervision: Any, path: Path) -> None:
+    where = f"{path}: steps.{step.name}"
+    if supervision not in (None, "truth"):
+        raise RecipeError(f"{where}.supervision: found {supervision!r}; legal: \"truth\", or leave it out")
+    learns_from_truth = False
+    for role, source in step.inputs.items():
+        kind = SOURCES[source] if source in SOURCES else steps[source].stage.output
+        legal = step.stage.inputs[role].kinds
+        if kind not in legal:
+            raise RecipeError(f"{where}.inputs.{role}: {source!r} is of kind {kind}; legal: {' or '.join(legal)}")
+        if source in steps and steps[source].optional and not step.optional and not step.stage.inputs[role].optional:
+            raise RecipeError(f"{where}.inputs.{role}: {source!r} is optional, so this step must be optional too")
+        learns_from_truth |= kind == "truth" and role == "masks"
+        if kind == "truth" and role == "masks" and source != "truth.train":
+            raise RecipeError(f"{where}.inputs.{role}: {source!r} is held out; legal: truth.train")
+    if learns_from_truth != (supervision == "truth"):
+        found = "it takes true masks" if learns_from_truth else "it takes no true masks"
+        legal = 'say supervision = "truth"' if learns_from_truth else "leave supervision out"
+        raise RecipeError(f"{where}: {found}; {legal}")

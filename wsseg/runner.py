@@ -1,0 +1,426 @@
+"""Plan x config x store -> artifacts: what is cached, what must run and why, and the running of it."""
+
+import logging
+import platform
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import cached_property
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from wsseg.config import Config, find_file, hashed, load_config, plain
+from wsseg.data.config import DATA_KINDS, DemoData
+from wsseg.data.images import LabeledImages, load_images
+from wsseg.data.reading import FileMemory
+from wsseg.errors import ArtifactError, DatasetError, RecipeError
+from wsseg.recipe import SOURCES, Recipe, Step, load_recipe
+from wsseg.stages import TABLES
+from wsseg.store import FILES, MANIFEST, Artifact, ArtifactStore, key_of
+
+log = logging.getLogger("wsseg")
+
+CACHED, TO_RUN, RAN, SKIPPED = "cached", "to run", "ran", "skipped"
+_PACKAGES = ("wsseg", "torch", "torchvision", "timm", "segmentation-models-pytorch", "numpy", "albumentations",
+             "opencv-python-headless", "pillow", "pydensecrf2", "accelerate")  # fmt: skip
+
+
+class Sources:
+    """The data set of a config: images with labels by split, and masks for those who may have them. Read once."""
+
+    def __init__(self, config: Config, store: ArtifactStore) -> None:
+        self._memory = FileMemory(store.root / "files.sqlite")
+        self._config, self._folder = config, store.root / "data"
+        self._loaded: dict[str, Any] = {}
+
+    @cached_property
+    def data(self) -> Any:
+        """The data config; a demo data set is generated first and then is a CSV data set like any other."""
+        if not isinstance(self._config.data, DemoData):
+            return self._config.data
+        from wsseg.data.demo import demo_data
+
+        self._folder.mkdir(parents=True, exist_ok=True)
+        return demo_data(self._config.data, self._folder)
+
+    def has(self, source: str) -> bool:
+        """Return whether the config names a source."""
+        from wsseg.data.truth import has_truth
+
+        what, split = source.split(".")
+        return has_truth(self.data, split) if what == "truth" else getattr(self.data, split) is not None
+
+    def get(self, source: str) -> Any:
+        """Return ``data.SPLIT`` (`LabeledImages`) or ``truth.SPLIT``; both have a `key`."""
+        if source not in self._loaded:
+            self._loaded[source] = self._load(*source.split("."))
+        return self._loaded[source]
+
+    def _load(self, what: str, split: str) -> Any:
+        if what == "truth":
+            from wsseg.data.truth import load_truth
+
+            return load_truth(self.data, self.get(f"data.{split}"), self._memory)
+        classes = None if split == "train" else self.get("data.train").classes
+        return load_images(self.data, split, self._memory, classes)
+
+
+@dataclass
+class PlannedStep:
+    """One step with all that decides its key.
+
+    Args:
+        step: the recipe's step.
+        config: its stage's values.
+        inputs: key by role; empty for a skipped step.
+        key: the artifact's key; empty for a skipped step.
+        state: ``cached``, ``to run`` or ``skipped``; ``ran`` once it has.
+        why: why it is not cached, or why it is skipped.
+        seconds: wall time, where it ran.
+        artifact: the result, once it is there.
+    """
+
+    step: Step
+    config: Any
+    inputs: dict[str, str] = field(default_factory=dict)
+    key: str = ""
+    state: str = TO_RUN
+    why: str = ""
+    seconds: float = 0.0
+    artifact: Artifact | None = None
+
+    def record(self) -> dict[str, Any]:
+        """Return what a run's record says of the step."""
+        stage = self.step.stage
+        return {
+            "key": self.key,
+            "stage": stage.name,
+            "version": stage.version,
+            "config": hashed(self.config),
+            "inputs": self.inputs,
+        }
+
+
+@dataclass
+class Plan:
+    """A recipe's steps for one config and store, in order."""
+
+    recipe: Recipe
+    config: Config
+    store: ArtifactStore
+    sources: Sources
+    steps: list[PlannedStep]
+
+    @property
+    def active(self) -> list[PlannedStep]:
+        """The steps that are not skipped."""
+        return [planned for planned in self.steps if planned.state != SKIPPED]
+
+
+def open_config(name: str, overrides: tuple[str, ...] = ()) -> Config:
+    """Load a config by path or shipped name."""
+    return load_config(find_file(name, "configs"), TABLES, DATA_KINDS, overrides)
+
+
+def make_plan(recipe_name: str, config_name: str, store: ArtifactStore, overrides: tuple[str, ...] = ()) -> Plan:
+    """Work out every step's key and whether it is cached; nothing is computed.
+
+    Args:
+        recipe_name: path of a recipe, or the name of a shipped one.
+        config_name: path of a config, or the name of a shipped one.
+        store: where artifacts are kept.
+        overrides: ``TABLE.KEY=VALUE`` strings.
+
+    Raises:
+        RecipeError, ConfigError, DatasetError: the recipe, the config or the data set is not legal.
+    """
+    recipe = load_recipe(find_file(recipe_name, "pipelines"))
+    config = open_config(config_name, overrides)
+    sources = Sources(config, store)
+    earlier = _newest_steps(store, recipe.name, config.name)
+    steps: dict[str, PlannedStep] = {}
+    for step in recipe.steps:
+        planned = PlannedStep(step, config.tables[step.stage.table])
+        steps[step.name] = planned
+        if missing := _missing_source(step, steps, sources):
+            if not step.optional:
+                raise RecipeError(f"{recipe.path}: steps.{step.name} needs {missing}, which {config.path} does not name")
+            planned.state, planned.why = SKIPPED, f"the config names no {missing}"
+            continue
+        for role, source in step.inputs.items():
+            if source in SOURCES:
+                if sources.has(source):
+                    planned.inputs[role] = sources.get(source).key
+            elif steps[source].state != SKIPPED:
+                planned.inputs[role] = steps[source].key
+        planned.key = key_of(step.stage.name, step.stage.version, hashed(planned.config), planned.inputs)
+        _judge_state(planned, store, earlier.get(step.name), steps)
+    return Plan(recipe, config, store, sources, list(steps.values()))
+
+
+def _missing_source(step: Step, steps: dict[str, PlannedStep], sources: Sources) -> str:
+    """Return the first needed input that is not there: a source without config, or a skipped step."""
+    for role, source in step.inputs.items():
+        if step.stage.inputs[role].optional:
+            continue
+        if source in SOURCES and not sources.has(source):
+            return source
+        if source in steps and steps[source].state == SKIPPED:
+            return source
+    return ""
+
+
+def _newest_steps(store: ArtifactStore, recipe: str, config: str) -> dict[str, dict[str, Any]]:
+    """Return the newest record of each step, runs of the same recipe and config first."""
+    newest: dict[str, dict[str, Any]] = {}
+    runs = list(store.runs().values())
+    for run in sorted(runs, key=lambda r: (r["config_name"] == config, r["recipe"] == recipe, r["started"])):
+        newest |= run["steps"]
+    return newest
+
+
+def _judge_state(
+    planned: PlannedStep, store: ArtifactStore, before: Mapping[str, Any] | None, steps: dict[str, PlannedStep]
+) -> None:
+    """Set `state` and `why` (before / now) of a step."""
+    try:
+        artifact = store.get(planned.key)
+        damaged = artifact.damaged_files(content=False) if artifact else []
+    except ArtifactError:
+        artifact, damaged = None, [MANIFEST]
+    if damaged:
+        planned.why = f"damaged: {', '.join(damaged[:5])}; run with --repair"
+    elif artifact:
+        planned.state, planned.artifact = CACHED, artifact
+    elif store.has_work(planned.key):
+        planned.why = "interrupted; it goes on from what is kept"
+    elif before is None:
+        planned.why = "never ran"
+    elif before["key"] == planned.key:
+        planned.why = "its artifact was removed"
+    else:
+        planned.why = "; ".join(_differences(planned, before, steps))
+
+
+def _differences(planned: PlannedStep, before: Mapping[str, Any], steps: dict[str, PlannedStep]) -> list[str]:
+    stage, now = planned.step.stage, hashed(planned.config)
+    lines = []
+    if before["stage"] != stage.name or before["version"] != stage.version:
+        lines.append(f"stage: {before['stage']} v{before['version']} -> {stage.name} v{stage.version}")
+    for name in sorted({*before["config"], *now}):
+        old, new = before["config"].get(name), now.get(name)
+        if old != new:
+            lines.append(f"{stage.table}.{name}: {_short(old)} -> {_short(new)}")
+    for role in sorted({*before["inputs"], *planned.inputs}):
+        old, new = before["inputs"].get(role), planned.inputs.get(role)
+        if old != new:
+            source = planned.step.inputs.get(role, role)
+            kind = "" if source in SOURCES else " is made anew"
+            lines.append(f"input {source}{kind}" + ("" if kind else f": {_short(old)} -> {_short(new)}"))
+    return lines
+
+
+def _short(value: Any) -> str:
+    if value is None:
+        return "(none)"
+    text = str(value)
+    return text[:8] if len(text) == 64 else text
+
+
+# --- running -----------------------------------------------------------------------------------------------------
+
+
+def run_plan(plan: Plan, repair: bool = False) -> str:
+    """Run what is not cached, in order; each result goes into the store the moment it is whole.
+
+    Args:
+        plan: from `make_plan`; its steps' states, times and artifacts are filled in.
+        repair: rebuild damaged artifacts of this plan; undamaged files of theirs are kept.
+
+    Returns:
+        The run's id.
+
+    Raises:
+        WssegError: a stage cannot go on; what is finished stays, and the same command goes on from there.
+    """
+    store = plan.store
+    run_id, record = _register(plan)
+    try:
+        for planned in plan.active:
+            _settle(planned, plan, repair)
+    except BaseException as error:
+        record["status"] = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
+        raise
+    else:
+        record["status"] = "finished"
+    finally:
+        record["ended"] = _now()
+        if store.root.is_dir():
+            store.save_run(run_id, record)
+    return run_id
+
+
+def _register(plan: Plan) -> tuple[str, dict[str, Any]]:
+    """Write the run's record before anything is computed; a run with the same keys keeps its id."""
+    steps = {planned.step.name: planned.record() for planned in plan.active}
+    keys = [s["key"] for s in steps.values()]
+    record: dict[str, Any] = {
+        "recipe": plan.recipe.name,
+        "config_name": plan.config.name,
+        "config_path": str(plan.config.path),
+        "config": plan.config.as_dict(),
+        "started": _now(),
+        "status": "running",
+        "steps": steps,
+    }
+    stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
+    run_id = f"{stamp}-{plan.recipe.name}-{plan.config.name}-{(keys or ['0'])[-1][:6]}"
+    for known_id, known in plan.store.runs().items():
+        same = [known["recipe"], known["config_name"]] == [record["recipe"], record["config_name"]]
+        if same and [s["key"] for s in known["steps"].values()] == keys:
+            run_id = known_id
+    plan.store.save_run(run_id, record)
+    return run_id, record
+
+
+def _settle(planned: PlannedStep, plan: Plan, repair: bool) -> None:
+    """Find or make one step's artifact."""
+    store, name = plan.store, planned.step.name
+    if repair:
+        with store.lock(planned.key):
+            _repair(planned, store)
+    planned.artifact = _intact(store, planned.key)
+    if planned.artifact:
+        planned.state = CACHED
+        log.info("%s: cached (%s)", name, planned.key[:12])
+        return
+    with store.lock(planned.key, blocking=False) as held:
+        if not held:
+            log.info("%s: another run makes it; waiting", name)
+    with store.lock(planned.key):
+        planned.artifact = _intact(store, planned.key)  # another run may have made it meanwhile
+        if planned.artifact:
+            planned.state = CACHED
+            return
+        log.info("%s: runs (%s)", name, planned.why or "not cached")
+        planned.artifact, planned.seconds = _execute(planned, plan)
+        planned.state = RAN
+    log.info("%s: done in %.1f s (%s)", name, planned.seconds, planned.key[:12])
+
+
+def _intact(store: ArtifactStore, key: str) -> Artifact | None:
+    """Return a complete artifact whose files are all there, in their sizes."""
+    artifact = store.get(key)
+    if artifact and (damaged := artifact.damaged_files(content=False)):
+        raise ArtifactError(
+            f"{artifact.folder}: missing or damaged: {', '.join(damaged[:5])}; "
+            "run the same command with --repair to rebuild it"
+        )
+    return artifact
+
+
+def _repair(planned: PlannedStep, store: ArtifactStore) -> None:
+    try:
+        artifact = store.get(planned.key)
+        damaged = artifact.damaged_files() if artifact else []
+    except ArtifactError:
+        damaged = [MANIFEST]
+    if damaged:
+        store.reopen(planned.key)
+        whole = " (all of it: the digests are lost)" if {MANIFEST, FILES} & set(damaged) else ""
+        log.warning("%s: rebuilding %d damaged files: %s%s", planned.step.name, len(damaged), ", ".join(damaged[:5]), whole)
+        planned.why = "damaged"
+
+
+def _execute(planned: PlannedStep, plan: Plan) -> tuple[Artifact, float]:
+    """Run a stage in its work folder and complete its artifact. The caller holds the key's lock."""
+    by_name = {p.step.name: p for p in plan.active}
+    inputs: dict[str, Any] = {}
+    provenance: dict[str, Any] = {}
+    for role in planned.inputs:
+        source = planned.step.inputs[role]
+        inputs[role] = plan.sources.get(source) if source in SOURCES else by_name[source].artifact
+        if isinstance(inputs[role], Artifact):
+            provenance |= inputs[role].manifest["provenance"]
+    stage = planned.step.stage
+    out = plan.store.open_work(planned.key)
+    free = shutil.disk_usage(out).free
+    if free < 50 * 2**20:
+        raise ArtifactError(f"{plan.store.root}: only {free / 2**20:.0f} MiB are free; make room and run again")
+    start = time.monotonic()
+    metrics = stage.run(planned.config, inputs, out)
+    seconds = time.monotonic() - start
+    skipped = {s: dict(i.skipped) for s, i in inputs.items() if isinstance(i, LabeledImages) and i.skipped}
+    manifest = {
+        "format": 1,
+        "step": planned.step.name,
+        "stage": stage.name,
+        "version": stage.version,
+        "kind": stage.output,
+        "config": plain(planned.config),
+        "inputs": planned.inputs,
+        "provenance": {**provenance, stage.table: plain(planned.config)},
+        "metrics": metrics,
+        "skipped_images": skipped,
+        "made_with": {**_made_with(planned.config), "seconds": round(seconds, 3)},
+    }
+    return plan.store.complete(planned.key, manifest), seconds
+
+
+def _made_with(config: Any) -> dict[str, Any]:
+    """Return what a result was made with: recorded, never hashed."""
+    packages = {}
+    for name in _PACKAGES:
+        try:
+            packages[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    made: dict[str, Any] = {"python": platform.python_version(), "system": platform.platform(), "packages": packages}
+    made["commit"] = _commit()
+    if "torch" in sys.modules and hasattr(config, "device"):
+        from wsseg.models.training import resolve_device, resolve_precision
+
+        device = resolve_device(config.device)
+        made["device"], made["threads"] = str(device), sys.modules["torch"].get_num_threads()
+        made["precision"] = str(resolve_precision(config.precision, device) or "float32").removeprefix("torch.")
+    if sys.platform != "win32":
+        import resource
+
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        made["peak_memory_mib"] = round(peak / (2**20 if sys.platform == "darwin" else 2**10))
+    return made
+
+
+def _commit() -> str | None:
+    """Return the commit of the checkout that wsseg runs from, or None in an installed package."""
+    folder = Path(__file__).parent.parent
+    if not (folder / ".git").exists():
+        return None
+    try:
+        done = subprocess.run(["git", "rev-parse", "HEAD"], cwd=folder, capture_output=True, text=True, timeout=5)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() or None
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="microseconds")
+
+
+def summary(plan: Plan) -> dict[str, Any]:
+    """Return ``{"stages": {NAME: {"key", "status", "seconds", "metrics"}}}`` of a plan that has run."""
+    stages: dict[str, Any] = {}
+    for planned in plan.active:
+        metrics = planned.artifact.manifest["metrics"] if planned.artifact else {}
+        stages[planned.step.name] = {
+            "key": planned.key,
+            "status": planned.state,
+            "seconds": round(planned.seconds, 3),
+            "metrics": metrics,
+        }
+    return {"stages": stages}

@@ -1,0 +1,1 @@
+"""Pure tensor code: from a network to seeds."""

@@ -1,0 +1,16 @@
+"""The stages, in the order in which a pipeline usually runs them. A new stage is a new folder and a new row here."""
+
+from wsseg.stages.base import Stage
+from wsseg.stages.evaluate_masks.stage import EvaluateMasks
+from wsseg.stages.make_seeds.stage import MakeSeeds
+from wsseg.stages.predict_masks.stage import PredictMasks
+from wsseg.stages.refine_masks.stage import RefineMasks
+from wsseg.stages.train_classifier.stage import TrainClassifier
+from wsseg.stages.train_segmenter.stage import TrainSegmenter
+
+STAGES: dict[str, Stage] = {
+    stage.name: stage
+    for stage in (TrainClassifier(), MakeSeeds(), RefineMasks(), TrainSegmenter(), PredictMasks(), EvaluateMasks())
+}
+
+TABLES: dict[str, type] = {stage.table: stage.Config for stage in STAGES.values()}

@@ -1,0 +1,126 @@
+"""The protocol that every stage folder fulfils."""
+
+import multiprocessing
+import os
+import signal
+import sys
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+from wsseg.data.masks import decode_mask
+from wsseg.errors import ArtifactError
+from wsseg.labels import ClassMap
+from wsseg.store import Artifact
+from wsseg.types import Mask
+
+MASK_FOLDER = "masks"
+SEED_FOLDER = "seeds"
+Job = TypeVar("Job")
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class Role:
+    """An input of a stage: the kinds that fit, and whether a recipe may leave it out."""
+
+    kinds: tuple[str, ...]
+    optional: bool = False
+
+
+class MaskSource(Protocol):
+    """Masks by item id: the truth, pseudo-masks and predictions look the same to those who read them."""
+
+    key: str
+
+    def mask(self, item_id: str) -> Mask:
+        """Return the (H, W) uint8 mask of an item."""
+        ...
+
+
+class TruthSource(MaskSource, Protocol):
+    """True masks of one split."""
+
+    split: str
+    classes: ClassMap
+    ids: list[str]
+
+
+class Stage(Protocol):
+    """One stateless object a stage.
+
+    `run` writes its files below `out` and returns its metrics (JSON values; fractions, not percent). It may find files
+    of an interrupted run there: whole ones, because every file is renamed into place. Equal inputs and config must
+    give equal bytes, interrupted or not.
+    """
+
+    name: str  # verb == folder == word in a recipe
+    table: str  # the config table that holds its values
+    version: int  # bump when equal inputs give other outputs
+    Config: type  # frozen dataclass of `wsseg.config.setting` fields
+    inputs: Mapping[str, Role]
+    output: str  # kind
+
+    def run(self, config: Any, inputs: Mapping[str, Any], out: Path) -> dict[str, Any]:
+        """Do the work. `inputs` maps role -> `Artifact`, `LabeledImages` or `MaskSource`, by kind."""
+        ...
+
+
+def mask_path(folder: Path, item_id: str) -> Path:
+    """Return where an artifact being written below `folder` keeps the mask of an item."""
+    return folder / MASK_FOLDER / f"{item_id}.png"
+
+
+def seed_path(folder: Path, item_id: str) -> Path:
+    """Return where an artifact being written below `folder` keeps the seed of an item."""
+    return folder / SEED_FOLDER / f"{item_id}.png"
+
+
+class ArtifactMasks:
+    """The masks of a `pseudo_masks` or `predictions` artifact, by item id."""
+
+    def __init__(self, artifact: Artifact) -> None:
+        self.artifact = artifact
+        self.key = artifact.key
+
+    def mask(self, item_id: str) -> Mask:
+        """Return the (H, W) uint8 mask of an item; ArtifactError where there is none."""
+        try:
+            return decode_mask(self.artifact.read_bytes(f"{MASK_FOLDER}/{item_id}.png"))
+        except OSError as error:
+            raise ArtifactError(f"{self.artifact.folder / MASK_FOLDER / item_id}.png: {error}") from error
+
+
+def map_processes(
+    function: Callable[[Job], Result], jobs: Iterable[Job], workers: int, ahead: int = 4
+) -> Iterator[Result]:
+    """Yield ``function(job)`` in order, computed by `workers` processes; `ahead` jobs a worker wait at the most.
+
+    Worker processes leave Ctrl-C to their parent. One worker means this process.
+    """
+    if workers <= 1:
+        yield from map(function, jobs)
+        return
+    context = multiprocessing.get_context("forkserver" if sys.platform == "linux" else "spawn")
+    queue = iter(jobs)
+    with ProcessPoolExecutor(workers, mp_context=context, initializer=_ignore_interrupt) as pool:
+        waiting = deque(pool.submit(function, job) for job in islice(queue, ahead * workers))
+        try:
+            while waiting:
+                yield waiting.popleft().result()
+                waiting.extend(pool.submit(function, job) for job in islice(queue, 1))
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _ignore_interrupt() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def worker_count(workers: int) -> int:
+    """Return how many processes a setting of `workers` means; 0 stands for one a core that this process may use."""
+    return workers or len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else workers or os.cpu_count() or 1

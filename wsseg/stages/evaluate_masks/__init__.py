@@ -1,0 +1,1 @@
+"""Judge masks or seeds against masks that a person drew."""

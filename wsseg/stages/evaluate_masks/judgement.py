@@ -1,0 +1,184 @@
+"""What is counted, and the figures that are read off the counts."""
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wsseg.data.images import image_files, listed, read_text
+from wsseg.data.reading import read_mask_file
+from wsseg.errors import DatasetError, StageError
+from wsseg.labels import IGNORE_INDEX, ClassMap
+from wsseg.metrics.boundary import boundary_counts, boundary_iou
+from wsseg.metrics.confusion import (
+    Counts,
+    confusion,
+    counts_at,
+    coverage,
+    decided_only,
+    iou_per_class,
+    mean_iou,
+    pixel_accuracy,
+    threshold_counts,
+)
+from wsseg.progress import track
+from wsseg.saliency.seeds import enlarged
+from wsseg.types import Mask, Seed
+
+
+def named(values: NDArray[np.float64], classes: ClassMap) -> dict[str, float | None]:
+    """Return values by class name; None (not NaN, which is no JSON) for a class that occurs nowhere."""
+    return {n: None if math.isnan(v) else float(v) for n, v in zip(classes.with_background, values, strict=True)}
+
+
+def figures(counts: Counts, classes: ClassMap) -> dict[str, Any]:
+    """Return mIoU, IoU per class name, pixel accuracy and how many classes (the background included) count."""
+    iou = iou_per_class(counts)
+    miou = mean_iou(iou)
+    return {
+        "miou": None if math.isnan(miou) else miou,
+        "iou": named(iou, classes),
+        "pixel_accuracy": pixel_accuracy(counts),
+        "classes_counted": int((~np.isnan(iou)).sum()),
+    }
+
+
+@dataclass(frozen=True)
+class _Counted:
+    counts: Counts
+    boundary: NDArray[np.int64]
+
+
+class MaskJudge:
+    """Judges masks against truth over a data set.
+
+    Args:
+        classes: the classes.
+        boundary: whether boundary IoU is counted.
+        undecided: whether masks may hold 255 (pseudo-masks); such pixels then count as misses in `miou`.
+    """
+
+    def __init__(self, classes: ClassMap, boundary: bool, undecided: bool) -> None:
+        self.classes, self.undecided, self.with_boundary = classes, undecided, boundary
+        labels = len(classes) + 1
+        self._counts: Counts = np.zeros((labels, labels + 1), dtype=np.int64)
+        self._boundary = np.zeros((labels, 2), dtype=np.int64)
+        self._images = 0
+
+    def count(self, item_id: str, truth: Mask, mask: Mask) -> _Counted:
+        """Count one image; changes nothing.
+
+        Raises:
+            StageError: the sizes differ, a value is no class id, or a prediction holds 255.
+        """
+        if not self.undecided and (mask == IGNORE_INDEX).any():
+            raise StageError(f"{item_id}: the prediction holds 255; a prediction decides every pixel")
+        labels = len(self.classes) + 1
+        try:
+            counts = confusion(truth, mask, labels)
+        except StageError as error:
+            raise StageError(f"{item_id}: {error}") from error
+        if not self.with_boundary:
+            return _Counted(counts, np.zeros_like(self._boundary))
+        return _Counted(counts, boundary_counts(truth, mask, labels))
+
+    def add(self, counted: _Counted) -> None:
+        """Add what `count` returned."""
+        self._counts += counted.counts
+        self._boundary += counted.boundary
+        self._images += 1
+
+    def metrics(self) -> dict[str, Any]:
+        """Return the figures, fractions all."""
+        metrics = {**figures(self._counts, self.classes), "images": self._images}
+        if self.with_boundary:
+            bands = boundary_iou(self._boundary)
+            mean = mean_iou(bands)
+            metrics["boundary_miou"] = None if math.isnan(mean) else mean
+            metrics["boundary_iou"] = named(bands, self.classes)
+        if self.undecided:
+            decided = figures(decided_only(self._counts), self.classes)
+            metrics |= {"coverage": coverage(self._counts), "miou_decided": decided["miou"]}
+        return metrics
+
+    def details(self) -> dict[str, Any]:
+        """Return the confusion matrix (rows truth, columns given, last column undecided)."""
+        return {"confusion": self._counts.tolist(), "labels": list(self.classes.with_background)}
+
+
+class SeedJudge:
+    """Judges seeds at every background threshold at once. The best one is chosen on truth: a diagnostic, no result."""
+
+    def __init__(self, classes: ClassMap) -> None:
+        self.classes = classes
+        labels = len(classes) + 1
+        self._histogram: Counts = np.zeros((labels, labels, 256), dtype=np.int64)
+        self._images = 0
+
+    def count(self, item_id: str, truth: Mask, seed: Seed) -> Counts:
+        """Count one image; changes nothing. StageError where the sizes differ."""
+        if seed.size != truth.shape:
+            raise StageError(f"{item_id}: the seed is of an image of {seed.size} (H, W), its truth {truth.shape}")
+        best, score = np.zeros_like(truth), np.zeros_like(truth)
+        if seed.class_ids:
+            maps = enlarged(seed).maps
+            best = np.array(seed.class_ids, dtype=np.uint8)[maps.argmax(axis=0)]
+            score = np.rint(maps.max(axis=0) * 255).astype(np.uint8)
+        return threshold_counts(truth, best, score, len(self.classes) + 1)
+
+    def add(self, counted: Counts) -> None:
+        """Add what `count` returned."""
+        self._histogram += counted
+        self._images += 1
+
+    def metrics(self) -> dict[str, Any]:
+        """Return the figures at the threshold with the highest mIoU."""
+        curve = self._curve()
+        best = max(curve, key=lambda t: (curve[t], -t))
+        return {
+            **figures(counts_at(self._histogram, best), self.classes),
+            "best_threshold": best / 255,
+            "images": self._images,
+        }
+
+    def details(self) -> dict[str, Any]:
+        """Return mIoU at each threshold, and the confusion matrix at the best one."""
+        curve = self._curve()
+        best = max(curve, key=lambda t: (curve[t], -t))
+        return {
+            "curve": [[t / 255, value] for t, value in curve.items()],
+            "confusion": counts_at(self._histogram, best).tolist(),
+            "labels": list(self.classes.with_background),
+        }
+
+    def _curve(self) -> dict[int, float]:
+        return {t: float(np.nan_to_num(mean_iou(iou_per_class(counts_at(self._histogram, t))))) for t in range(1, 256, 2)}
+
+
+def judge_folders(predictions: Path, truth: Path, class_file: Path, undecided: bool) -> dict[str, Any]:
+    """Judge one folder of masks against another, by equal ids.
+
+    Args:
+        predictions: folder of indexed PNG masks.
+        truth: folder of the true ones.
+        class_file: text file; line K is the name of class id K.
+        undecided: whether 255 in predictions is a miss; otherwise it is refused.
+
+    Raises:
+        DatasetError: ids that stand in one folder only (all are listed), unreadable files, no masks.
+        StageError: sizes that differ, illegal values.
+    """
+    classes = ClassMap(tuple(line.strip() for line in read_text(class_file).splitlines() if line.strip()))
+    given, true = image_files(predictions), image_files(truth)
+    for name, ids in (("no prediction", true.keys() - given.keys()), ("no truth", given.keys() - true.keys())):
+        if ids:
+            raise DatasetError(f"{len(ids)} masks have {name}: {listed(sorted(ids))}; both folders must hold the same")
+    if not true:
+        raise DatasetError(f"{truth}: no mask was found in it")
+    judge = MaskJudge(classes, boundary=True, undecided=undecided)
+    for item_id in track(sorted(true), len(true), "judging masks"):
+        judge.add(judge.count(item_id, read_mask_file(true[item_id])[0], read_mask_file(given[item_id])[0]))
+    return judge.metrics()

@@ -1,0 +1,75 @@
+"""I/O of `evaluate_masks`: report.json, with the terms under which each number holds."""
+
+import json
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from wsseg.errors import StageError
+from wsseg.progress import track
+from wsseg.stages.base import MASK_FOLDER, SEED_FOLDER, ArtifactMasks, Role, TruthSource, worker_count
+from wsseg.stages.evaluate_masks.config import Config
+from wsseg.store import Artifact, atomic_write
+
+
+class EvaluateMasks:
+    name = "evaluate_masks"
+    table = "evaluation"
+    version = 1
+    Config = Config
+    inputs: Mapping[str, Role] = {
+        "masks": Role(("seeds", "pseudo_masks", "predictions")),
+        "truth": Role(("truth",)),
+    }
+    output = "report"
+
+    def run(self, config: Config, inputs: Mapping[str, Any], out: Path) -> dict[str, Any]:
+        """Write report.json; metrics: `miou`, `iou` per class name, and what else the kind of masks allows."""
+        from wsseg.saliency.seeds import decode_seed
+        from wsseg.stages.evaluate_masks.judgement import MaskJudge, SeedJudge
+
+        artifact: Artifact = inputs["masks"]
+        truth: TruthSource = inputs["truth"]
+        seeds = artifact.kind == "seeds"
+        folder = SEED_FOLDER if seeds else MASK_FOLDER
+        ids = artifact.ids(folder, ".png")
+        if without := sorted(set(ids) ^ set(truth.ids)):
+            raise StageError(
+                f"{len(without)} images have either a mask or a truth, not both: {', '.join(without[:20])}; "
+                "the same images must go into both"
+            )
+        masks = ArtifactMasks(artifact)
+        judge: SeedJudge | MaskJudge
+        if seeds:
+            judge = SeedJudge(truth.classes)
+        else:
+            judge = MaskJudge(truth.classes, boundary=config.boundary, undecided=artifact.kind == "pseudo_masks")
+
+        def one(item_id: str) -> Any:
+            if seeds:
+                given: Any = decode_seed(artifact.read_bytes(f"{SEED_FOLDER}/{item_id}.png"))
+            else:
+                given = masks.mask(item_id)
+            return judge.count(item_id, truth.mask(item_id), given)
+
+        with ThreadPoolExecutor(worker_count(config.workers)) as pool:
+            for counts in track(pool.map(one, ids), len(ids), f"judging {artifact.kind.replace('_', '-')}"):
+                judge.add(counts)
+        metrics = judge.metrics()
+        terms = terms_of(artifact, truth)
+        report = {"metrics": metrics, "terms": terms, **judge.details()}
+        atomic_write(out / "report.json", json.dumps(report, indent=1).encode())
+        return {**metrics, "terms": terms}
+
+
+def terms_of(artifact: Artifact, truth: TruthSource) -> dict[str, Any]:
+    """Return what must stand beside a number: split, images, seed, and the values that decide masks."""
+    made_from = artifact.manifest["provenance"]
+    terms: dict[str, Any] = {"split": truth.split, "images": len(truth.ids), "diagnostic": truth.split == "train"}
+    for table, keys in (("pseudo_masks", ("background", "levels", "crf")), ("predictions", ("crf", "scales", "flip"))):
+        if table in made_from:
+            terms[table] = {key: made_from[table][key] for key in keys}
+    seeds = {values["rng_seed"] for values in made_from.values() if "rng_seed" in values}
+    terms["rng_seed"] = seeds.pop() if len(seeds) == 1 else sorted(seeds)
+    return terms

@@ -1,0 +1,1 @@
+"""Read class activation maps from the classifier: the seeds."""

@@ -1,0 +1,66 @@
+"""I/O of `make_seeds`: one small PNG an image. Torch is imported in `run`."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from wsseg.data.images import LabeledImages
+from wsseg.errors import StageError
+from wsseg.progress import track
+from wsseg.stages.base import Role, SEED_FOLDER, seed_path
+from wsseg.stages.make_seeds.config import Config
+from wsseg.store import Artifact, atomic_write
+from wsseg.types import Seed
+
+
+class MakeSeeds:
+    name = "make_seeds"
+    table = "seeds"
+    version = 1
+    Config = Config
+    inputs: Mapping[str, Role] = {"images": Role(("images",)), "classifier": Role(("classifier",))}
+    output = "seeds"
+
+    def run(self, config: Config, inputs: Mapping[str, Any], out: Path) -> dict[str, Any]:
+        """Write seeds/<id>.png for every image; metrics: images, mean bytes an image."""
+        import torch
+
+        from wsseg.data.batches import batches_by_size, network_size, quarter, read_batch
+        from wsseg.models.classifier import load_classifier
+        from wsseg.models.training import autocast, resolve_device
+        from wsseg.saliency.cam import multiscale_cams, normalise
+        from wsseg.saliency.seeds import encode_seed
+
+        images: LabeledImages = inputs["images"]
+        classifier: Artifact = inputs["classifier"]
+        if not config.scales:
+            raise StageError("seeds.scales: found an empty list; legal: at least one scale, such as [1.0]")
+        model, spec = load_classifier(classifier.read_bytes, str(classifier.folder))
+        if spec.classes != images.classes.names:
+            raise StageError(f"the classifier knows {', '.join(spec.classes)}; the images show {', '.join(images.classes.names)}")
+        device = resolve_device(config.device)
+        model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+        batches = batches_by_size(images.items, config.batch_size)
+        missing = [b for b in batches if not all(seed_path(out, item.id).is_file() for item in b)]
+        for batch in track(missing, len(batches), "seeds", "batches", len(batches) - len(missing)):
+            size = batch[0].size
+            present = sorted({class_id for item in batch for class_id in item.class_ids})
+            cams = torch.zeros(len(batch), 0, *quarter(size))
+            if present:
+                _, tensor = read_batch(batch, spec.mean, spec.std)
+                with autocast(config.precision, device):
+                    cams = multiscale_cams(
+                        model.class_maps,
+                        tensor.to(device),
+                        [network_size(size, config.size, scale) for scale in config.scales],
+                        config.flip,
+                        [class_id - 1 for class_id in present],
+                        quarter(size),
+                    ).cpu()
+            for item, maps in zip(batch, cams, strict=True):
+                own = maps[[present.index(class_id) for class_id in item.class_ids]]  # (C, h, w), classes present only
+                seed = Seed(item.class_ids, normalise(own).numpy() if len(own) else own.numpy(), size)
+                atomic_write(seed_path(out, item.id), encode_seed(seed))
+        total = sum(path.stat().st_size for path in (out / SEED_FOLDER).rglob("*.png"))
+        return {"images": len(images), "bytes_per_image": total / len(images)}

@@ -1,0 +1,1 @@
+"""Segment images with the trained network."""

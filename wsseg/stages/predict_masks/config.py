@@ -1,0 +1,24 @@
+"""Values of `predict_masks`: the config table ``[predictions]``."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from wsseg.config import setting
+
+
+@dataclass(frozen=True)
+class Config:
+    """Args:
+    scales: factors on the segmenter's size that are averaged over.
+    flip: also average over the mirrored image.
+    crf: preset of the dense CRF, or ``off``.
+    batch_size: images of one size that go through the network together.
+    precision: autocast; ``auto`` is bfloat16 where the device computes in it.
+    """
+
+    scales: tuple[float, ...] = setting((1.0,), low=0.1, high=8.0)
+    flip: bool = setting(True)
+    crf: Literal["irn", "psa", "deeplab", "off"] = setting("off")
+    batch_size: int = setting(8, low=1, high=4096)
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = setting("auto")
+    device: Literal["auto", "cpu", "cuda", "mps"] = setting("auto", execution=True)

@@ -1,0 +1,93 @@
+"""A trained segmenter at work on photographs of any size."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from torch import nn
+
+from wsseg.crf.dense_crf import PRESETS, refine
+from wsseg.data.batches import network_size
+from wsseg.data.images import image_files
+from wsseg.data.masks import encode_mask
+from wsseg.data.reading import check_id, read_image
+from wsseg.data.transforms import normalised
+from wsseg.errors import DatasetError, StageError
+from wsseg.models.segmenter import SegmenterSpec, enlarged_argmax, segment
+from wsseg.models.training import autocast, resolve_device
+from wsseg.progress import track
+from wsseg.stages.predict_masks.config import Config
+from wsseg.store import atomic_write
+from wsseg.types import Image, Mask
+
+
+class Predictor:
+    """Segments photographs with one network and one set of values."""
+
+    def __init__(self, model: nn.Module, spec: SegmenterSpec, config: Config) -> None:
+        if not config.scales:
+            raise StageError("predictions.scales: found an empty list; legal: at least one scale, such as [1.0]")
+        self.device = resolve_device(config.device)
+        self.model = model.to(self.device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+        self.spec, self.config = spec, config
+
+    def masks(self, paths: Sequence[Path]) -> list[Mask]:
+        """Return the (H, W) uint8 masks of photographs of one size."""
+        return self.predict([read_image(path) for path in paths])
+
+    def predict(self, images: Sequence[Image]) -> list[Mask]:
+        """Return the (H, W) uint8 masks of (H, W, 3) uint8 images of one size."""
+        size = images[0].shape[:2]
+        sizes = [network_size(size, self.spec.size, scale) for scale in (1.0, *self.config.scales)]
+        largest = max(sizes)  # what the network never sees need not become float32: photographs may be huge
+        batch = torch.stack([normalised(_shrunk(i, largest), self.spec.mean, self.spec.std) for i in images])
+        with autocast(self.config.precision, self.device):
+            scores = segment(self.model, batch.to(self.device), sizes[0], sizes[1:], self.config.flip)
+        return [self._mask(image, s) for image, s in zip(images, scores.float().cpu().numpy(), strict=True)]
+
+    def _mask(self, image: Image, scores: np.ndarray) -> Mask:
+        height, width = image.shape[:2]
+        if self.config.crf == "off":
+            return enlarged_argmax(scores, (height, width))
+        large = np.stack([cv2.resize(s, (width, height), interpolation=cv2.INTER_LINEAR) for s in scores])
+        large /= large.sum(axis=0, keepdims=True)
+        return refine(image, large, PRESETS[self.config.crf]).argmax(axis=0).astype(np.uint8)
+
+
+def _shrunk(image: Image, largest: tuple[int, int]) -> Image:
+    """Return the image at no more than twice the largest size that the network sees, by area averaging."""
+    height, width = 2 * largest[0], 2 * largest[1]
+    if image.shape[0] <= height and image.shape[1] <= width:
+        return image
+    size = (min(width, image.shape[1]), min(height, image.shape[0]))
+    return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA))
+
+
+def predict_files(predictor: Predictor, images: Path, output: Path) -> tuple[int, list[tuple[Path, str]]]:
+    """Segment one photograph, or all below a folder, into indexed PNG files.
+
+    Args:
+        predictor: what segments.
+        images: a file or a folder.
+        output: where ``<id>.png`` is written; sub-folders are kept.
+
+    Returns:
+        How many masks were written, and the files that could not be read, with the reason.
+
+    Raises:
+        DatasetError: no such file or folder, or no image in it.
+    """
+    files = {check_id(images.stem, str(images)): images} if images.is_file() else image_files(images)
+    if not files:
+        raise DatasetError(f"{images}: no image was found in it")
+    refused = []
+    for item_id, path in track(files.items(), len(files), "predictions"):
+        try:
+            image = read_image(path)
+        except DatasetError as error:
+            refused.append((path, str(error).removeprefix(f"{path}: ")))
+            continue
+        atomic_write(output / f"{item_id}.png", encode_mask(predictor.predict([image])[0]))
+    return len(files) - len(refused), refused

@@ -1,0 +1,41 @@
+"""I/O of `predict_masks`: one indexed PNG with the VOC palette an image. Torch is imported in `run`."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from wsseg.data.images import LabeledImages
+from wsseg.data.masks import encode_mask
+from wsseg.errors import StageError
+from wsseg.progress import track
+from wsseg.stages.base import Role, mask_path
+from wsseg.stages.predict_masks.config import Config
+from wsseg.store import Artifact, atomic_write
+
+
+class PredictMasks:
+    name = "predict_masks"
+    table = "predictions"
+    version = 1
+    Config = Config
+    inputs: Mapping[str, Role] = {"images": Role(("images",)), "segmenter": Role(("segmenter",))}
+    output = "predictions"
+
+    def run(self, config: Config, inputs: Mapping[str, Any], out: Path) -> dict[str, Any]:
+        """Write masks/<id>.png for every image; a prediction never holds 255."""
+        from wsseg.data.batches import batches_by_size
+        from wsseg.models.segmenter import load_segmenter
+        from wsseg.stages.predict_masks.prediction import Predictor
+
+        images: LabeledImages = inputs["images"]
+        segmenter: Artifact = inputs["segmenter"]
+        model, spec = load_segmenter(segmenter.read_bytes, str(segmenter.folder))
+        if spec.classes != images.classes.names:
+            raise StageError(f"the segmenter knows {', '.join(spec.classes)}; the images show {', '.join(images.classes.names)}")
+        predictor = Predictor(model, spec, config)
+        batches = batches_by_size(images.items, config.batch_size)
+        missing = [b for b in batches if not all(mask_path(out, item.id).is_file() for item in b)]
+        for batch in track(missing, len(batches), "predictions", "batches", len(batches) - len(missing)):
+            for item, mask in zip(batch, predictor.masks([item.path for item in batch]), strict=True):
+                atomic_write(mask_path(out, item.id), encode_mask(mask))
+        return {"images": len(images)}

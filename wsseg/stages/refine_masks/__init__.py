@@ -1,0 +1,1 @@
+"""Turn seeds into pseudo-masks: background score, dense CRF, thresholds."""

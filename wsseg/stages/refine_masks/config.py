@@ -1,0 +1,32 @@
+"""Values of `refine_masks`: the config table ``[pseudo_masks]``."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from wsseg.config import setting
+from wsseg.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Config:
+    """Args:
+    background: how the background's score is made: ``threshold`` takes `levels` as the score itself, ``power`` takes
+        them as alpha in (1 - highest seed)^alpha.
+    levels: one value: every pixel gets a class. Two values: a pixel is foreground where it is so at the stricter
+        level, background where it is so at the laxer one, and 255 between.
+    crf: preset of the dense CRF, or ``off``.
+    iterations: of the CRF; 0 keeps the preset's.
+    workers: processes; 0 for one a core.
+    """
+
+    background: Literal["threshold", "power"] = setting("threshold")
+    levels: tuple[float, ...] = setting((0.25,), low=0.0, high=100.0)
+    crf: Literal["irn", "psa", "deeplab", "off"] = setting("irn")
+    iterations: int = setting(0, low=0, high=1000)
+    workers: int = setting(0, low=0, high=1024, execution=True)
+
+    def __post_init__(self) -> None:
+        if len(self.levels) not in (1, 2):
+            raise ConfigError(f"levels: found {len(self.levels)} values; legal: one, or two (strict and lax, any order)")
+        if self.background == "threshold" and not all(0 < level < 1 for level in self.levels):
+            raise ConfigError(f"levels: found {list(self.levels)}; legal for a threshold: between 0 and 1")

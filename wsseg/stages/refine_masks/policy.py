@@ -1,0 +1,65 @@
+"""From a seed to a pseudo-mask, as pure functions of arrays."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from wsseg.crf.dense_crf import CrfSettings, refine
+from wsseg.labels import IGNORE_INDEX
+from wsseg.types import Image, Mask, Scores, Seed
+
+
+def scores_of(seed: Seed, background: str, level: float) -> Scores:
+    """Put a background score before a seed's maps.
+
+    Args:
+        seed: maps at the size wanted, (C, H, W) in [0, 1].
+        background: ``threshold`` (Ahn, Cho & Kwak 2019) or ``power`` (Ahn & Kwak 2018).
+        level: the background's score, or alpha in (1 - highest)^alpha.
+
+    Returns:
+        (C + 1, H, W) float32, background first, sum 1 over the channels.
+    """
+    highest = seed.maps.max(axis=0)
+    score = np.full_like(highest, level) if background == "threshold" else (1 - highest) ** np.float32(level)
+    scores = np.concatenate([score[None], seed.maps]).astype(np.float32)
+    total = scores.sum(axis=0, keepdims=True)
+    scores[0][total[0] == 0] = 1  # a level of 0 where nothing is seen
+    return scores / scores.sum(axis=0, keepdims=True)
+
+
+def labels_at(image: Image, seed: Seed, background: str, level: float, crf: CrfSettings | None) -> Mask:
+    """Return the (H, W) class ids at one background level, after the CRF where there is one."""
+    scores = scores_of(seed, background, level)
+    if crf is not None:
+        scores = refine(image, scores, crf)
+    return np.array((0, *seed.class_ids), dtype=np.uint8)[scores.argmax(axis=0)]
+
+
+def pseudo_mask(image: Image, seed: Seed, background: str, levels: Sequence[float], crf: CrfSettings | None) -> Mask:
+    """Turn a seed into a pseudo-mask.
+
+    Args:
+        image: (H, W, 3) uint8.
+        seed: its maps at the image's size.
+        background: how the background's score is made, see `scores_of`.
+        levels: one level, or two: a pixel is foreground where it is so at the level that favours the background,
+            background where it is so at the level that favours the foreground, else 255 (IRNet's cam_to_ir_label,
+            AffinityNet's la_crf and ha_crf).
+        crf: its settings, or None for no CRF.
+
+    Returns:
+        (H, W) uint8: 0, the classes present in the image, and with two levels 255.
+    """
+    if not seed.class_ids:
+        return np.zeros(seed.size, dtype=np.uint8)
+    masks = [labels_at(image, seed, background, level, crf) for level in levels]
+    if len(masks) == 1:
+        return masks[0]
+    # a high threshold favours the background, and so does a low alpha
+    order = sorted(zip(levels, masks, strict=True), key=lambda pair: pair[0], reverse=background == "threshold")
+    strict, lax = order[0][1], order[1][1]
+    mask = np.full_like(strict, IGNORE_INDEX)
+    mask[lax == 0] = 0
+    mask[strict > 0] = strict[strict > 0]
+    return mask

@@ -1,0 +1,75 @@
+"""I/O of `refine_masks`: one indexed PNG an image, made by several processes."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from wsseg.data.images import LabeledImages
+from wsseg.labels import BACKGROUND, IGNORE_INDEX
+from wsseg.progress import track
+from wsseg.stages.base import SEED_FOLDER, Role, map_processes, mask_path, worker_count
+from wsseg.stages.refine_masks.config import Config
+from wsseg.store import Artifact, atomic_write
+
+
+@dataclass(frozen=True)
+class _Job:
+    image: Path
+    seed: bytes
+    config: Config
+    target: Path
+
+
+class RefineMasks:
+    name = "refine_masks"
+    table = "pseudo_masks"
+    version = 1
+    Config = Config
+    inputs: Mapping[str, Role] = {"images": Role(("images",)), "seeds": Role(("seeds",))}
+    output = "pseudo_masks"
+
+    def run(self, config: Config, inputs: Mapping[str, Any], out: Path) -> dict[str, Any]:
+        """Write masks/<id>.png for every image; metrics: fraction of pixels that are background, and undecided."""
+        images: LabeledImages = inputs["images"]
+        seeds: Artifact = inputs["seeds"]
+        missing = [item for item in images.items if not mask_path(out, item.id).is_file()]
+
+        def jobs() -> Iterator[_Job]:
+            for item in missing:
+                seed = seeds.read_bytes(f"{SEED_FOLDER}/{item.id}.png")
+                yield _Job(item.path, seed, config, mask_path(out, item.id))
+
+        results = map_processes(_refine_one, jobs(), worker_count(config.workers))
+        for _ in track(results, len(images), "pseudo-masks", done=len(images) - len(missing)):
+            pass
+        return self._metrics(images, out)
+
+    def _metrics(self, images: LabeledImages, out: Path) -> dict[str, Any]:
+        from wsseg.data.masks import decode_mask
+
+        counts = np.zeros(256, dtype=np.int64)
+        for item in images.items:
+            counts += np.bincount(decode_mask(mask_path(out, item.id).read_bytes()).ravel(), minlength=256)
+        return {
+            "images": len(images),
+            "background": float(counts[BACKGROUND] / counts.sum()),
+            "undecided": float(counts[IGNORE_INDEX] / counts.sum()),
+        }
+
+
+def _refine_one(job: _Job) -> None:
+    """Make one pseudo-mask; runs in a worker process."""
+    from wsseg.crf.dense_crf import with_iterations
+    from wsseg.data.masks import encode_mask
+    from wsseg.data.reading import read_image
+    from wsseg.saliency.seeds import decode_seed, enlarged
+    from wsseg.stages.refine_masks.policy import pseudo_mask
+
+    config = job.config
+    crf = None if config.crf == "off" else with_iterations(config.crf, config.iterations)
+    seed = enlarged(decode_seed(job.seed))
+    mask = pseudo_mask(read_image(job.image), seed, config.background, config.levels, crf)
+    atomic_write(job.target, encode_mask(mask))

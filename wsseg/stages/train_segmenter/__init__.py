@@ -1,0 +1,1 @@
+"""Train a segmentation network on pseudo-masks (or on true masks: the upper bound)."""

@@ -1,0 +1,49 @@
+"""Values of `train_segmenter`: the config table ``[segmenter]``."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from wsseg.config import setting
+
+
+@dataclass(frozen=True)
+class Config:
+    """Args:
+    architecture: of segmentation-models-pytorch, such as ``deeplabv3plus``, ``unet``, ``fpn``.
+    encoder: one of its encoders; timm's are called ``tu-<name>``.
+    decoder_channels: width of the decoder where the architecture has one number for it; 0 for its default.
+    weights: what the encoder starts from: the recipe's ``classifier``, or ImageNet weights from ``package`` or
+        ``hub``, a ``file``, or ``none``.
+    weights_file: a .safetensors, .pth, .pt or .bin file, for ``file``.
+    size: height and width of the training crops, in pixels; predictions scale the long side to it.
+    epochs: passes over the training images.
+    batch_size: images a step.
+    learning_rate: of the encoder, at its highest.
+    head_factor: how much faster the decoder learns.
+    weight_decay: AdamW's.
+    schedule: of the learning rate.
+    scale: smallest and largest random zoom.
+    color: strength of colour jitter.
+    precision: autocast; ``auto`` is bfloat16 where the device computes in it.
+    rng_seed: source of randomness.
+    """
+
+    architecture: str = setting("deeplabv3plus")
+    encoder: str = setting("tu-tf_efficientnet_lite0")
+    decoder_channels: int = setting(0, low=0, high=4096)
+    weights: Literal["classifier", "package", "hub", "file", "none"] = setting("classifier")
+    weights_file: Path | None = setting(None)
+    size: int = setting(320, low=32, high=4096)
+    epochs: int = setting(10, low=1, high=10_000)
+    batch_size: int = setting(16, low=2, high=4096)
+    learning_rate: float = setting(3e-4, low=0.0, high=10.0)
+    head_factor: float = setting(10.0, low=0.0, high=1000.0)
+    weight_decay: float = setting(0.01, low=0.0, high=1.0)
+    schedule: Literal["one_cycle", "poly"] = setting("one_cycle")
+    scale: tuple[float, ...] = setting((0.7, 1.5), low=0.1, high=10.0)
+    color: float = setting(0.3, low=0.0, high=1.0)
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = setting("auto")
+    rng_seed: int = setting(0, low=0, high=2**32 - 1)
+    device: Literal["auto", "cpu", "cuda", "mps"] = setting("auto", execution=True)
+    workers: int = setting(0, low=0, high=256, execution=True)

@@ -1,0 +1,50 @@
+"""The arrays that travel between the rooms, in one place. Sizes are (H, W); images are HWC, tensors CHW."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+Image = NDArray[np.uint8]
+"""(H, W, 3) uint8 RGB, upright (EXIF orientation applied)."""
+
+Mask = NDArray[np.uint8]
+"""(H, W) uint8 class ids: 0 background, 1..K classes, 255 ignore."""
+
+Scores = NDArray[np.float32]
+"""(C, H, W) float32, non-negative, background first, sum 1 over C."""
+
+
+@dataclass(frozen=True)
+class Seed:
+    """CAMs of the classes present in one image.
+
+    Args:
+        class_ids: (C,) class ids, ascending; channel c of `maps` belongs to class_ids[c].
+        maps: (C, h, w) float32 in [0, 1], each channel divided by its maximum; low resolution.
+        size: (H, W) of the image that the seed belongs to.
+    """
+
+    class_ids: tuple[int, ...]
+    maps: NDArray[np.float32]
+    size: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class LabeledImage:
+    """One photograph of a data set with its image-level labels.
+
+    Args:
+        id: relative path without suffix; unique within a split.
+        path: the file.
+        class_ids: the classes present, ascending, 1..K; empty for background only.
+        size: (H, W) in pixels, upright.
+        sha256: digest of the file's bytes.
+    """
+
+    id: str
+    path: Path
+    class_ids: tuple[int, ...]
+    size: tuple[int, int]
+    sha256: str
