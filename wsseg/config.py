@@ -40,7 +40,10 @@ def setting(
         high: largest legal number.
         execution: True for how, not what, is computed (workers, device): never part of an artifact's key.
     """
-    return dataclasses.field(default=default, metadata={"low": low, "high": high, "execution": execution})
+    metadata = {"low": low, "high": high, "execution": execution}
+    if isinstance(default, dict):
+        return dataclasses.field(default_factory=lambda: dict(default), metadata=metadata)
+    return dataclasses.field(default=default, metadata=metadata)
 
 
 @dataclass(frozen=True)
@@ -218,6 +221,11 @@ def _convert(hint: Any, value: Any, limits: Mapping[str, Any], where: str, path:
             raise refuse()
         inner = typing.get_args(hint)[0]
         return tuple(_convert(inner, v, limits, f"{where}[{i}]", path) for i, v in enumerate(value))
+    if typing.get_origin(hint) is dict:
+        if not isinstance(value, dict):
+            raise refuse()
+        inner = typing.get_args(hint)[1]
+        return {name: _convert(inner, v, limits, f"{where}.{name}", path) for name, v in value.items()}
     if hint is Path:
         if not isinstance(value, str) or not value or "\0" in value:
             raise refuse()
@@ -258,7 +266,7 @@ def _describe(hint: Any, limits: Mapping[str, Any]) -> str:
         return ", ".join(json.dumps(v) for v in typing.get_args(hint))
     if typing.get_origin(hint) is tuple:
         return f"a list, each element {_describe(typing.get_args(hint)[0], limits)}"
-    if dataclasses.is_dataclass(hint):
+    if dataclasses.is_dataclass(hint) or typing.get_origin(hint) is dict:
         return "a table"
     words = {int: "a whole number", float: "a number", bool: "true or false", str: "a text", Path: "a path"}
     low, high = limits.get("low"), limits.get("high")
@@ -277,6 +285,8 @@ def plain(value: Any) -> Any:
         return {name: plain(v) for name, v in pairs if v is not None}
     if isinstance(value, tuple | list):
         return [plain(v) for v in value]
+    if isinstance(value, dict):
+        return {name: plain(v) for name, v in value.items()}
     return str(value) if isinstance(value, Path) else value
 
 

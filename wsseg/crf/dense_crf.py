@@ -81,7 +81,7 @@ def refine(image: Image, scores: Scores, settings: CrfSettings) -> Scores:
     crf.addPairwiseBilateral(
         sxy=settings.bilateral_sxy,
         srgb=settings.bilateral_srgb,
-        rgbim=np.ascontiguousarray(image),
+        rgbim=np.array(image, order="C"),  # its buffer must be writable; ours may not be touched
         compat=settings.bilateral_compat,
     )
     return np.array(crf.inference(settings.iterations), dtype=np.float32).reshape(labels, height, width)

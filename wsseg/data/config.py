@@ -11,7 +11,7 @@ from typing import Literal
 from wsseg.config import setting
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class _Data:
     """What all layouts share.
 
@@ -41,7 +41,7 @@ class FolderSplit:
     limit: int = setting(0, low=0)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class FolderData(_Data):
     """A folder per class; `background` names the sub-folder whose images show none of the classes.
 
@@ -69,7 +69,7 @@ class CsvSplit:
     limit: int = setting(0, low=0)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class CsvData(_Data):
     """A CSV file beside an image folder.
 
@@ -93,7 +93,7 @@ class VocSplit:
     limit: int = setting(0, low=0)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class VocData(_Data):
     """The PASCAL VOC devkit.
 
@@ -125,7 +125,7 @@ class CocoSplit:
     limit: int = setting(0, low=0)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class CocoData(_Data):
     """COCO instances: labels from the categories of the annotations, truth from their polygons and RLE."""
 
@@ -144,7 +144,7 @@ class DemoSplit:
     limit: int = setting(0, low=0)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class DemoData(_Data):
     """The generated demo data set; it is made in the store where it is not there yet.
 

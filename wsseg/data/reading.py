@@ -20,7 +20,8 @@ from wsseg.progress import track
 from wsseg.types import Image, Mask
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm"})
-_FORMATS = ("JPEG", "MPO", "PNG", "BMP", "TIFF", "WEBP", "PPM")
+_FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP", "PPM")  # the JPEG reader also opens MPO, what many phones write
+PILImage.init()  # not thread-safe when it happens at the first picture
 _EXIF_ORIENTATION = 0x0112
 _LONGEST_ID = 240  # an id plus a suffix is a file name; most file systems take 255 bytes
 

@@ -20,14 +20,12 @@ class ClassifierSpec:
 
     Args:
         backbone: name of a timm model.
-        output_stride: input pixels per feature, 8, 16 or 32.
         classes: class names, without the background.
         mean: of the input, three values in [0, 1].
         std: likewise.
     """
 
     backbone: str
-    output_stride: int
     classes: tuple[str, ...]
     mean: tuple[float, ...]
     std: tuple[float, ...]
@@ -77,18 +75,23 @@ def backbone_statistics(name: str) -> tuple[tuple[float, ...], tuple[float, ...]
     return tuple(config.mean), tuple(config.std)
 
 
-def build_classifier(spec: ClassifierSpec) -> Classifier:
+def build_classifier(spec: ClassifierSpec, output_stride: int = 32) -> Classifier:
     """Return a classifier without trained weights.
+
+    Args:
+        spec: what to build.
+        output_stride: input pixels per feature, 8, 16 or 32. Weights trained at 32 serve at 8 and 16 as well: strides
+            become dilations, and the same filters look at more places (Chen et al. 2018, DeepLab, section 3.1).
 
     Raises:
         StageError: unknown backbone, an output stride it does not have, or no spatial features.
     """
     backbone_statistics(spec.backbone)
-    options: dict[str, Any] = {} if spec.output_stride == 32 else {"output_stride": spec.output_stride}
+    options: dict[str, Any] = {} if output_stride == 32 else {"output_stride": output_stride}
     try:
         backbone = timm.create_model(spec.backbone, pretrained=False, num_classes=0, global_pool="", **options)
     except (TypeError, NotImplementedError, AssertionError) as error:
-        raise StageError(f"backbone {spec.backbone!r} cannot have output stride {spec.output_stride}; choose 32") from error
+        raise StageError(f"backbone {spec.backbone!r} cannot have output stride {output_stride}; choose 32") from error
     with torch.no_grad():
         backbone.eval()
         shape = backbone.forward_features(torch.zeros(1, 3, 64, 64)).shape
@@ -127,17 +130,18 @@ def load_backbone_weights(model: Classifier, backbone: str, weights: str, file: 
         load_matching(model.backbone, read_state(file), str(file))
 
 
-def load_classifier(read: Callable[[str], bytes], where: str) -> tuple[Classifier, ClassifierSpec]:
+def load_classifier(read: Callable[[str], bytes], where: str, output_stride: int = 32) -> tuple[Classifier, ClassifierSpec]:
     """Build a trained classifier from its files.
 
     Args:
         read: returns the bytes of ``network.json`` and ``network.safetensors``.
         where: what errors call it.
+        output_stride: see `build_classifier`.
 
     Returns:
         The classifier in eval mode, and its spec.
     """
     spec = read_spec(ClassifierSpec, read("network.json"), where)
-    model = build_classifier(spec)
+    model = build_classifier(spec, output_stride)
     load_network(model, read("network.safetensors"), where)
     return model.eval(), spec

@@ -25,7 +25,7 @@ class SegmenterSpec:
     Args:
         architecture: of segmentation-models-pytorch, such as ``deeplabv3plus``.
         encoder: name of its encoder, such as ``tu-tf_efficientnet_lite0`` or ``resnet50``.
-        decoder_channels: width of the decoder where the architecture has one number for it; 0 for its default.
+        decoder: further whole-number options of the architecture, such as ``decoder_pyramid_channels``.
         classes: class names, without the background.
         size: long side in pixels that images are scaled to.
         mean: of the input, three values in [0, 1].
@@ -34,7 +34,7 @@ class SegmenterSpec:
 
     architecture: str
     encoder: str
-    decoder_channels: int
+    decoder: dict[str, int]
     classes: tuple[str, ...]
     size: int
     mean: tuple[float, ...]
@@ -59,10 +59,9 @@ def build_segmenter(spec: SegmenterSpec) -> nn.Module:
         raise StageError(
             f"architecture: found {spec.architecture!r}; legal: {legal}{nearest(spec.architecture, ARCHITECTURES)}"
         )
-    options = {"decoder_channels": spec.decoder_channels} if spec.decoder_channels else {}
     try:
         model: nn.Module = ARCHITECTURES[spec.architecture](
-            encoder_name=spec.encoder, encoder_weights=None, classes=len(spec.classes) + 1, **options
+            encoder_name=spec.encoder, encoder_weights=None, classes=len(spec.classes) + 1, **spec.decoder
         )
     except (KeyError, ValueError, TypeError, RuntimeError, AssertionError, NotImplementedError) as error:
         reason = str(error).strip().splitlines()[0]

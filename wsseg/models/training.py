@@ -162,6 +162,11 @@ def fit(
         data.epoch = epoch
         torch.manual_seed((schedule.rng_seed * 1_000_003 + epoch) % 2**63)  # dropout and the like
         prepared.train()
+        for module in prepared.modules():  # a frozen normalisation keeps its statistics, too
+            if isinstance(module, nn.modules.batchnorm._BatchNorm) and not any(
+                p.requires_grad for p in module.parameters()
+            ):
+                module.eval()
         total, count = torch.zeros((), dtype=torch.float64), 0
         for batch in track(loader, len(loader), f"{what} epoch {epoch + 1}/{schedule.epochs}", "steps"):
             batch["image"] = batch["image"].contiguous(memory_format=torch.channels_last)
@@ -184,6 +189,35 @@ def fit(
     return losses
 
 
+def freeze_levels(network: nn.Module, levels: int, name: str) -> None:
+    """Keep the weights of a timm network's first feature levels (strides 2, 4, 8 ...) as they are, in place.
+
+    Early filters are general, and the costliest to train: two levels of efficientnet-lite0 take a third of the time.
+
+    Raises:
+        StageError: the network does not name its levels, or has fewer.
+    """
+    if levels == 0:
+        return
+    info = getattr(getattr(network, "model", network), "feature_info", None)
+    modules = [level["module"] for level in getattr(info, "info", info) or []]
+    if levels > len(modules):
+        raise StageError(f"frozen_levels: {name!r} names {len(modules)} feature levels; legal: 0 to {len(modules)}")
+    prefix = "model." if hasattr(network, "model") else ""
+    names = [n for n, _ in network.named_parameters()]
+
+    def of(module: str) -> list[int]:
+        """Positions of a module's parameters; timm's feature extractors write stages.0 as stages_0."""
+        heads = (f"{prefix}{module}.", f"{prefix}{module.replace('.', '_')}.")
+        return [i for i, n in enumerate(names) if n.startswith(heads)]
+
+    own = of(modules[levels - 1])
+    # a level without weights of its own (an activation) ends where the next level begins
+    end = own[-1] + 1 if own else min((i for later in modules[levels:] for i in of(later)), default=0)
+    for parameter in list(network.parameters())[:end]:
+        parameter.requires_grad = False
+
+
 class _EpochOrder(torch.utils.data.Sampler[int]):
     """A permutation that derives from (rng_seed, epoch) alone."""
 
@@ -202,7 +236,7 @@ def _parameter_groups(model: nn.Module, fresh: nn.Module, schedule: Schedule) ->
     """Return four groups: pre-trained or fresh, with weight decay (weights) or without (norms, biases)."""
     fresh_ids = {id(p) for p in fresh.parameters()}
     groups: dict[tuple[bool, bool], list[nn.Parameter]] = {(a, b): [] for a in (False, True) for b in (False, True)}
-    for parameter in model.parameters():
+    for parameter in filter(lambda p: p.requires_grad, model.parameters()):
         groups[id(parameter) in fresh_ids, parameter.ndim > 1].append(parameter)
     return [
         {

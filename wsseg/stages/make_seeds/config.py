@@ -10,6 +10,7 @@ from wsseg.config import setting
 class Config:
     """Args:
     size: long side in pixels that an image has at scale 1.
+    output_stride: input pixels per value of the class maps; less than 32 makes them finer by dilation.
     scales: factors on `size` that are averaged over.
     flip: also average over the mirrored image.
     batch_size: images of one size that go through the network together.
@@ -17,6 +18,7 @@ class Config:
     """
 
     size: int = setting(320, low=32, high=8192)
+    output_stride: Literal[8, 16, 32] = setting(16)
     scales: tuple[float, ...] = setting((0.5, 1.0, 1.5), low=0.1, high=8.0)
     flip: bool = setting(True)
     batch_size: int = setting(8, low=1, high=4096)

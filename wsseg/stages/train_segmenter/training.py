@@ -12,7 +12,7 @@ from wsseg.errors import StageError
 from wsseg.labels import IGNORE_INDEX
 from wsseg.models.classifier import ClassifierSpec, build_classifier, load_backbone_weights, load_classifier
 from wsseg.models.segmenter import SegmenterSpec, build_segmenter, encoder_statistics, load_encoder
-from wsseg.models.training import Schedule, fit
+from wsseg.models.training import Schedule, fit, freeze_levels
 from wsseg.stages.base import MaskSource
 from wsseg.stages.train_segmenter.config import Config
 from wsseg.store import Artifact
@@ -37,11 +37,12 @@ def train(
         raise StageError(f"segmenter.scale: found {list(config.scale)}; legal: [smallest, largest]")
     mean, std = encoder_statistics(config.encoder)
     spec = SegmenterSpec(
-        config.architecture, config.encoder, config.decoder_channels, images.classes.names, config.size, mean, std
+        config.architecture, config.encoder, config.decoder, images.classes.names, config.size, mean, std
     )
     torch.manual_seed(config.rng_seed)  # the decoder's first weights
     model = build_segmenter(spec)
     start_encoder(model, config, classifier)
+    freeze_levels(model.encoder, config.frozen_levels, config.encoder)
     transform = augmentation(config.size, (config.scale[0], config.scale[1]), config.color)
     data = TrainingImages(images.items, len(images.classes), transform, mean, std, config.rng_seed, masks.mask)
     schedule = Schedule(
@@ -67,6 +68,6 @@ def start_encoder(model: nn.Module, config: Config, classifier: Artifact | None)
         source, _ = load_classifier(classifier.read_bytes, str(classifier.folder))
     else:
         backbone = config.encoder.removeprefix("tu-")
-        source = build_classifier(ClassifierSpec(backbone, 32, ("any",), (0.5,) * 3, (0.5,) * 3))
+        source = build_classifier(ClassifierSpec(backbone, ("any",), (0.5,) * 3, (0.5,) * 3))
         load_backbone_weights(source, backbone, config.weights, config.weights_file)
     load_encoder(model, source.backbone.state_dict(), f"segmenter.weights = {config.weights!r}")

@@ -1,0 +1,91 @@
+"""Shared fixtures: tiny generated data sets in the real layouts, and the real photographs where they are at hand."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image as PILImage
+
+from wsseg.data.masks import encode_mask
+
+REPOSITORY = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """Folder with voc-vehicles and neu-seg; tests that need it are skipped where it is not there."""
+    folder = Path(os.environ.get("WSSEG_DATA", REPOSITORY.parent / "shared" / "data"))
+    if not (folder / "voc-vehicles").is_dir() or not (folder / "neu-seg").is_dir():
+        pytest.skip(f"no voc-vehicles and neu-seg in {folder}; set WSSEG_DATA to the folder that holds them")
+    return folder
+
+
+def blob_image(rng: np.random.Generator, kind: int, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """Return a noisy (H, W, 3) image and its mask: a red (1) or blue (2) rectangle, or nothing (0)."""
+    height, width = size
+    image = rng.integers(90, 130, (height, width, 3)).astype(np.uint8)
+    mask = np.zeros(size, dtype=np.uint8)
+    if kind:
+        y, x = int(rng.integers(0, height // 2)), int(rng.integers(0, width // 2))
+        mask[y : y + height // 2, x : x + width // 2] = kind
+        image[mask > 0] = (220, 30, 30) if kind == 1 else (30, 30, 220)
+    return image, mask
+
+
+@pytest.fixture
+def csv_data(tmp_path: Path) -> Path:
+    """A config file over 12 train and 6 val images of 48 x 64 px in the CSV layout, two classes, some without any."""
+    rng = np.random.default_rng(0)
+    for split, count in (("train", 12), ("val", 6)):
+        folder = tmp_path / "data" / split
+        (folder / "images").mkdir(parents=True)
+        (folder / "masks").mkdir()
+        rows = ["image_id,classes"]
+        for i in range(count):
+            kind = (i + 1) % 3
+            image, mask = blob_image(rng, kind, (48, 64))
+            PILImage.fromarray(image).save(folder / "images" / f"{i:03d}.png")
+            (folder / "masks" / f"{i:03d}.png").write_bytes(encode_mask(mask))
+            rows.append(f"{i:03d},{['', 'red', 'blue'][kind]}")
+        (folder / "labels.csv").write_text("\n".join(rows) + "\n")
+    config = tmp_path / "tiny.toml"
+    config.write_text(TINY_CONFIG)
+    return config
+
+
+TINY_CONFIG = """
+rng_seed = 3
+
+[data]
+kind = "csv"
+classes = ["red", "blue"]
+train = { images = "data/train/images", labels = "data/train/labels.csv", masks = "data/train/masks" }
+val = { images = "data/val/images", labels = "data/val/labels.csv", masks = "data/val/masks" }
+
+[classifier]
+backbone = "test_resnet"
+weights = "none"
+frozen_levels = 0
+size = 64
+epochs = 2
+batch_size = 4
+
+[seeds]
+size = 64
+scales = [1.0, 1.5]
+batch_size = 3
+
+[pseudo_masks]
+levels = [0.3, 0.6]
+
+[segmenter]
+encoder = "tu-test_resnet"
+frozen_levels = 0
+size = 64
+epochs = 3
+batch_size = 4
+
+[predictions]
+batch_size = 2
+"""

@@ -1,0 +1,216 @@
+"""Readers of the five layouts, on generated files in the real form."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from PIL import Image as PILImage
+
+from wsseg.data.config import CocoData, CocoSplit, CsvData, CsvSplit, FolderData, FolderSplit, VocData, VocSplit
+from wsseg.data.images import list_split, load_images, thinned
+from wsseg.data.reading import FileMemory
+from wsseg.errors import DatasetError
+from wsseg.labels import ClassMap
+
+
+def picture(path, size=(8, 10)):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    seed = sum(path.name.encode())
+    PILImage.fromarray(np.random.default_rng(seed).integers(0, 255, (*size, 3)).astype(np.uint8)).save(path)
+
+
+def load(data, split="train", classes=None):
+    return load_images(data, split, FileMemory(), classes)
+
+
+def labels_of(images):
+    return {item.id: tuple(images.classes.names_of(item.class_ids)) for item in images.items}
+
+
+@pytest.fixture
+def csv(tmp_path):
+    for name in ("a", "b", "sub/c"):
+        picture(tmp_path / "images" / f"{name}.png")
+    (tmp_path / "labels.csv").write_text("image_id,classes\nsub/c,cat dog\na,dog\nb,\n")
+    return CsvData(kind="csv", train=CsvSplit(tmp_path / "images", tmp_path / "labels.csv"))
+
+
+def test_csv(csv):
+    images = load(csv)
+    assert labels_of(images) == {"a": ("dog",), "b": (), "sub/c": ("cat", "dog")}
+    assert images.items[0].size == (8, 10)
+
+
+def test_a_subset_of_the_classes_in_an_order_of_its_own(csv):
+    images = load(replace(csv, classes=("dog",)))
+    assert images.classes.names == ("dog",)
+    assert [item.class_ids for item in images.items] == [(1,), (), (1,)]
+    with pytest.raises(DatasetError, match="no class 'dgo'.*did you mean 'dog'"):
+        load(replace(csv, classes=("dgo",)))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "line 1: found ''; legal: 'image_id,classes'"),
+        ("id;classes\na;dog", "line 1: found 'id;classes'"),
+        ("image_id,classes\na,dog,cat", "line 2: found 3 fields"),
+        ("image_id,classes\na,dog\na,cat", "line 3: the image id 'a' stands twice"),
+        ("image_id,classes\n../a,dog", "line 2: '../a' is no legal image id"),
+        ("image_id,classes\nnone,dog", "1 labels have no image: none"),
+    ],
+)
+def test_csv_messages(csv, text, message):
+    csv.train.labels.write_text(text)
+    with pytest.raises(DatasetError) as caught:
+        load(csv)
+    assert message in str(caught.value)
+
+
+def test_an_unreadable_image_stops_with_the_full_list_or_is_skipped_by_name(csv):
+    for name in "ab":
+        (csv.train.images / f"{name}.png").write_bytes(b"broken")
+    with pytest.raises(DatasetError, match=r"2 images cannot be read: .*a\.png \(.*b\.png \(.*on_bad_image"):
+        load(csv)
+    images = load(replace(csv, on_bad_image="skip"))
+    assert [item.id for item in images.items] == ["sub/c"] and sorted(images.skipped) == ["a", "b"]
+
+
+def test_the_fingerprint_changes_with_content_labels_and_classes_only(csv, tmp_path):
+    key = load(csv).key
+    assert load(csv).key == key
+    moved = tmp_path / "elsewhere"
+    csv.train.images.rename(moved)
+    csv = replace(csv, train=replace(csv.train, images=moved))
+    assert load(csv).key == key  # where files lie is no part of what they are
+    csv.train.labels.write_text("image_id,classes\nsub/c,cat dog\na,dog\nb,dog\n")
+    changed = load(csv).key
+    picture(moved / "a.png", (8, 11))
+    assert len({key, changed, load(csv).key, load(replace(csv, classes=("dog", "cat"))).key}) == 4
+
+
+def test_two_files_of_one_id_are_refused(csv):
+    picture(csv.train.images / "a.jpg")
+    with pytest.raises(DatasetError, match=r"a\.png and a\.jpg have the same id 'a'"):
+        load(csv)
+
+
+def test_an_image_without_label_is_said_and_not_used(csv, caplog):
+    picture(csv.train.images / "extra.png")
+    assert len(load(csv)) == 3
+    assert "1 images have no label and are not used: extra" in caplog.text
+
+
+def test_val_takes_the_classes_of_train(csv, tmp_path):
+    (tmp_path / "val.csv").write_text("image_id,classes\na,dog\nb,bird\n")
+    csv = replace(csv, val=replace(csv.train, labels=tmp_path / "val.csv"))
+    with pytest.raises(DatasetError, match="val: it has classes that train has not: bird"):
+        load(csv, "val", ClassMap(("cat", "dog")))
+
+
+def test_folder_per_class(tmp_path):
+    for name in ("cat/1", "dog/1", "dog/2", "good/9"):
+        picture(tmp_path / f"{name}.jpg")
+    data = FolderData(kind="folder", train=FolderSplit(tmp_path), background="good")
+    assert labels_of(load(data)) == {"cat/1": ("cat",), "dog/1": ("dog",), "dog/2": ("dog",), "good/9": ()}
+
+
+XML = "<annotation><object><name>{}</name><difficult>{}</difficult></object><object><name>car</name></object></annotation>"
+
+
+@pytest.fixture
+def voc(tmp_path):
+    picture(tmp_path / "JPEGImages" / "2007_1.jpg")
+    picture(tmp_path / "JPEGImages" / "2007_2.jpg")
+    (tmp_path / "ImageSets" / "Segmentation").mkdir(parents=True)
+    (tmp_path / "ImageSets" / "Segmentation" / "train.txt").write_text("2007_1\n2007_2\n")
+    (tmp_path / "Annotations").mkdir()
+    (tmp_path / "Annotations" / "2007_1.xml").write_text(XML.format("person", 1))
+    (tmp_path / "Annotations" / "2007_2.xml").write_text(XML.format("person", 0))
+    return VocData(kind="voc", root=tmp_path, train=VocSplit("train"))
+
+
+def test_voc_xml_and_difficult_objects(voc):
+    images = load(voc)
+    assert len(images.classes) == 20
+    assert labels_of(images) == {"2007_1": ("car",), "2007_2": ("car", "person")}
+    assert labels_of(load(replace(voc, difficult=True)))["2007_1"] == ("car", "person")
+
+
+def test_voc_with_a_label_csv(voc, tmp_path):
+    (tmp_path / "labels.csv").write_text("image_id,classes\n2007_1,cat\n2007_2,\nother,dog\n")
+    assert labels_of(load(replace(voc, labels=tmp_path / "labels.csv"))) == {"2007_1": ("cat",), "2007_2": ()}
+    (tmp_path / "labels.csv").write_text("image_id,classes\n2007_1,cat\n")
+    with pytest.raises(DatasetError, match="1 images of train.txt have no label: 2007_2"):
+        load(replace(voc, labels=tmp_path / "labels.csv"))
+
+
+@pytest.mark.parametrize(
+    ("xml", "message"),
+    [
+        ("<annotation>", "not a legal VOC annotation"),
+        ('<!DOCTYPE a [<!ENTITY e "x">]><annotation>&e;</annotation>', "not a legal VOC annotation"),
+        (XML.format("unicorn", 0), "classes that VOC does not have: unicorn"),
+        (None, "set data.labels to a CSV"),
+    ],
+)
+def test_voc_messages(voc, tmp_path, xml, message):
+    path = tmp_path / "Annotations" / "2007_1.xml"
+    path.write_text(xml) if xml else path.unlink()
+    with pytest.raises(DatasetError, match=message):
+        load(voc)
+
+
+def test_voc_image_that_is_missing(voc, tmp_path):
+    (tmp_path / "JPEGImages" / "2007_2.jpg").unlink()
+    with pytest.raises(DatasetError, match="1 labels have no image: 2007_2"):
+        load(voc)
+
+
+COCO = {
+    "images": [{"id": 1, "file_name": "x.jpg"}, {"id": 2, "file_name": "y.jpg"}],
+    "categories": [{"id": 18, "name": "dog"}, {"id": 3, "name": "car"}],
+    "annotations": [{"id": 1, "image_id": 1, "category_id": 18, "segmentation": [], "iscrowd": 0}],
+}
+
+
+def coco(tmp_path, content):
+    for name in ("x", "y"):
+        picture(tmp_path / "images" / f"{name}.jpg")
+    (tmp_path / "a.json").write_text(content if isinstance(content, str) else json.dumps(content))
+    return CocoData(kind="coco", train=CocoSplit(tmp_path / "images", tmp_path / "a.json"))
+
+
+def test_coco_labels_and_class_order_by_category_id(tmp_path):
+    images = load(coco(tmp_path, COCO))
+    assert images.classes.names == ("car", "dog")
+    assert labels_of(images) == {"x": ("dog",), "y": ()}
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("{", "not valid JSON"),
+        ("[]", "the list 'images' is missing"),
+        ({**COCO, "annotations": [{"image_id": 1}]}, r"annotations\[0\]: legal: an object with image_id, category_id"),
+        ({**COCO, "annotations": [{"image_id": 9, "category_id": 3}]}, "names an unknown image or category"),
+        ({**COCO, "images": [{"id": 1, "file_name": "../x.jpg"}]}, "no legal image id"),
+        ({**COCO, "images": [*COCO["images"], {"id": 3, "file_name": "x.jpg"}]}, "two images have the id 'x'|names an unknown"),
+    ],
+)
+def test_coco_messages(tmp_path, content, message):
+    with pytest.raises(DatasetError, match=message):
+        load(coco(tmp_path, content))
+
+
+def test_missing_folder_and_split(csv, tmp_path):
+    with pytest.raises(DatasetError, match="cannot be listed: No such file"):
+        load(replace(csv, train=replace(csv.train, images=tmp_path / "nowhere")))
+    with pytest.raises(DatasetError, match="data.val is not configured"):
+        list_split(csv, "val")
+
+
+def test_limit_takes_evenly_spaced_images():
+    ids = [str(i) for i in range(10)]
+    assert thinned(ids, 3) == ["0", "3", "6"] and thinned(ids, 0) == ids == thinned(ids, 99)

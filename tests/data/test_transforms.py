@@ -1,0 +1,74 @@
+import numpy as np
+import torch
+from PIL import Image as PILImage
+
+from wsseg.data.batches import batches_by_size, network_size, quarter
+from wsseg.data.transforms import TrainingImages, augmentation, normalised
+from wsseg.types import LabeledImage
+
+
+def images(tmp_path, count=3):
+    items = []
+    for i in range(count):
+        path = tmp_path / f"{i}.png"
+        PILImage.fromarray(np.random.default_rng(i).integers(0, 255, (40, 60, 3)).astype(np.uint8)).save(path)
+        items.append(LabeledImage(str(i), path, (2,), (40, 60), ""))
+    return items
+
+
+def dataset(items, mask_of=None, seed=0):
+    return TrainingImages(items, 3, augmentation(32, (0.7, 1.5), 0.3), (0.5,) * 3, (0.5,) * 3, seed, mask_of)
+
+
+def test_a_draw_depends_on_seed_epoch_and_index_alone(tmp_path):
+    items = images(tmp_path)
+    one, two = dataset(items), dataset(items)
+    forwards = [one[i]["image"] for i in range(3)]
+    backwards = [two[i]["image"] for i in (2, 1, 0)][::-1]
+    assert all(torch.equal(a, b) for a, b in zip(forwards, backwards, strict=True))
+    two.epoch = 1
+    assert not torch.equal(one[0]["image"], two[0]["image"])
+    assert not torch.equal(one[0]["image"], dataset(items, seed=1)[0]["image"])
+
+
+def test_shapes_and_labels(tmp_path):
+    sample = dataset(images(tmp_path))[0]
+    assert sample["image"].shape == (3, 32, 32) and sample["image"].dtype == torch.float32
+    assert sample["present"].tolist() == [0, 1, 0]
+
+
+def test_masks_move_with_their_image_and_padding_is_255(tmp_path):
+    path = tmp_path / "x.png"
+    values = np.zeros((20, 60), dtype=np.uint8)
+    values[:, 30:] = 200
+    PILImage.fromarray(np.stack([values] * 3, axis=2)).save(path)
+    mask = (values > 0).astype(np.uint8)
+    data = TrainingImages(
+        [LabeledImage("x", path, (1,), (20, 60), "")], 1, augmentation(32, (0.5, 0.9), 0.0), (0,) * 3, (1,) * 3, 0,
+        lambda _: mask,
+    )  # fmt: skip
+    for epoch in range(5):
+        data.epoch = epoch
+        sample = data[0]
+        grey, target = sample["image"][0], sample["mask"]
+        assert (target == 255).any()  # the image is smaller than the crop
+        sure = (target != 255) & ((grey < 0.05) | (grey > 0.7))
+        assert torch.equal(target[sure] == 1, grey[sure] > 0.5)
+
+
+def test_normalised_takes_mean_and_std_out():
+    image = np.full((2, 2, 3), 255, dtype=np.uint8)
+    assert torch.allclose(normalised(image, (0.5, 0.5, 0.0), (0.5, 0.25, 1.0))[:, 0, 0], torch.tensor([1.0, 2.0, 1.0]))
+
+
+def test_batches_hold_one_size_and_never_depend_on_the_order_of_images(tmp_path):
+    items = [LabeledImage(str(i), tmp_path, (), (10, 20 + i % 2), "") for i in range(7)]
+    batches = batches_by_size(items, 2)
+    assert [[i.id for i in b] for b in batches] == [["0", "2"], ["4", "6"], ["1", "3"], ["5"]]
+
+
+def test_sizes():
+    assert network_size((375, 500), 320, 1.0) == (256, 320)  # 240 lies between 224 and 256: rounded to even
+    assert network_size((500, 375), 320, 0.5) == (160, 128)
+    assert network_size((10, 1000), 320, 1.0) == (32, 320)
+    assert quarter((375, 500)) == (94, 125)

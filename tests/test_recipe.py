@@ -1,0 +1,76 @@
+"""Every message of a recipe, and the order that comes out of a legal one."""
+
+import pytest
+
+from wsseg.config import shipped_folder
+from wsseg.errors import RecipeError
+from wsseg.recipe import load_recipe
+
+CLASSIFIER = '[steps.classifier]\nstage = "train_classifier"\ninputs = { images = "data.train" }\n'
+SEEDS = '[steps.seeds]\nstage = "make_seeds"\ninputs = { images = "data.train", classifier = "classifier" }\n'
+SEGMENTER = '[steps.segmenter]\nstage = "train_segmenter"\ninputs = { images = "data.train", masks = "%s" }\n'
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "no [steps.NAME] table"),
+        ("step = 1", "unknown key 'step'; legal: description, steps; did you mean 'steps'?"),
+        ("[steps]\na = 1", "steps.a: found 1; legal: a table"),
+        ('[steps.a]\nstage = "train_clasifier"', "did you mean 'train_classifier'?"),
+        ('[steps.a]\nstag = "x"', "unknown key 'stag'; legal: stage, inputs, optional, supervision; did you mean 'stage'?"),
+        ('[steps.a]\nstage = "make_seeds"', "the role 'images' is missing; make_seeds needs images"),
+        ('[steps.a]\nstage = "train_classifier"\ninputs = { image = "data.train" }', "no role 'image'; legal: images, val_images"),
+        ('[steps.a]\nstage = "train_classifier"\ninputs = { images = "data.trian" }', "did you mean 'data.train'?"),
+        ('[steps.a]\nstage = "train_classifier"\ninputs = { images = "truth.train" }', "'truth.train' is of kind truth; legal: images"),
+        ('[steps.a]\nstage = "train_classifier"\ninputs = { images = "data.train" }\noptional = 1', "optional: found 1"),
+        (CLASSIFIER + SEEDS.replace('"classifier" }', '"seeds" }'), "'seeds' is of kind seeds; legal: classifier"),
+        (SEGMENTER % "truth.train", 'it takes true masks; say supervision = "truth"'),
+        (SEGMENTER % "truth.val" + 'supervision = "truth"', "'truth.val' is held out; legal: truth.train"),
+        (SEGMENTER % "truth.train" + 'supervision = "true"', "found 'true'; legal: \"truth\""),
+        (CLASSIFIER + 'supervision = "truth"', "it takes no true masks; leave supervision out"),
+        (CLASSIFIER + "optional = true\n" + SEEDS, "'classifier' is optional, so this step must be optional too"),
+        ('[steps.a]\nstage = "refine_masks"\ninputs = { images = "data.train", seeds = "b" }\n'
+         '[steps.b]\nstage = "make_seeds"\ninputs = { images = "data.train", classifier = "a" }', "is of kind"),
+    ],
+)  # fmt: skip
+def test_message(tmp_path, text, message):
+    path = tmp_path / "r.toml"
+    path.write_text(text)
+    with pytest.raises(RecipeError) as caught:
+        load_recipe(path)
+    assert message in str(caught.value)
+    assert "r.toml" in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_cycle_is_named(tmp_path, monkeypatch):
+    from dataclasses import dataclass
+
+    from wsseg import recipe
+    from wsseg.stages.base import Role
+
+    @dataclass
+    class Loop:  # no shipped stage takes its own kind, so a cycle needs one that does
+        name = "loop"
+        inputs = {"thing": Role(("thing",))}
+        output = "thing"
+
+    monkeypatch.setitem(recipe.STAGES, "loop", Loop())
+    path = tmp_path / "r.toml"
+    path.write_text('[steps.a]\nstage = "loop"\ninputs = { thing = "b" }\n[steps.b]\nstage = "loop"\ninputs = { thing = "a" }')
+    with pytest.raises(RecipeError, match="form a cycle; break it"):
+        load_recipe(path)
+
+
+def test_steps_come_in_an_order_that_can_run(tmp_path):
+    path = tmp_path / "r.toml"
+    path.write_text(SEEDS + CLASSIFIER)
+    assert [step.name for step in load_recipe(path).steps] == ["classifier", "seeds"]
+
+
+@pytest.mark.parametrize("path", sorted(shipped_folder("pipelines").glob("*.toml")), ids=lambda p: p.stem)
+def test_every_shipped_recipe_loads_in_file_order(path):
+    recipe = load_recipe(path)
+    assert recipe.description
+    order = [line[7:-1] for line in path.read_text().splitlines() if line.startswith("[steps.")]
+    assert [step.name for step in recipe.steps] == order
