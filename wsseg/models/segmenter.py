@@ -1,5 +1,6 @@
 """The segmenter: any segmentation-models-pytorch architecture over any of its encoders, timm's included."""
 
+import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -59,6 +60,11 @@ def build_segmenter(spec: SegmenterSpec) -> nn.Module:
         raise StageError(
             f"architecture: found {spec.architecture!r}; legal: {legal}{nearest(spec.architecture, ARCHITECTURES)}"
         )
+    signature = inspect.signature(ARCHITECTURES[spec.architecture]).parameters
+    legal = [n for n, p in signature.items() if n.startswith(("decoder_", "encoder_")) and type(p.default) is int]
+    for option in spec.decoder:  # the constructors swallow what they do not know
+        if option not in legal:
+            raise StageError(f"decoder: {spec.architecture} has no {option!r}; legal: {', '.join(legal)}{nearest(option, legal)}")
     try:
         model: nn.Module = ARCHITECTURES[spec.architecture](
             encoder_name=spec.encoder, encoder_weights=None, classes=len(spec.classes) + 1, **spec.decoder

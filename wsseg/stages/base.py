@@ -1,9 +1,11 @@
 """The protocol that every stage folder fulfils."""
 
 import multiprocessing
+import multiprocessing.connection
 import os
 import signal
 import sys
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
@@ -100,14 +102,14 @@ def map_processes(
 ) -> Iterator[Result]:
     """Yield ``function(job)`` in order, computed by `workers` processes; `ahead` jobs a worker wait at the most.
 
-    Worker processes leave Ctrl-C to their parent. One worker means this process.
+    Worker processes leave Ctrl-C to their parent, and end when it is killed. One worker means this process.
     """
     if workers <= 1:
         yield from map(function, jobs)
         return
     context = multiprocessing.get_context("forkserver" if sys.platform == "linux" else "spawn")
     queue = iter(jobs)
-    with ProcessPoolExecutor(workers, mp_context=context, initializer=_ignore_interrupt) as pool:
+    with ProcessPoolExecutor(workers, mp_context=context, initializer=_follow_parent) as pool:
         waiting = deque(pool.submit(function, job) for job in islice(queue, ahead * workers))
         try:
             while waiting:
@@ -117,8 +119,17 @@ def map_processes(
             pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _ignore_interrupt() -> None:
+def _follow_parent() -> None:
+    """In a worker: ignore Ctrl-C, and die with the parent (a killed one cannot say so, and the queues stay open)."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = multiprocessing.parent_process()
+
+    def watch() -> None:
+        if parent is not None:
+            multiprocessing.connection.wait([parent.sentinel])
+            os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def worker_count(workers: int) -> int:

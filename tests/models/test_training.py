@@ -1,0 +1,150 @@
+import numpy as np
+import pytest
+import torch
+from PIL import Image as PILImage
+from torch import nn
+
+from wsseg.data.transforms import TrainingImages, augmentation
+from wsseg.errors import StageError
+from wsseg.models import training
+from wsseg.models.segmenter import enlarged_argmax, segment
+from wsseg.models.training import CHECKPOINT, Schedule, fit, freeze_levels, learning_rate_factor, resolve_device
+from wsseg.types import LabeledImage
+
+
+@pytest.fixture
+def data(tmp_path):
+    items = []
+    for i in range(6):
+        PILImage.fromarray(np.full((32, 32, 3), 40 * i, np.uint8)).save(tmp_path / f"{i}.png")
+        items.append(LabeledImage(str(i), tmp_path / f"{i}.png", (1,) if i > 2 else (), (32, 32), ""))
+    return TrainingImages(items, 1, augmentation(32, (0.8, 1.2), 0.2), (0.5,) * 3, (0.5,) * 3, 0)
+
+
+def schedule(**values):
+    base = {"epochs": 3, "batch_size": 2, "learning_rate": 0.01, "head_factor": 2.0, "weight_decay": 0.01,
+            "schedule": "one_cycle", "rng_seed": 0, "precision": "float32", "device": "cpu", "workers": 0}  # fmt: skip
+    return Schedule(**{**base, **values})
+
+
+def network():
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Dropout(0.3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 1))
+
+
+def loss_of(model, batch):
+    return nn.functional.binary_cross_entropy_with_logits(model(batch["image"]), batch["present"])
+
+
+def state(model):
+    return {name: tensor.clone() for name, tensor in model.state_dict().items()}
+
+
+def test_training_learns_and_leaves_no_checkpoint(data, tmp_path):
+    model = network()
+    model[2].p = 0.0
+    losses = fit(model, model[5], data, loss_of, schedule(epochs=20, batch_size=3, learning_rate=0.02), tmp_path, "tiny")
+    assert losses[-1] < 0.7 * losses[0] and not (tmp_path / CHECKPOINT).exists() and not model.training
+
+
+def test_a_training_stopped_after_any_epoch_ends_in_the_same_bytes(data, tmp_path, monkeypatch):
+    whole = network()
+    losses = fit(whole, whole[5], data, loss_of, schedule(), tmp_path, "tiny")
+    for stop_after in (1, 2):
+        out = tmp_path / f"stopped{stop_after}"
+        out.mkdir()
+        written = []
+
+        def write_and_stop(path, content, real=training.atomic_write, written=written, stop_after=stop_after):
+            real(path, content)
+            written.append(path)
+            if len(written) == stop_after:
+                raise KeyboardInterrupt
+
+        model = network()
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(training, "atomic_write", write_and_stop)
+            fit(model, model[5], data, loss_of, schedule(), out, "tiny")
+        resumed = network()
+        assert fit(resumed, resumed[5], data, loss_of, schedule(), out, "tiny") == losses
+        assert all(torch.equal(a, b) for a, b in zip(state(whole).values(), state(resumed).values(), strict=True))
+
+
+def test_workers_do_not_change_the_bytes(data, tmp_path):
+    states = []
+    for workers in (0, 2):
+        model = network()
+        fit(model, model[5], data, loss_of, schedule(epochs=2, workers=workers), tmp_path, "tiny")
+        states.append(state(model))
+    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+
+
+def test_another_seed_gives_another_network(data, tmp_path):
+    states = []
+    for seed in (0, 1):
+        model = network()
+        fit(model, model[5], data, loss_of, schedule(epochs=1, rng_seed=seed), tmp_path, "tiny")
+        states.append(state(model)["0.weight"])
+    assert not torch.equal(*states)
+
+
+def test_a_loss_that_is_not_finite_stops_with_advice(data, tmp_path):
+    model = network()
+    with pytest.raises(StageError, match="the loss is nan after epoch 1; lower the learning rate"):
+        fit(model, model[5], data, lambda m, b: m(b["image"]).mean() * float("nan"), schedule(), tmp_path, "tiny")
+
+
+def test_schedules_by_hand():
+    assert [learning_rate_factor("poly", s, 10) for s in (0, 5)] == [1.0, pytest.approx(0.5**0.9)]
+    one_cycle = [learning_rate_factor("one_cycle", s, 100) for s in range(100)]
+    assert one_cycle[:2] == [0.1, 0.2] and one_cycle[10] == max(one_cycle) == 1.0 and one_cycle[-1] < 0.001
+    assert one_cycle[55] == pytest.approx(0.5)
+
+
+def test_frozen_levels_keep_weights_and_statistics(data, tmp_path):
+    import timm
+
+    class Whole(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.net = timm.create_model("test_resnet", num_classes=1)
+
+        def forward(self, x):
+            return self.net(x)
+
+    torch.manual_seed(0)
+    model = Whole()
+    freeze_levels(model.net, 2, "test_resnet")
+    before = state(model)
+    fit(model, model.net.fc, data, loss_of, schedule(epochs=1), tmp_path, "tiny")
+    changed = {name.split(".")[1] for name, tensor in state(model).items() if not torch.equal(tensor, before[name])}
+    assert changed & {"conv1", "bn1", "layer1"} == set() and {"layer3", "fc"} <= changed
+    with pytest.raises(StageError, match="legal: 0 to"):
+        freeze_levels(model.net, 9, "test_resnet")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has CUDA")
+def test_a_device_that_is_not_there():
+    with pytest.raises(StageError, match="'cuda' is not available on this machine; legal here: auto, cpu"):
+        resolve_device("cuda")
+
+
+class Brightness(nn.Module):
+    def forward(self, images):
+        return torch.cat([-images[:, :1], images[:, :1]], dim=1) * 5
+
+
+def test_scores_are_averaged_over_scales_and_flips():
+    image = torch.rand(2, 3, 32, 64)
+    scores = segment(Brightness(), image, (32, 64), [(32, 64), (64, 128)], True)
+    assert scores.shape == (2, 2, 32, 64) and torch.allclose(scores.sum(1), torch.ones(2, 32, 64), atol=1e-5)
+    mirrored = segment(Brightness(), image.flip(3), (32, 64), [(32, 64), (64, 128)], True)
+    assert torch.allclose(scores, mirrored.flip(3), atol=1e-5)
+
+
+def test_enlarged_argmax_equals_enlarging_all_classes_at_once():
+    import cv2
+
+    scores = np.random.default_rng(0).random((4, 5, 7)).astype(np.float32)
+    slow = np.stack([cv2.resize(s, (70, 33), interpolation=cv2.INTER_LINEAR) for s in scores]).argmax(0)
+    assert np.array_equal(enlarged_argmax(scores, (33, 70)), slow)

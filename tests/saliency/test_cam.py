@@ -1,0 +1,65 @@
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from wsseg.models.classifier import Classifier
+from wsseg.saliency.cam import multiscale_cams, normalise
+
+
+class Pixels(nn.Module):
+    """A backbone whose features are the image's own channels."""
+
+    def forward_features(self, images):
+        return images
+
+
+@pytest.fixture
+def classifier():
+    model = Classifier(Pixels(), features=3, classes=2)
+    with torch.no_grad():
+        model.head.weight.copy_(torch.tensor([[1.0, 0.0, -1.0], [0.0, 2.0, 0.0]])[:, :, None, None])
+    return model
+
+
+def test_cam_by_hand(classifier):
+    image = torch.tensor([[[1.0, 2.0], [0.0, 1.0]], [[0.0, 1.0], [3.0, 0.0]], [[0.0, 1.0], [2.0, 4.0]]])[None]
+    # class 1: red - blue, class 2: 2 green
+    assert classifier.class_maps(image)[0].tolist() == [[[1.0, 1.0], [-2.0, -3.0]], [[0.0, 2.0], [6.0, 0.0]]]
+    cams = multiscale_cams(classifier.class_maps, image, [(2, 2)], False, [0, 1], (2, 2))
+    assert cams[0].tolist() == [[[1.0, 1.0], [0.0, 0.0]], [[0.0, 2.0], [6.0, 0.0]]]
+    assert torch.allclose(normalise(cams[0]), torch.tensor([[[1.0, 1.0], [0.0, 0.0]], [[0.0, 1 / 3], [1.0, 0.0]]]))
+
+
+def test_the_mean_of_the_class_maps_is_the_logit(classifier):
+    images = torch.randn(2, 3, 5, 7)
+    assert torch.allclose(classifier.class_maps(images).mean((2, 3)), classifier(images), atol=1e-6)
+
+
+def test_only_the_channels_asked_for_in_their_order(classifier):
+    image = torch.rand(1, 3, 4, 4)
+    both = multiscale_cams(classifier.class_maps, image, [(4, 4)], False, [0, 1], (4, 4))
+    second = multiscale_cams(classifier.class_maps, image, [(4, 4)], False, [1], (4, 4))
+    assert torch.equal(both[:, 1:], second)
+
+
+def test_flip_average_of_a_mirrored_image_is_mirrored(classifier):
+    image = torch.rand(1, 3, 6, 8)
+    sizes = [(6, 8), (12, 16)]
+    cams = multiscale_cams(classifier.class_maps, image, sizes, True, [0, 1], (6, 8))
+    mirrored = multiscale_cams(classifier.class_maps, image.flip(3), sizes, True, [0, 1], (6, 8))
+    assert torch.allclose(cams, mirrored.flip(3), atol=1e-6)
+
+
+def test_a_batch_equals_its_images_one_by_one(classifier):
+    images = torch.rand(3, 3, 6, 8)
+    together = multiscale_cams(classifier.class_maps, images, [(12, 16)], True, [0, 1], (3, 4))
+    alone = [multiscale_cams(classifier.class_maps, i[None], [(12, 16)], True, [0, 1], (3, 4))[0] for i in images]
+    assert torch.allclose(together, torch.stack(alone), atol=1e-6)
+
+
+def test_a_map_of_zeros_stays_one_and_others_reach_one():
+    cams = torch.stack([torch.zeros(3, 3), torch.eye(3) * 1e-3])
+    result = normalise(cams)
+    assert result[0].max() == 0 and result[1].max() == 1
+    assert np.isfinite(result.numpy()).all()

@@ -1,0 +1,64 @@
+import numpy as np
+import pytest
+from PIL import Image as PILImage
+
+from wsseg.data.masks import encode_mask
+from wsseg.errors import DatasetError, StageError
+from wsseg.labels import ClassMap
+from wsseg.stages.evaluate_masks.judgement import MaskJudge, SeedJudge, judge_folders
+from wsseg.types import Seed
+
+CLASSES = ClassMap(("cat", "dog"))
+TRUTH = np.array([[0, 0, 1, 1]], dtype=np.uint8)
+
+
+def test_figures_come_from_one_matrix_over_all_images():
+    judge = MaskJudge(CLASSES, boundary=False, undecided=False)
+    judge.add(judge.count("a", TRUTH, np.array([[0, 0, 1, 0]], dtype=np.uint8)))
+    judge.add(judge.count("b", np.zeros_like(TRUTH), np.zeros_like(TRUTH)))
+    metrics = judge.metrics()
+    # background 6 hits of 7, cat 1 of 2; the mean of two per-image means would be another number
+    assert metrics["iou"] == {"background": 6 / 7, "cat": 0.5, "dog": None}
+    assert metrics["miou"] == pytest.approx((6 / 7 + 0.5) / 2)
+    assert metrics["classes_counted"] == 2 and metrics["images"] == 2
+
+
+def test_255_is_a_miss_in_pseudo_masks_and_refused_in_predictions():
+    mask = np.array([[0, 255, 1, 1]], dtype=np.uint8)
+    judge = MaskJudge(CLASSES, boundary=True, undecided=True)
+    judge.add(judge.count("a", TRUTH, mask))
+    metrics = judge.metrics()
+    assert metrics["iou"]["background"] == 0.5 and metrics["coverage"] == 0.75 and metrics["miou_decided"] == 1.0
+    with pytest.raises(StageError, match="a: the prediction holds 255"):
+        MaskJudge(CLASSES, boundary=False, undecided=False).count("a", TRUTH, mask)
+
+
+def test_seeds_are_judged_at_the_best_threshold():
+    judge = SeedJudge(CLASSES)
+    seed = Seed((1,), np.array([[[0.1, 0.4, 0.6, 1.0]]], dtype=np.float32), (1, 4))
+    judge.add(judge.count("a", TRUTH, seed))
+    metrics = judge.metrics()
+    assert metrics["miou"] == 1.0 and 0.4 < metrics["best_threshold"] <= 0.6
+    curve = dict(judge.details()["curve"])
+    assert min(curve.values()) < 1.0
+
+
+def write(folder, **masks):
+    folder.mkdir()
+    for name, mask in masks.items():
+        (folder / f"{name}.png").write_bytes(encode_mask(np.array(mask, dtype=np.uint8)))
+    return folder
+
+
+def test_any_two_folders_can_be_judged(tmp_path):
+    (tmp_path / "classes.txt").write_text("cat\ndog\n")
+    truth = write(tmp_path / "truth", a=[[0, 1]], b=[[2, 2]])
+    given = write(tmp_path / "given", a=[[0, 1]], b=[[2, 0]])
+    metrics = judge_folders(given, truth, tmp_path / "classes.txt", False)
+    assert metrics["iou"] == {"background": 0.5, "cat": 1.0, "dog": 0.5}
+    (given / "b.png").unlink()
+    with pytest.raises(DatasetError, match="1 masks have no prediction: b"):
+        judge_folders(given, truth, tmp_path / "classes.txt", False)
+    PILImage.new("RGB", (2, 1)).save(given / "b.png")
+    with pytest.raises(DatasetError, match="a mask of mode RGB"):
+        judge_folders(given, truth, tmp_path / "classes.txt", False)

@@ -1,0 +1,204 @@
+"""Caching, invalidation, repair and resume, by counting what is executed; the stages are toys, the store is real."""
+
+import json
+from dataclasses import dataclass
+from typing import ClassVar
+
+import pytest
+
+from wsseg import recipe as recipe_module
+from wsseg import runner
+from wsseg.config import setting
+from wsseg.errors import ArtifactError, StageError
+from wsseg.runner import make_plan, run_plan, summary
+from wsseg.stages.base import Role
+from wsseg.store import ArtifactStore, atomic_write
+
+RECIPE = """
+description = "two toys"
+[steps.first]
+stage = "write"
+inputs = { images = "data.train" }
+[steps.second]
+stage = "copy"
+inputs = { thing = "first" }
+[steps.judged]
+stage = "write"
+inputs = { images = "data.val" }
+optional = true
+"""
+
+
+@dataclass(frozen=True)
+class WriteConfig:
+    size: int = setting(1)
+    workers: int = setting(0, execution=True)
+
+
+@dataclass(frozen=True)
+class CopyConfig:
+    times: float = setting(1.0)
+
+
+class Write:
+    name, table, version, Config, output = "write", "write", 1, WriteConfig, "thing"
+    inputs: ClassVar = {"images": Role(("images",))}
+    runs: ClassVar = []
+    fail_after = None
+
+    def run(self, config, inputs, out):
+        self.runs.append(self.name)
+        made = 0
+        for item in inputs["images"].items:
+            path = out / "items" / f"{item.id}.txt"
+            if not path.is_file():
+                if made == self.fail_after:
+                    raise StageError("stopped on purpose")
+                atomic_write(path, f"{item.id} {config.size}".encode())
+                made += 1
+        return {"made": made}
+
+
+class Copy(Write):
+    name, table, Config = "copy", "copy", CopyConfig
+    inputs: ClassVar = {"thing": Role(("thing",))}
+
+    def run(self, config, inputs, out):
+        self.runs.append(self.name)
+        text = b"".join(inputs["thing"].read_bytes(f"items/{i}.txt") for i in inputs["thing"].ids("items", ".txt"))
+        atomic_write(out / "all.txt", text * int(config.times))
+        return {"bytes": len(text)}
+
+
+@pytest.fixture
+def toys(csv_data, tmp_path, monkeypatch):
+    """Returns plan(*overrides, **fields of the stages) over one store."""
+    stages = {"write": Write(), "copy": Copy()}
+    Write.runs.clear()
+    monkeypatch.setattr(Write, "fail_after", None)
+    monkeypatch.setattr(Write, "version", 1)
+    monkeypatch.setattr(recipe_module, "STAGES", stages)
+    monkeypatch.setattr(runner, "TABLES", {"write": WriteConfig, "copy": CopyConfig})
+    text = csv_data.read_text()
+    csv_data.write_text(text[: text.index("[classifier]")])
+    (tmp_path / "toys.toml").write_text(RECIPE)
+    store = ArtifactStore(tmp_path / "store")
+    return lambda *overrides: make_plan(str(tmp_path / "toys.toml"), str(csv_data), store, overrides)
+
+
+def go(toys, *overrides, repair=False):
+    plan = toys(*overrides)
+    run_plan(plan, repair)
+    return {p.step.name: p.state for p in plan.steps}
+
+
+def test_a_second_run_executes_nothing(toys):
+    assert go(toys) == {"first": "ran", "second": "ran", "judged": "ran"}
+    assert go(toys) == {"first": "cached", "second": "cached", "judged": "cached"}
+    assert Write.runs == ["write", "copy", "write"]
+
+
+def test_a_changed_value_reruns_exactly_what_it_reaches(toys):
+    go(toys)
+    assert go(toys, "copy.times=2") == {"first": "cached", "second": "ran", "judged": "cached"}
+    assert go(toys, "write.workers=4")["first"] == "cached"  # how, not what
+    assert go(toys, "write.size=5") == {"first": "ran", "second": "ran", "judged": "ran"}
+    assert go(toys)["first"] == "cached"  # and the old ones are still there
+
+
+def test_plan_says_why_before_and_now(toys, monkeypatch):
+    assert [p.why for p in toys().steps] == ["never ran"] * 3
+    go(toys)
+    why = {p.step.name: p.why for p in toys("copy.times=2.5").steps}
+    assert why == {"first": "", "second": "copy.times: 1.0 -> 2.5", "judged": ""}
+    why = {p.step.name: p.why for p in toys("write.size=3").steps}
+    assert why["first"] == "write.size: 1 -> 3" and why["second"] == "input first is made anew"
+    monkeypatch.setattr(Write, "version", 2)
+    assert toys().steps[0].why == "stage: write v1 -> write v2"
+
+
+def test_changed_data_is_a_changed_input(toys, csv_data):
+    go(toys)
+    labels = csv_data.parent / "data" / "train" / "labels.csv"
+    labels.write_text(labels.read_text().replace("000,red", "000,blue"))
+    assert toys().steps[0].why.startswith("input data.train: ")
+    assert go(toys) == {"first": "ran", "second": "ran", "judged": "cached"}
+
+
+def test_a_stage_that_stops_goes_on_from_its_items(toys, monkeypatch):
+    monkeypatch.setattr(Write, "fail_after", 5)
+    plan = toys()
+    with pytest.raises(StageError, match="stopped on purpose"):
+        run_plan(plan)
+    assert [r["status"] for r in plan.store.runs().values()] == ["failed"]
+    monkeypatch.setattr(Write, "fail_after", None)
+    plan = toys()
+    assert plan.steps[0].why == "interrupted; it goes on from what is kept"
+    run_plan(plan)
+    assert plan.steps[0].artifact.manifest["metrics"] == {"made": 12 - 5}
+
+
+def test_optional_steps_are_left_out_where_the_config_has_no_such_data(toys, csv_data):
+    csv_data.write_text("\n".join(line for line in csv_data.read_text().splitlines() if not line.startswith("val")))
+    plan = toys()
+    assert [(p.step.name, p.state, p.why) for p in plan.steps][2] == ("judged", "skipped", "the config names no data.val")
+    run_plan(plan)
+    assert list(summary(plan)["stages"]) == ["first", "second"]
+
+
+def damage(plan, name, content=b"damaged"):
+    path = plan.steps[0].artifact.folder / "items" / name
+    path.write_bytes(content)
+    return path
+
+
+def test_a_damaged_file_is_found_when_it_is_used_and_rebuilt_on_request(toys):
+    plan = toys()
+    run_plan(plan)
+    path = damage(plan, "003.txt", b"003 9")  # same size: only the digest tells
+    with pytest.raises(ArtifactError, match=r"items.003\.txt is missing or damaged.*--repair"):
+        go(toys, "copy.times=2")
+    assert go(toys, "copy.times=2", repair=True) == {"first": "ran", "second": "ran", "judged": "cached"}
+    assert path.read_bytes() == b"003 1"
+    assert toys().steps[0].artifact.manifest["metrics"] == {"made": 1}  # the other eleven were kept
+
+
+@pytest.mark.parametrize("content", [b"", b"longer than it was"])
+def test_a_file_of_another_size_is_found_even_when_it_is_not_used(toys, content):
+    plan = toys()
+    run_plan(plan)
+    damage(plan, "003.txt", content)
+    assert toys().steps[0].why == "damaged: items/003.txt; run with --repair"
+    with pytest.raises(ArtifactError, match="--repair"):
+        go(toys)
+    assert go(toys, repair=True)["first"] == "ran"
+
+
+def test_a_damaged_manifest_is_rebuilt_too(toys):
+    plan = toys()
+    run_plan(plan)
+    (plan.steps[0].artifact.folder / "manifest.json").write_text("{")
+    with pytest.raises(ArtifactError, match="manifest.json is missing or damaged"):
+        go(toys)
+    assert go(toys, repair=True) == {"first": "ran", "second": "cached", "judged": "cached"}
+
+
+def test_the_manifest_says_what_it_was_made_of_and_with(toys):
+    plan = toys("write.size=4")
+    run_plan(plan)
+    manifest = plan.steps[1].artifact.manifest
+    assert manifest["inputs"] == {"thing": plan.steps[0].key}
+    assert manifest["provenance"]["write"]["size"] == 4
+    assert {"python", "packages", "seconds", "peak_memory_mib"} <= set(manifest["made_with"])
+    assert json.loads((plan.steps[1].artifact.folder / "files.json").read_text()).keys() == {"all.txt"}
+
+
+def test_the_same_run_again_keeps_its_record_and_another_one_gets_its_own(toys):
+    plan = toys()
+    run_plan(plan)
+    go(toys)
+    assert len(plan.store.runs()) == 1
+    go(toys, "write.size=2")
+    assert len(plan.store.runs()) == 2
+    plan.store.collect()
+    assert go(toys)["first"] == "cached"  # gc keeps what any run refers to
