@@ -48,7 +48,11 @@ def test_planning_does_without_torch(csv_data):
         (["run", "cam_crff", "-c", "demo"], 1, "did you mean 'cam_crf'?"),
         (["run", "cam_crf", "-c", "nowhere.toml"], 1, "nowhere.toml: no such file"),
         (["run", "cam_crf", "-c", "{config}", "--set", "segmenter.epoch=3"], 1, "did you mean 'epochs'?"),
-        (["run", "full_supervision", "-c", "{config}", "--set", "data.train.labels=none.csv"], 1, "none.csv: cannot be read"),
+        (
+            ["run", "full_supervision", "-c", "{config}", "--set", "data.train.labels=none.csv"],
+            1,
+            "none.csv: cannot be read",
+        ),
         (["show", "segmenter"], 1, "there is no run yet"),
         (["predict", "segmenter", "photos", "-o", "out"], 1, "no such artifact"),
         (["evaluate", "nowhere", "nowhere", "--classes", "classes.txt"], 1, "classes.txt: cannot be read"),
@@ -103,7 +107,16 @@ def test_a_whole_run_and_all_that_is_done_with_it(csv_data, tmp_path):
     done = wsseg(*run, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     stages = json.loads(done.stdout)["stages"]
-    assert list(stages) == ["classifier", "seeds", "seed_quality", "pseudo_masks", "pseudo_mask_quality", "segmenter", "predictions", "evaluation"]
+    assert list(stages) == [
+        "classifier",
+        "seeds",
+        "seed_quality",
+        "pseudo_masks",
+        "pseudo_mask_quality",
+        "segmenter",
+        "predictions",
+        "evaluation",
+    ]
     assert {s["status"] for s in stages.values()} == {"ran"}
     last = stages["evaluation"]["metrics"]
     assert 0 <= last["miou"] <= 1 and set(last["iou"]) == {"background", "red", "blue"}
@@ -137,7 +150,15 @@ def test_a_whole_run_and_all_that_is_done_with_it(csv_data, tmp_path):
     # judging the artifact's folder by hand gives the same figure
     (tmp_path / "classes.txt").write_text("red\nblue\n")
     store = tmp_path / "wsseg-store" / "objects" / stages["predictions"]["key"] / "masks"
-    done = wsseg("evaluate", store, csv_data.parent / "data" / "val" / "masks", "--classes", "classes.txt", "--json", cwd=tmp_path)
+    done = wsseg(
+        "evaluate",
+        store,
+        csv_data.parent / "data" / "val" / "masks",
+        "--classes",
+        "classes.txt",
+        "--json",
+        cwd=tmp_path,
+    )
     assert json.loads(done.stdout)["miou"] == pytest.approx(last["miou"])
 
     # damage: verify names it, a run refuses it, --repair rebuilds the same bytes

@@ -105,7 +105,7 @@ def test_paths(tmp_path, monkeypatch):
 
 
 def test_resolved_values_as_toml_give_the_same_config(tmp_path):
-    config = load(tmp_path, DATA + '[seeds]\nscales = [1]\n[segmenter.decoder]\ndecoder_segmentation_channels = 32')
+    config = load(tmp_path, DATA + "[seeds]\nscales = [1]\n[segmenter.decoder]\ndecoder_segmentation_channels = 32")
     (tmp_path / "again").mkdir()
     again = load(tmp_path / "again", to_toml(config.as_dict()))
     assert again.data == config.data and dict(again.tables) == dict(config.tables)

@@ -9,7 +9,14 @@ def test_palette_is_that_of_the_voc_devkit():
     palette = voc_palette()
     assert palette.shape == (256, 3) and palette.dtype == np.uint8
     # VOCcolormap.m: background, aeroplane, bicycle, person, tvmonitor, void
-    expected = {0: (0, 0, 0), 1: (128, 0, 0), 2: (0, 128, 0), 15: (192, 128, 128), 20: (0, 64, 128), 255: (224, 224, 192)}
+    expected = {
+        0: (0, 0, 0),
+        1: (128, 0, 0),
+        2: (0, 128, 0),
+        15: (192, 128, 128),
+        20: (0, 64, 128),
+        255: (224, 224, 192),
+    }
     assert {i: tuple(int(v) for v in palette[i]) for i in expected} == expected
 
 

@@ -57,7 +57,9 @@ def test_cycle_is_named(tmp_path, monkeypatch):
 
     monkeypatch.setitem(recipe.STAGES, "loop", Loop())
     path = tmp_path / "r.toml"
-    path.write_text('[steps.a]\nstage = "loop"\ninputs = { thing = "b" }\n[steps.b]\nstage = "loop"\ninputs = { thing = "a" }')
+    path.write_text(
+        '[steps.a]\nstage = "loop"\ninputs = { thing = "b" }\n[steps.b]\nstage = "loop"\ninputs = { thing = "a" }'
+    )
     with pytest.raises(RecipeError, match="form a cycle; break it"):
         load_recipe(path)
 

@@ -141,7 +141,11 @@ def test_a_stage_that_stops_goes_on_from_its_items(toys, monkeypatch):
 def test_optional_steps_are_left_out_where_the_config_has_no_such_data(toys, csv_data):
     csv_data.write_text("\n".join(line for line in csv_data.read_text().splitlines() if not line.startswith("val")))
     plan = toys()
-    assert [(p.step.name, p.state, p.why) for p in plan.steps][2] == ("judged", "skipped", "the config names no data.val")
+    assert [(p.step.name, p.state, p.why) for p in plan.steps][2] == (
+        "judged",
+        "skipped",
+        "the config names no data.val",
+    )
     run_plan(plan)
     assert list(summary(plan)["stages"]) == ["first", "second"]
 

@@ -402,7 +402,10 @@ def predict(
     written, refused = predict_files(predictor, images, output)
     for path, reason in refused:
         click.echo(f"skipped {path}: {reason}", err=True)
-    click.echo(f"{written} masks in {output}; class ids: " + ", ".join(f"{i} {n}" for i, n in enumerate(("background", *spec.classes))))
+    click.echo(
+        f"{written} masks in {output}; class ids: "
+        + ", ".join(f"{i} {n}" for i, n in enumerate(("background", *spec.classes)))
+    )
     if refused:
         fail(f"{len(refused)} of {written + len(refused)} images could not be read")
 
@@ -426,7 +429,9 @@ def evaluate(predictions: Path, truth: Path, class_file: Path, undecided: bool, 
     rows = [[n, percent(v), percent(metrics["boundary_iou"][n])] for n, v in metrics["iou"].items()]
     rows.append(["mean", percent(metrics["miou"]), percent(metrics["boundary_miou"])])
     click.echo(table(["class", "IoU %", "boundary IoU %"], rows))
-    click.echo(f"{metrics['images']} images, {metrics['classes_counted']} classes counted, pixel accuracy {percent(metrics['pixel_accuracy'])} %")
+    click.echo(
+        f"{metrics['images']} images, {metrics['classes_counted']} classes counted, pixel accuracy {percent(metrics['pixel_accuracy'])} %"
+    )
 
 
 def main() -> None:

@@ -56,7 +56,9 @@ def load_recipe(path: Path) -> Recipe:
     raw = read_toml(path)
     for key in raw:
         if key not in ("description", "steps"):
-            raise RecipeError(f"{path}: unknown key {key!r}; legal: description, steps{nearest(key, ['description', 'steps'])}")
+            raise RecipeError(
+                f"{path}: unknown key {key!r}; legal: description, steps{nearest(key, ['description', 'steps'])}"
+            )
     tables = raw.get("steps")
     if not isinstance(tables, dict) or not tables:
         raise RecipeError(f"{path}: it has no [steps.NAME] table; a recipe needs at least one step")
@@ -102,12 +104,14 @@ def _read_step(name: str, table: Any, tables: dict[str, Any], path: Path) -> Ste
     stage = STAGES[stage_name]
     inputs = table.get("inputs", {})
     if not isinstance(inputs, dict) or not all(isinstance(v, str) for v in inputs.values()):
-        raise RecipeError(f"{where}.inputs: found {inputs!r}; legal: a table of role = \"step or source\"")
+        raise RecipeError(f'{where}.inputs: found {inputs!r}; legal: a table of role = "step or source"')
     known = [*tables, *SOURCES]
     for role, source in inputs.items():
         if role not in stage.inputs:
             legal = ", ".join(stage.inputs)
-            raise RecipeError(f"{where}.inputs: {stage_name} has no role {role!r}; legal: {legal}{nearest(role, stage.inputs)}")
+            raise RecipeError(
+                f"{where}.inputs: {stage_name} has no role {role!r}; legal: {legal}{nearest(role, stage.inputs)}"
+            )
         if source not in known:
             raise RecipeError(
                 f"{where}.inputs.{role}: found {source!r}; legal: a step ({', '.join(tables)}) or a source "
@@ -115,7 +119,9 @@ def _read_step(name: str, table: Any, tables: dict[str, Any], path: Path) -> Ste
             )
     for role, needed in stage.inputs.items():
         if role not in inputs and not needed.optional:
-            raise RecipeError(f"{where}.inputs: the role {role!r} is missing; {stage_name} needs {' or '.join(needed.kinds)}")
+            raise RecipeError(
+                f"{where}.inputs: the role {role!r} is missing; {stage_name} needs {' or '.join(needed.kinds)}"
+            )
     optional = table.get("optional", False)
     if not isinstance(optional, bool):
         raise RecipeError(f"{where}.optional: found {optional!r}; legal: true, false")
@@ -125,7 +131,7 @@ def _read_step(name: str, table: Any, tables: dict[str, Any], path: Path) -> Ste
 def _check_kinds(step: Step, steps: dict[str, Step], supervision: Any, path: Path) -> None:
     where = f"{path}: steps.{step.name}"
     if supervision not in (None, "truth"):
-        raise RecipeError(f"{where}.supervision: found {supervision!r}; legal: \"truth\", or leave it out")
+        raise RecipeError(f'{where}.supervision: found {supervision!r}; legal: "truth", or leave it out')
     learns_from_truth = False
     for role, source in step.inputs.items():
         kind = SOURCES[source] if source in SOURCES else steps[source].stage.output

@@ -18,7 +18,7 @@ from wsseg.config import Config, find_file, hashed, load_config, plain
 from wsseg.data.config import DATA_KINDS, DemoData
 from wsseg.data.images import LabeledImages, load_images
 from wsseg.data.reading import FileMemory
-from wsseg.errors import ArtifactError, DatasetError, RecipeError
+from wsseg.errors import ArtifactError, RecipeError
 from wsseg.recipe import SOURCES, Recipe, Step, load_recipe
 from wsseg.stages import TABLES
 from wsseg.store import FILES, MANIFEST, Artifact, ArtifactStore, key_of
@@ -149,7 +149,9 @@ def make_plan(recipe_name: str, config_name: str, store: ArtifactStore, override
         steps[step.name] = planned
         if missing := _missing_source(step, steps, sources):
             if not step.optional:
-                raise RecipeError(f"{recipe.path}: steps.{step.name} needs {missing}, which {config.path} does not name")
+                raise RecipeError(
+                    f"{recipe.path}: steps.{step.name} needs {missing}, which {config.path} does not name"
+                )
             planned.state, planned.why = SKIPPED, f"the config names no {missing}"
             continue
         for role, source in step.inputs.items():
@@ -333,7 +335,9 @@ def _repair(planned: PlannedStep, store: ArtifactStore) -> None:
     if damaged:
         store.reopen(planned.key)
         whole = " (all of it: the digests are lost)" if {MANIFEST, FILES} & set(damaged) else ""
-        log.warning("%s: rebuilding %d damaged files: %s%s", planned.step.name, len(damaged), ", ".join(damaged[:5]), whole)
+        log.warning(
+            "%s: rebuilding %d damaged files: %s%s", planned.step.name, len(damaged), ", ".join(damaged[:5]), whole
+        )
         planned.why = "damaged"
 
 

@@ -6,7 +6,9 @@ import pytest
 from wsseg.crf.dense_crf import PRESETS, CrfSettings, label_unary, refine
 from wsseg.errors import StageError
 
-SETTINGS = CrfSettings(gaussian_sxy=2, gaussian_compat=1.5, bilateral_sxy=4, bilateral_srgb=20, bilateral_compat=2.5, iterations=5)
+SETTINGS = CrfSettings(
+    gaussian_sxy=2, gaussian_compat=1.5, bilateral_sxy=4, bilateral_srgb=20, bilateral_compat=2.5, iterations=5
+)
 
 
 def kernel(features):

@@ -31,7 +31,5 @@ def test_another_seed_or_split_gives_other_images(tmp_path):
     memory = FileMemory()
     data = demo_data(DATA, tmp_path)
     other = demo_data(DemoData(kind="demo", train=DemoSplit(48), seed=1), tmp_path)
-    digests = {
-        load_images(d, s, memory).items[0].sha256 for d, s in ((data, "train"), (data, "val"), (other, "train"))
-    }
+    digests = {load_images(d, s, memory).items[0].sha256 for d, s in ((data, "train"), (data, "val"), (other, "train"))}
     assert len(digests) == 3

@@ -196,7 +196,10 @@ def test_coco_labels_and_class_order_by_category_id(tmp_path):
         ({**COCO, "annotations": [{"image_id": 1}]}, r"annotations\[0\]: legal: an object with image_id, category_id"),
         ({**COCO, "annotations": [{"image_id": 9, "category_id": 3}]}, "names an unknown image or category"),
         ({**COCO, "images": [{"id": 1, "file_name": "../x.jpg"}]}, "no legal image id"),
-        ({**COCO, "images": [*COCO["images"], {"id": 3, "file_name": "x.jpg"}]}, "two images have the id 'x'|names an unknown"),
+        (
+            {**COCO, "images": [*COCO["images"], {"id": 3, "file_name": "x.jpg"}]},
+            "two images have the id 'x'|names an unknown",
+        ),
     ],
 )
 def test_coco_messages(tmp_path, content, message):

@@ -73,7 +73,12 @@ def truncated(tmp_path):
 
 @pytest.mark.parametrize(
     ("content", "reason"),
-    [(b"", "no image in a known format"), (b"<html>", "no image in a known format"), (b"\x89PNG\r\n\x1a\n", ""), (None, "no such file")],
+    [
+        (b"", "no image in a known format"),
+        (b"<html>", "no image in a known format"),
+        (b"\x89PNG\r\n\x1a\n", ""),
+        (None, "no such file"),
+    ],
 )
 def test_what_is_no_image_is_refused_by_name(tmp_path, content, reason):
     path = tmp_path / "x.png"

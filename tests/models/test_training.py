@@ -29,7 +29,9 @@ def schedule(**values):
 
 def network():
     torch.manual_seed(0)
-    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Dropout(0.3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 1))
+    return nn.Sequential(
+        nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Dropout(0.3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 1)
+    )
 
 
 def loss_of(model, batch):
@@ -43,7 +45,9 @@ def state(model):
 def test_training_learns_and_leaves_no_checkpoint(data, tmp_path):
     model = network()
     model[2].p = 0.0
-    losses = fit(model, model[5], data, loss_of, schedule(epochs=20, batch_size=3, learning_rate=0.02), tmp_path, "tiny")
+    losses = fit(
+        model, model[5], data, loss_of, schedule(epochs=20, batch_size=3, learning_rate=0.02), tmp_path, "tiny"
+    )
     assert losses[-1] < 0.7 * losses[0] and not (tmp_path / CHECKPOINT).exists() and not model.training
 
 

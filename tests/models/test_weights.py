@@ -99,7 +99,11 @@ def test_weights_trained_at_stride_32_give_the_same_features_at_stride_16_where_
 @pytest.mark.parametrize(
     ("spec", "stride", "message"),
     [
-        (ClassifierSpec("resnet_18", ("a",), (0.5,) * 3, (0.5,) * 3), 32, "no model 'resnet_18'; did you mean resnet18"),
+        (
+            ClassifierSpec("resnet_18", ("a",), (0.5,) * 3, (0.5,) * 3),
+            32,
+            "no model 'resnet_18'; did you mean resnet18",
+        ),
         (ClassifierSpec("vgg11", ("a",), (0.5,) * 3, (0.5,) * 3), 16, "cannot have output stride 16; choose 32"),
     ],
 )
@@ -115,7 +119,9 @@ def test_an_encoder_takes_over_the_classifiers_backbone():
     for name, tensor in classifier.backbone.state_dict().items():
         assert torch.equal(model.encoder.state_dict()[f"model.{name}"], tensor)
     with pytest.raises(StageError, match="of the encoder's .* tensors fit; choose the same backbone"):
-        load_encoder(model, build_classifier(ClassifierSpec("resnet18", ("a",), (0,), (1,))).backbone.state_dict(), "here")
+        load_encoder(
+            model, build_classifier(ClassifierSpec("resnet18", ("a",), (0,), (1,))).backbone.state_dict(), "here"
+        )
 
 
 def test_segmenter_messages():

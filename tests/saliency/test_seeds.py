@@ -28,7 +28,9 @@ def test_enlarged_has_the_size_of_the_image_and_keeps_constants():
     assert enlarged(seed).maps.shape == (1, 11, 15) and np.allclose(enlarged(seed).maps, 0.5)
 
 
-@pytest.mark.parametrize("data", [b"", b"\x89PNG\r\n\x1a\n", encode_seed(Seed((1,), np.ones((1, 2, 2), np.float32), (8, 8)))[:60]])
+@pytest.mark.parametrize(
+    "data", [b"", b"\x89PNG\r\n\x1a\n", encode_seed(Seed((1,), np.ones((1, 2, 2), np.float32), (8, 8)))[:60]]
+)
 def test_what_is_no_seed_is_refused(data):
     with pytest.raises(ArtifactError, match="not a seed file"):
         decode_seed(data)

@@ -144,13 +144,13 @@ def _cut(rng: np.random.Generator, photograph: Image, size: int, zoom: float) ->
     """Return a random (size, size, 3) piece, each side `size` / zoom pixels of the photograph, brightness varied."""
     side = min(int(size / zoom), *photograph.shape[:2])
     y, x = (int(rng.integers(0, extent - side + 1)) for extent in photograph.shape[:2])
-    piece = PILImage.fromarray(photograph[y : y + side, x : x + side]).resize((size, size), PILImage.Resampling.BILINEAR)
+    piece = PILImage.fromarray(photograph[y : y + side, x : x + side]).resize(
+        (size, size), PILImage.Resampling.BILINEAR
+    )
     return np.clip(np.asarray(piece) * rng.uniform(0.75, 1.2), 0, 255).astype(np.uint8)
 
 
-def _paste(
-    rng: np.random.Generator, image: Image, mask: Mask, outline: Polygon, texture: Image, class_id: int
-) -> None:
+def _paste(rng: np.random.Generator, image: Image, mask: Mask, outline: Polygon, texture: Image, class_id: int) -> None:
     """Draw a turned, scaled outline filled with `texture` into `image` and `mask`, in place."""
     size = mask.shape[0]
     radius = size * rng.uniform(0.09, 0.24)

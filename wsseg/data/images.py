@@ -189,7 +189,9 @@ def _list_voc(data: VocData, part: VocSplit) -> Listing:
         by_id = read_label_csv(data.labels, " ")
         missing = [i for i in ids if i not in by_id]
         if missing:
-            raise DatasetError(f"{data.labels}: {len(missing)} images of {list_file.name} have no label: {listed(missing)}")
+            raise DatasetError(
+                f"{data.labels}: {len(missing)} images of {list_file.name} have no label: {listed(missing)}"
+            )
     else:
         by_id = {i: _voc_xml_classes(data.root / "Annotations" / f"{i}.xml", data.difficult) for i in ids}
     unknown = sorted({name for i in ids for name in by_id[i]} - set(VOC_CLASSES))
@@ -216,7 +218,9 @@ def _voc_xml_classes(path: Path, difficult: bool) -> frozenset[str]:
             if difficult or (o.findtext("difficult") or "0").strip() != "1"
         )
     except OSError as error:
-        raise DatasetError(f"{path}: cannot be read ({error.strerror}); set data.labels to a CSV where there is no XML") from error
+        raise DatasetError(
+            f"{path}: cannot be read ({error.strerror}); set data.labels to a CSV where there is no XML"
+        ) from error
     except (ParseError, DefusedXmlException, ValueError, LookupError) as error:
         raise DatasetError(f"{path}: not a legal VOC annotation: {error or type(error).__name__}") from error
 
@@ -227,7 +231,9 @@ def _list_coco(data: CocoData, part: CocoSplit) -> Listing:
     by_image: dict[int, set[str]] = {image["id"]: set() for image in coco["images"]}
     for annotation in coco["annotations"]:
         if annotation["image_id"] not in by_image or annotation["category_id"] not in category_names:
-            raise DatasetError(f"{part.annotations}: annotation {annotation.get('id')} names an unknown image or category")
+            raise DatasetError(
+                f"{part.annotations}: annotation {annotation.get('id')} names an unknown image or category"
+            )
         by_image[annotation["image_id"]].add(category_names[annotation["category_id"]])
     listing = Listing(names=tuple(category_names.values()))
     for image in coco["images"]:
@@ -254,7 +260,9 @@ _LAYOUTS: dict[str, Callable[..., Listing]] = {
 def _joined(labels: dict[str, frozenset[str]], files: dict[str, Path], names: tuple[str, ...]) -> Listing:
     unknown = sorted(frozenset().union(*labels.values()) - set(names)) if labels else []
     if unknown:
-        raise DatasetError(f"labels name classes that data.mask_classes does not: {listed(unknown)}; known: {', '.join(names)}")
+        raise DatasetError(
+            f"labels name classes that data.mask_classes does not: {listed(unknown)}; known: {', '.join(names)}"
+        )
     both = labels.keys() & files.keys()
     return Listing(
         paths={i: files[i] for i in both},

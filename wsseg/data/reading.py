@@ -40,7 +40,9 @@ def check_id(item_id: str, where: str) -> str:
         and ":" not in parts[0]
     )
     if not legal:
-        raise DatasetError(f"{where}: {item_id!r} is no legal image id; legal: a relative path without '..', backslash or control characters")
+        raise DatasetError(
+            f"{where}: {item_id!r} is no legal image id; legal: a relative path without '..', backslash or control characters"
+        )
     return item_id
 
 
@@ -117,7 +119,9 @@ def read_mask_file(path: Path) -> tuple[Mask, int | None]:
     if image.mode == "1":
         image = image.convert("L").point(lambda v: v // 255)
     if image.mode not in ("P", "L"):
-        raise DatasetError(f"{path}: a mask of mode {image.mode}; legal: palette or 8-bit grey PNG whose values are class ids")
+        raise DatasetError(
+            f"{path}: a mask of mode {image.mode}; legal: palette or 8-bit grey PNG whose values are class ids"
+        )
     return np.asarray(image), stated
 
 

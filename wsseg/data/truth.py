@@ -16,7 +16,6 @@ from wsseg.labels import BACKGROUND, IGNORE_INDEX, VOC_CLASSES, ClassMap
 from wsseg.types import Mask
 
 
-
 def has_truth(data: Any, split: str) -> bool:
     """Return whether the config names masks for a split."""
     part = getattr(data, split)
@@ -155,7 +154,9 @@ class CocoTruth:
                 uncompressed = isinstance(segmentation["counts"], list)
                 rle = coco_mask.frPyObjects(segmentation, *size) if uncompressed else segmentation
             else:
-                raise DatasetError(f"{where}: its segmentation is neither polygons nor an RLE of the image's size {size}")
+                raise DatasetError(
+                    f"{where}: its segmentation is neither polygons nor an RLE of the image's size {size}"
+                )
             return np.zeros(size, bool) if rle is None else coco_mask.decode(rle).astype(bool)
         except (KeyError, TypeError, ValueError) as error:
             raise DatasetError(f"{where}: malformed segmentation: {error}") from error

@@ -7,7 +7,9 @@ from sklearn.metrics import average_precision_score
 from wsseg.labels import ClassMap
 
 
-def classification_metrics(logits: NDArray[np.float32], present: NDArray[np.float32], classes: ClassMap) -> dict[str, object]:
+def classification_metrics(
+    logits: NDArray[np.float32], present: NDArray[np.float32], classes: ClassMap
+) -> dict[str, object]:
     """Judge multi-label predictions.
 
     Args:

@@ -96,7 +96,9 @@ def build_classifier(spec: ClassifierSpec, output_stride: int = 32) -> Classifie
         backbone.eval()
         shape = backbone.forward_features(torch.zeros(1, 3, 64, 64)).shape
     if len(shape) != 4:
-        raise StageError(f"backbone {spec.backbone!r} has no spatial feature maps (its features are {tuple(shape)}); choose a CNN")
+        raise StageError(
+            f"backbone {spec.backbone!r} has no spatial feature maps (its features are {tuple(shape)}); choose a CNN"
+        )
     return Classifier(backbone, shape[1], len(spec.classes))
 
 
@@ -130,7 +132,9 @@ def load_backbone_weights(model: Classifier, backbone: str, weights: str, file: 
         load_matching(model.backbone, read_state(file), str(file))
 
 
-def load_classifier(read: Callable[[str], bytes], where: str, output_stride: int = 32) -> tuple[Classifier, ClassifierSpec]:
+def load_classifier(
+    read: Callable[[str], bytes], where: str, output_stride: int = 32
+) -> tuple[Classifier, ClassifierSpec]:
     """Build a trained classifier from its files.
 
     Args:

@@ -16,7 +16,9 @@ from wsseg.models.classifier import backbone_statistics
 from wsseg.models.weights import load_network, read_spec
 from wsseg.types import Mask, Scores
 
-ARCHITECTURES = {name.lower(): cls for name, cls in vars(smp).items() if isinstance(cls, type) and hasattr(cls, "forward")}
+ARCHITECTURES = {
+    name.lower(): cls for name, cls in vars(smp).items() if isinstance(cls, type) and hasattr(cls, "forward")
+}
 
 
 @dataclass(frozen=True)
@@ -64,14 +66,18 @@ def build_segmenter(spec: SegmenterSpec) -> nn.Module:
     legal = [n for n, p in signature.items() if n.startswith(("decoder_", "encoder_")) and type(p.default) is int]
     for option in spec.decoder:  # the constructors swallow what they do not know
         if option not in legal:
-            raise StageError(f"decoder: {spec.architecture} has no {option!r}; legal: {', '.join(legal)}{nearest(option, legal)}")
+            raise StageError(
+                f"decoder: {spec.architecture} has no {option!r}; legal: {', '.join(legal)}{nearest(option, legal)}"
+            )
     try:
         model: nn.Module = ARCHITECTURES[spec.architecture](
             encoder_name=spec.encoder, encoder_weights=None, classes=len(spec.classes) + 1, **spec.decoder
         )
     except (KeyError, ValueError, TypeError, RuntimeError, AssertionError, NotImplementedError) as error:
         reason = str(error).strip().splitlines()[0]
-        raise StageError(f"architecture {spec.architecture!r} with encoder {spec.encoder!r} cannot be built: {reason}") from error
+        raise StageError(
+            f"architecture {spec.architecture!r} with encoder {spec.encoder!r} cannot be built: {reason}"
+        ) from error
     return model
 
 
@@ -90,7 +96,9 @@ def load_encoder(model: nn.Module, backbone_state: Mapping[str, Tensor], where: 
         if prefix + name in own and own[prefix + name].shape == tensor.shape
     }
     if len(fitting) < 0.9 * len(own):
-        raise StageError(f"{where}: only {len(fitting)} of the encoder's {len(own)} tensors fit; choose the same backbone")
+        raise StageError(
+            f"{where}: only {len(fitting)} of the encoder's {len(own)} tensors fit; choose the same backbone"
+        )
     encoder.load_state_dict(fitting, strict=False)
 
 

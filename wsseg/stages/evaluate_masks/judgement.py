@@ -155,7 +155,9 @@ class SeedJudge:
         }
 
     def _curve(self) -> dict[int, float]:
-        return {t: float(np.nan_to_num(mean_iou(iou_per_class(counts_at(self._histogram, t))))) for t in range(1, 256, 2)}
+        return {
+            t: float(np.nan_to_num(mean_iou(iou_per_class(counts_at(self._histogram, t))))) for t in range(1, 256, 2)
+        }
 
 
 def judge_folders(predictions: Path, truth: Path, class_file: Path, undecided: bool) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from typing import Any
 from wsseg.data.images import LabeledImages
 from wsseg.errors import StageError
 from wsseg.progress import track
-from wsseg.stages.base import Role, SEED_FOLDER, seed_path
+from wsseg.stages.base import SEED_FOLDER, Role, seed_path
 from wsseg.stages.make_seeds.config import Config
 from wsseg.store import Artifact, atomic_write
 from wsseg.types import Seed
@@ -37,7 +37,9 @@ class MakeSeeds:
             raise StageError("seeds.scales: found an empty list; legal: at least one scale, such as [1.0]")
         model, spec = load_classifier(classifier.read_bytes, str(classifier.folder), config.output_stride)
         if spec.classes != images.classes.names:
-            raise StageError(f"the classifier knows {', '.join(spec.classes)}; the images show {', '.join(images.classes.names)}")
+            raise StageError(
+                f"the classifier knows {', '.join(spec.classes)}; the images show {', '.join(images.classes.names)}"
+            )
         device = resolve_device(config.device)
         model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
 

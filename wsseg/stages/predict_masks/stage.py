@@ -31,7 +31,9 @@ class PredictMasks:
         segmenter: Artifact = inputs["segmenter"]
         model, spec = load_segmenter(segmenter.read_bytes, str(segmenter.folder))
         if spec.classes != images.classes.names:
-            raise StageError(f"the segmenter knows {', '.join(spec.classes)}; the images show {', '.join(images.classes.names)}")
+            raise StageError(
+                f"the segmenter knows {', '.join(spec.classes)}; the images show {', '.join(images.classes.names)}"
+            )
         predictor = Predictor(model, spec, config)
         batches = batches_by_size(images.items, config.batch_size)
         missing = [b for b in batches if not all(mask_path(out, item.id).is_file() for item in b)]

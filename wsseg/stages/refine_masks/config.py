@@ -27,6 +27,8 @@ class Config:
 
     def __post_init__(self) -> None:
         if len(self.levels) not in (1, 2):
-            raise ConfigError(f"levels: found {len(self.levels)} values; legal: one, or two (strict and lax, any order)")
+            raise ConfigError(
+                f"levels: found {len(self.levels)} values; legal: one, or two (strict and lax, any order)"
+            )
         if self.background == "threshold" and not all(0 < level < 1 for level in self.levels):
             raise ConfigError(f"levels: found {list(self.levels)}; legal for a threshold: between 0 and 1")
