@@ -18,7 +18,7 @@ class Config:
     """
 
     size: int = setting(320, low=32, high=8192)
-    output_stride: Literal[8, 16, 32] = setting(16)
+    output_stride: Literal[8, 16, 32] = setting(32)
     scales: tuple[float, ...] = setting((0.5, 1.0, 1.5), low=0.1, high=8.0)
     flip: bool = setting(True)
     batch_size: int = setting(8, low=1, high=4096)
