@@ -12,9 +12,16 @@ import pytest
 from wsseg.store import ArtifactStore
 
 
+def _hear_interrupts():
+    """A test run in the background of a shell ignores SIGINT, and its children would inherit that."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def start(config, store):
     command = [sys.executable, "-m", "wsseg", "run", "cam_crf", "-c", str(config), "--store", str(store)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=_hear_interrupts
+    )
 
 
 def finish(config, store):

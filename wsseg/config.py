@@ -140,7 +140,7 @@ def load_config(
     if not isinstance(data_raw, dict):
         raise ConfigError(f"{path}: the table [data] is missing; it names the images and labels")
     kind = data_raw.get("kind")
-    if kind not in data_kinds:
+    if not isinstance(kind, str) or kind not in data_kinds:
         legal = ", ".join(repr(k) for k in data_kinds)
         raise ConfigError(f"{path}: data.kind: found {kind!r}; legal: {legal}{nearest(str(kind), data_kinds)}")
     values = {}

@@ -145,5 +145,5 @@ def _check_kinds(step: Step, steps: dict[str, Step], supervision: Any, path: Pat
             raise RecipeError(f"{where}.inputs.{role}: {source!r} is held out; legal: truth.train")
     if learns_from_truth != (supervision == "truth"):
         found = "it takes true masks" if learns_from_truth else "it takes no true masks"
-        legal = 'say supervision = "truth"' if learns_from_truth else "leave supervision out"
-        raise RecipeError(f"{where}: {found}; {legal}")
+        advice = 'say supervision = "truth"' if learns_from_truth else "leave supervision out"
+        raise RecipeError(f"{where}: {found}; {advice}")

@@ -133,9 +133,9 @@ def draw(rng: np.random.Generator, size: int, empty: bool, photographs: dict[str
         _paste(rng, image, mask, outline, texture, 0)
     for _ in range(0 if empty else int(rng.integers(1, 4))):
         class_id = int(rng.integers(1, len(CLASSES) + 1))
-        outline, name = list(CLASSES.values())[class_id - 1]
+        draw_outline, name = list(CLASSES.values())[class_id - 1]
         texture = _cut(rng, photographs[name], size, rng.uniform(0.6, 1.2))
-        _paste(rng, image, mask, outline(), texture, class_id)
+        _paste(rng, image, mask, draw_outline(), texture, class_id)
     noise = rng.normal(0, 4, image.shape)
     return np.clip(image + noise, 0, 255).astype(np.uint8), mask
 

@@ -211,7 +211,7 @@ def _list_voc(data: VocData, part: VocSplit) -> Listing:
 def _voc_xml_classes(path: Path, difficult: bool) -> frozenset[str]:
     """Return the class names of the objects in a VOC annotation."""
     try:
-        objects = parse_xml(path).getroot().iter("object")
+        objects = parse_xml(path).iter("object")
         return frozenset(
             (o.findtext("name") or "").strip()
             for o in objects

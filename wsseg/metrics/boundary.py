@@ -36,9 +36,13 @@ def _inner_band(region: NDArray[np.bool_], width: int) -> NDArray[np.bool_]:
     """Return the pixels of a region that are at most `width` pixels (chessboard) from its outside."""
     padded = cv2.copyMakeBorder(region.astype(np.uint8), 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=0)
     eroded = cv2.erode(padded, np.ones((3, 3), np.uint8), iterations=width)
-    return region & (eroded[1:-1, 1:-1] == 0)
+    band: NDArray[np.bool_] = region & (eroded[1:-1, 1:-1] == 0)
+    return band
 
 
 def boundary_iou(counts: NDArray[np.int64]) -> NDArray[np.float64]:
     """Return (labels,) boundary IoU; NaN for a class without any contour."""
-    return np.divide(counts[:, 0], counts[:, 1], out=np.full(len(counts), np.nan), where=counts[:, 1] > 0)
+    iou: NDArray[np.float64] = np.divide(
+        counts[:, 0], counts[:, 1], out=np.full(len(counts), np.nan), where=counts[:, 1] > 0
+    )
+    return iou

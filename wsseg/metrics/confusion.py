@@ -40,7 +40,8 @@ def iou_per_class(counts: Counts) -> NDArray[np.float64]:
     labels = len(counts)
     hits = np.diagonal(counts).astype(float)
     union = counts.sum(axis=1) + counts[:, :labels].sum(axis=0) - hits
-    return np.divide(hits, union, out=np.full(labels, np.nan), where=union > 0)
+    iou: NDArray[np.float64] = np.divide(hits, union, out=np.full(labels, np.nan), where=union > 0)
+    return iou
 
 
 def mean_iou(iou: NDArray[np.float64]) -> float:

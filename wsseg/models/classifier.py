@@ -94,7 +94,7 @@ def build_classifier(spec: ClassifierSpec, output_stride: int = 32) -> Classifie
         raise StageError(f"backbone {spec.backbone!r} cannot have output stride {output_stride}; choose 32") from error
     with torch.no_grad():
         backbone.eval()
-        shape = backbone.forward_features(torch.zeros(1, 3, 64, 64)).shape
+        shape = backbone.forward_features(torch.zeros(1, 3, 64, 64)).shape  # type: ignore[operator]
     if len(shape) != 4:
         raise StageError(
             f"backbone {spec.backbone!r} has no spatial feature maps (its features are {tuple(shape)}); choose a CNN"

@@ -63,11 +63,11 @@ def build_segmenter(spec: SegmenterSpec) -> nn.Module:
             f"architecture: found {spec.architecture!r}; legal: {legal}{nearest(spec.architecture, ARCHITECTURES)}"
         )
     signature = inspect.signature(ARCHITECTURES[spec.architecture]).parameters
-    legal = [n for n, p in signature.items() if n.startswith(("decoder_", "encoder_")) and type(p.default) is int]
+    options = [n for n, p in signature.items() if n.startswith(("decoder_", "encoder_")) and type(p.default) is int]
     for option in spec.decoder:  # the constructors swallow what they do not know
-        if option not in legal:
+        if option not in options:
             raise StageError(
-                f"decoder: {spec.architecture} has no {option!r}; legal: {', '.join(legal)}{nearest(option, legal)}"
+                f"decoder: {spec.architecture} has no {option!r}; legal: {', '.join(options)}{nearest(option, options)}"
             )
     try:
         model: nn.Module = ARCHITECTURES[spec.architecture](

@@ -146,7 +146,7 @@ def fit(
     )
     steps = schedule.epochs * len(loader)
     optimizer = torch.optim.AdamW(_parameter_groups(model, fresh, schedule))
-    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    model.to(memory_format=torch.channels_last)
     losses: list[float] = []
     checkpoint = out / CHECKPOINT
     if checkpoint.is_file():

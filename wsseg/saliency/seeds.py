@@ -46,7 +46,7 @@ def decode_seed(data: bytes) -> Seed:
         maps = stacked.reshape(len(class_ids), -1, stacked.shape[1]) if class_ids else np.zeros((0, 1, 1), np.uint8)
     except (OSError, KeyError, ValueError, AttributeError) as error:
         raise ArtifactError(f"not a seed file: {error}") from error
-    return Seed(class_ids, maps.astype(np.float32) / LEVELS, (height, width))
+    return Seed(class_ids, maps.astype(np.float32) / np.float32(LEVELS), (height, width))
 
 
 def enlarged(seed: Seed) -> Seed:

@@ -63,7 +63,7 @@ class Stage(Protocol):
     name: str  # verb == folder == word in a recipe
     table: str  # the config table that holds its values
     version: int  # bump when equal inputs give other outputs
-    Config: type  # frozen dataclass of `wsseg.config.setting` fields
+    Config: Any  # frozen dataclass of `wsseg.config.setting` fields
     inputs: Mapping[str, Role]
     output: str  # kind
 

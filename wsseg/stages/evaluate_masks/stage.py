@@ -9,7 +9,7 @@ from typing import Any
 from wsseg.errors import StageError
 from wsseg.progress import track
 from wsseg.stages.base import MASK_FOLDER, SEED_FOLDER, ArtifactMasks, Role, TruthSource, worker_count
-from wsseg.stages.evaluate_masks.config import Config
+from wsseg.stages.evaluate_masks import config as values
 from wsseg.store import Artifact, atomic_write
 
 
@@ -17,14 +17,14 @@ class EvaluateMasks:
     name = "evaluate_masks"
     table = "evaluation"
     version = 1
-    Config = Config
+    Config = values.Config
     inputs: Mapping[str, Role] = {
         "masks": Role(("seeds", "pseudo_masks", "predictions")),
         "truth": Role(("truth",)),
     }
     output = "report"
 
-    def run(self, config: Config, inputs: Mapping[str, Any], out: Path) -> dict[str, Any]:
+    def run(self, config: values.Config, inputs: Mapping[str, Any], out: Path) -> dict[str, Any]:
         """Write report.json; metrics: `miou`, `iou` per class name, and what else the kind of masks allows."""
         from wsseg.saliency.seeds import decode_seed
         from wsseg.stages.evaluate_masks.judgement import MaskJudge, SeedJudge

@@ -8,7 +8,7 @@ from wsseg.data.images import LabeledImages
 from wsseg.errors import StageError
 from wsseg.progress import track
 from wsseg.stages.base import SEED_FOLDER, Role, seed_path
-from wsseg.stages.make_seeds.config import Config
+from wsseg.stages.make_seeds import config as values
 from wsseg.store import Artifact, atomic_write
 from wsseg.types import Seed
 
@@ -17,11 +17,11 @@ class MakeSeeds:
     name = "make_seeds"
     table = "seeds"
     version = 1
-    Config = Config
+    Config = values.Config
     inputs: Mapping[str, Role] = {"images": Role(("images",)), "classifier": Role(("classifier",))}
     output = "seeds"
 
-    def run(self, config: Config, inputs: Mapping[str, Any], out: Path) -> dict[str, Any]:
+    def run(self, config: values.Config, inputs: Mapping[str, Any], out: Path) -> dict[str, Any]:
         """Write seeds/<id>.png for every image; metrics: images, mean bytes an image."""
         import torch
 

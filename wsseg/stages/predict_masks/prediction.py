@@ -53,7 +53,8 @@ class Predictor:
             return enlarged_argmax(scores, (height, width))
         large = np.stack([cv2.resize(s, (width, height), interpolation=cv2.INTER_LINEAR) for s in scores])
         large /= large.sum(axis=0, keepdims=True)
-        return refine(image, large, PRESETS[self.config.crf]).argmax(axis=0).astype(np.uint8)
+        mask: Mask = refine(image, large, PRESETS[self.config.crf]).argmax(axis=0).astype(np.uint8)
+        return mask
 
 
 def _shrunk(image: Image, largest: tuple[int, int]) -> Image:

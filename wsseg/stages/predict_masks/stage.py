@@ -9,7 +9,7 @@ from wsseg.data.masks import encode_mask
 from wsseg.errors import StageError
 from wsseg.progress import track
 from wsseg.stages.base import Role, mask_path
-from wsseg.stages.predict_masks.config import Config
+from wsseg.stages.predict_masks import config as values
 from wsseg.store import Artifact, atomic_write
 
 
@@ -17,11 +17,11 @@ class PredictMasks:
     name = "predict_masks"
     table = "predictions"
     version = 1
-    Config = Config
+    Config = values.Config
     inputs: Mapping[str, Role] = {"images": Role(("images",)), "segmenter": Role(("segmenter",))}
     output = "predictions"
 
-    def run(self, config: Config, inputs: Mapping[str, Any], out: Path) -> dict[str, Any]:
+    def run(self, config: values.Config, inputs: Mapping[str, Any], out: Path) -> dict[str, Any]:
         """Write masks/<id>.png for every image; a prediction never holds 255."""
         from wsseg.data.batches import batches_by_size
         from wsseg.models.segmenter import load_segmenter

@@ -25,7 +25,8 @@ def scores_of(seed: Seed, background: str, level: float) -> Scores:
     scores = np.concatenate([score[None], seed.maps]).astype(np.float32)
     total = scores.sum(axis=0, keepdims=True)
     scores[0][total[0] == 0] = 1  # a level of 0 where nothing is seen
-    return scores / scores.sum(axis=0, keepdims=True)
+    normalised: Scores = scores / scores.sum(axis=0, keepdims=True)
+    return normalised
 
 
 def labels_at(image: Image, seed: Seed, background: str, level: float, crf: CrfSettings | None) -> Mask:
@@ -33,7 +34,8 @@ def labels_at(image: Image, seed: Seed, background: str, level: float, crf: CrfS
     scores = scores_of(seed, background, level)
     if crf is not None:
         scores = refine(image, scores, crf)
-    return np.array((0, *seed.class_ids), dtype=np.uint8)[scores.argmax(axis=0)]
+    mask: Mask = np.array((0, *seed.class_ids), dtype=np.uint8)[scores.argmax(axis=0)]
+    return mask
 
 
 def pseudo_mask(image: Image, seed: Seed, background: str, levels: Sequence[float], crf: CrfSettings | None) -> Mask:

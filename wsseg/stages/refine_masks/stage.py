@@ -11,7 +11,7 @@ from wsseg.data.images import LabeledImages
 from wsseg.labels import BACKGROUND, IGNORE_INDEX
 from wsseg.progress import track
 from wsseg.stages.base import SEED_FOLDER, Role, map_processes, mask_path, worker_count
-from wsseg.stages.refine_masks.config import Config
+from wsseg.stages.refine_masks import config as values
 from wsseg.store import Artifact, atomic_write
 
 
@@ -19,7 +19,7 @@ from wsseg.store import Artifact, atomic_write
 class _Job:
     image: Path
     seed: bytes
-    config: Config
+    config: values.Config
     target: Path
 
 
@@ -27,11 +27,11 @@ class RefineMasks:
     name = "refine_masks"
     table = "pseudo_masks"
     version = 1
-    Config = Config
+    Config = values.Config
     inputs: Mapping[str, Role] = {"images": Role(("images",)), "seeds": Role(("seeds",))}
     output = "pseudo_masks"
 
-    def run(self, config: Config, inputs: Mapping[str, Any], out: Path) -> dict[str, Any]:
+    def run(self, config: values.Config, inputs: Mapping[str, Any], out: Path) -> dict[str, Any]:
         """Write masks/<id>.png for every image; metrics: fraction of pixels that are background, and undecided."""
         images: LabeledImages = inputs["images"]
         seeds: Artifact = inputs["seeds"]

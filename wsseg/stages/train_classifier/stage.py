@@ -8,7 +8,7 @@ from typing import Any
 
 from wsseg.data.images import LabeledImages
 from wsseg.stages.base import Role
-from wsseg.stages.train_classifier.config import Config
+from wsseg.stages.train_classifier import config as values
 from wsseg.store import atomic_write
 
 
@@ -16,11 +16,11 @@ class TrainClassifier:
     name = "train_classifier"
     table = "classifier"
     version = 1
-    Config = Config
+    Config = values.Config
     inputs: Mapping[str, Role] = {"images": Role(("images",)), "val_images": Role(("images",), optional=True)}
     output = "classifier"
 
-    def run(self, config: Config, inputs: Mapping[str, Any], out: Path) -> dict[str, Any]:
+    def run(self, config: values.Config, inputs: Mapping[str, Any], out: Path) -> dict[str, Any]:
         """Write network.safetensors and network.json; metrics are those of the validation images, where given."""
         from wsseg.models.weights import network_bytes
         from wsseg.stages.train_classifier.training import judge, train

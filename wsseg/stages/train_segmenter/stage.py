@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from wsseg.stages.base import ArtifactMasks, MaskSource, Role
-from wsseg.stages.train_segmenter.config import Config
+from wsseg.stages.train_segmenter import config as values
 from wsseg.store import Artifact, atomic_write
 
 
@@ -15,7 +15,7 @@ class TrainSegmenter:
     name = "train_segmenter"
     table = "segmenter"
     version = 1
-    Config = Config
+    Config = values.Config
     inputs: Mapping[str, Role] = {
         "images": Role(("images",)),
         "masks": Role(("pseudo_masks", "truth")),  # truth only where the recipe says supervision = "truth"
@@ -23,7 +23,7 @@ class TrainSegmenter:
     }
     output = "segmenter"
 
-    def run(self, config: Config, inputs: Mapping[str, Any], out: Path) -> dict[str, Any]:
+    def run(self, config: values.Config, inputs: Mapping[str, Any], out: Path) -> dict[str, Any]:
         """Write network.safetensors and network.json; metric: the last epoch's loss."""
         from wsseg.models.weights import network_bytes
         from wsseg.stages.train_segmenter.training import train

@@ -42,7 +42,7 @@ def train(
     torch.manual_seed(config.rng_seed)  # the decoder's first weights
     model = build_segmenter(spec)
     start_encoder(model, config, classifier)
-    freeze_levels(model.encoder, config.frozen_levels, config.encoder)
+    freeze_levels(model.get_submodule("encoder"), config.frozen_levels, config.encoder)
     transform = augmentation(config.size, (config.scale[0], config.scale[1]), config.color)
     data = TrainingImages(images.items, len(images.classes), transform, mean, std, config.rng_seed, masks.mask)
     schedule = Schedule(
