@@ -244,7 +244,7 @@ def verify(store: Path) -> None:
 
     opened = open_store(store)
     damaged, files = [], 0
-    for key in opened.keys():
+    for key in opened.keys():  # noqa: SIM118 (a store is no mapping)
         try:
             artifact = opened.get(key)
         except ArtifactError:
