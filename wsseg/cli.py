@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 import wsseg
+from wsseg import processes
 from wsseg.errors import WssegError
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ def common(command: Callable[..., None]) -> Callable[..., None]:
         handler = logging.StreamHandler()
         handler.setFormatter(logging.Formatter("%(message)s"))
         log.handlers[:] = [handler]
-        log.setLevel(logging.WARNING if quiet else logging.INFO)
+        log.setLevel(logging.WARNING if quiet or not processes.is_first() else logging.INFO)
         try:
             command(*args, **kwargs)
         except KeyboardInterrupt:
@@ -109,10 +110,14 @@ def run(recipe: str, config: str, overrides: tuple[str, ...], store: Path, repai
     \b
     wsseg run cam_crf -c demo
     wsseg run cam_crf -c mine.toml --set segmenter.epochs=5
+    accelerate launch -m wsseg run cam_crf -c mine.toml      networks are trained by several processes
     """
-    from wsseg.runner import make_plan, run_plan, summary
+    from wsseg.runner import help_run, make_plan, run_plan, summary
 
-    plan = make_plan(recipe, config, open_store(store), overrides)
+    with processes.first_goes_ahead():
+        plan = make_plan(recipe, config, open_store(store), overrides)
+    if not processes.is_first():
+        return help_run(plan)
     run_id = run_plan(plan, repair)
     if as_json:
         click.echo(json.dumps({"run": run_id, **summary(plan)}, indent=1))

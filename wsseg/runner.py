@@ -5,6 +5,7 @@ import platform
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -14,6 +15,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from wsseg import processes
 from wsseg.config import Config, find_file, hashed, load_config, plain
 from wsseg.data.config import DATA_KINDS, DemoData
 from wsseg.data.images import LabeledImages, load_images
@@ -25,6 +27,7 @@ from wsseg.store import FILES, MANIFEST, Artifact, ArtifactStore, key_of
 
 log = logging.getLogger("wsseg")
 
+_END = ""  # to the other processes: there is nothing left to train
 CACHED, TO_RUN, RAN, SKIPPED = "cached", "to run", "ran", "skipped"
 _PACKAGES = ("wsseg", "torch", "torchvision", "timm", "segmentation-models-pytorch", "numpy", "albumentations",
              "opencv-python-headless", "pillow", "pydensecrf2", "accelerate")  # fmt: skip
@@ -255,6 +258,7 @@ def run_plan(plan: Plan, repair: bool = False) -> str:
     try:
         for planned in plan.active:
             _settle(planned, plan, repair)
+        processes.tell(_END)
     except BaseException as error:
         record["status"] = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
         raise
@@ -343,19 +347,19 @@ def _repair(planned: PlannedStep, store: ArtifactStore) -> None:
 
 def _execute(planned: PlannedStep, plan: Plan) -> tuple[Artifact, float]:
     """Run a stage in its work folder and complete its artifact. The caller holds the key's lock."""
-    by_name = {p.step.name: p for p in plan.active}
-    inputs: dict[str, Any] = {}
+    inputs = _inputs(planned, plan)
     provenance: dict[str, Any] = {}
-    for role in planned.inputs:
-        source = planned.step.inputs[role]
-        inputs[role] = plan.sources.get(source) if source in SOURCES else by_name[source].artifact
-        if isinstance(inputs[role], Artifact):
-            provenance |= inputs[role].manifest["provenance"]
+    for value in inputs.values():
+        if isinstance(value, Artifact):
+            provenance |= value.manifest["provenance"]
     stage = planned.step.stage
     out = plan.store.open_work(planned.key)
     free = shutil.disk_usage(out).free
     if free < 50 * 2**20:
         raise ArtifactError(f"{plan.store.root}: only {free / 2**20:.0f} MiB are free; make room and run again")
+    if stage.distributed:
+        processes.tell(planned.step.name)
+        processes.wait()  # the others have copied what they need
     start = time.monotonic()
     metrics = stage.run(planned.config, inputs, out)
     seconds = time.monotonic() - start
@@ -371,12 +375,33 @@ def _execute(planned: PlannedStep, plan: Plan) -> tuple[Artifact, float]:
         "provenance": {**provenance, stage.table: plain(planned.config)},
         "metrics": metrics,
         "skipped_images": skipped,
-        "made_with": {**_made_with(planned.config), "seconds": round(seconds, 3)},
+        "made_with": {**_made_with(planned.config, stage.distributed), "seconds": round(seconds, 3)},
     }
     return plan.store.complete(planned.key, manifest), seconds
 
 
-def _made_with(config: Any) -> dict[str, Any]:
+def _inputs(planned: PlannedStep, plan: Plan) -> dict[str, Any]:
+    """Return a step's inputs by role: data sources, and artifacts that are complete."""
+    return {
+        role: plan.sources.get(source) if (source := planned.step.inputs[role]) in SOURCES else plan.store.get(key)
+        for role, key in planned.inputs.items()
+    }
+
+
+def help_run(plan: Plan) -> None:
+    """Train along with the first process until it is done; for the other processes of ``accelerate launch``.
+
+    They work in a throw-away copy of the first one's work folder, which holds the checkpoint that it goes on from.
+    """
+    by_name = {planned.step.name: planned for planned in plan.active}
+    while (name := processes.tell()) != _END:
+        with tempfile.TemporaryDirectory() as folder:
+            copy = shutil.copytree(plan.store.open_work(by_name[name].key), Path(folder) / "work")
+            processes.wait()
+            by_name[name].step.stage.run(by_name[name].config, _inputs(by_name[name], plan), copy)
+
+
+def _made_with(config: Any, distributed: bool) -> dict[str, Any]:
     """Return what a result was made with: recorded, never hashed."""
     packages = {}
     for name in _PACKAGES:
@@ -390,6 +415,7 @@ def _made_with(config: Any) -> dict[str, Any]:
         from wsseg.models.training import resolve_device, resolve_precision
 
         device = resolve_device(config.device)
+        made["processes"] = processes.count() if distributed else 1
         made["device"], made["threads"] = str(device), sys.modules["torch"].get_num_threads()
         made["precision"] = str(resolve_precision(config.precision, device) or "float32").removeprefix("torch.")
     if sys.platform != "win32":

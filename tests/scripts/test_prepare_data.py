@@ -54,7 +54,7 @@ def serve(script, address, tmp_path, monkeypatch):
         kind = {".tar": "tar", ".tgz": "gztar", ".tar.gz": "gztar", ".zip": "zip"}[suffix]
         made = Path(shutil.make_archive(str(tmp_path / "served" / name), kind, folder))
         path = made.rename(made.with_name(f"{name}{suffix}"))
-        md5 = hashlib.md5(path.read_bytes()).hexdigest()
+        md5 = hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest()
         monkeypatch.setitem(script.ARCHIVES, name, script.Archive(f"{address}/{path.name}", md5))
 
     return pack

@@ -15,6 +15,7 @@ from accelerate.state import AcceleratorState
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from wsseg import processes
 from wsseg.data.transforms import TrainingImages
 from wsseg.errors import StageError
 from wsseg.progress import track
@@ -127,6 +128,10 @@ def fit(
     """
     if len(data) == 0:
         raise StageError("there is no image to train on")
+    if schedule.batch_size % processes.count():
+        raise StageError(
+            f"batch_size: found {schedule.batch_size}; legal with {processes.count()} processes: a multiple of that"
+        )
     device = resolve_device(schedule.device)
     dtype = resolve_precision(schedule.precision, device)
     mixed = {None: "no", torch.bfloat16: "bf16", torch.float16: "fp16"}[dtype]
@@ -178,6 +183,8 @@ def fit(
             optimizer.zero_grad(set_to_none=True)
             total, count = total + loss.detach().double().cpu(), count + 1
         mean = float(total) / max(count, 1)
+        if accelerator.num_processes > 1:
+            mean = float(accelerator.reduce(torch.tensor(mean, device=accelerator.device), "mean"))
         if not math.isfinite(mean):
             raise StageError(
                 f"{what}: the loss is {mean} after epoch {epoch + 1}; lower the learning rate or use float32"

@@ -66,6 +66,7 @@ class Stage(Protocol):
     Config: Any  # frozen dataclass of `wsseg.config.setting` fields
     inputs: Mapping[str, Role]
     output: str  # kind
+    distributed: bool  # whether all processes of `accelerate launch` run it together; the first one alone if not
 
     def run(self, config: Any, inputs: Mapping[str, Any], out: Path) -> dict[str, Any]:
         """Do the work. `inputs` maps role -> `Artifact`, `LabeledImages` or `MaskSource`, by kind."""

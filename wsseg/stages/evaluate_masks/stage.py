@@ -23,6 +23,7 @@ class EvaluateMasks:
         "truth": Role(("truth",)),
     }
     output = "report"
+    distributed = False
 
     def run(self, config: values.Config, inputs: Mapping[str, Any], out: Path) -> dict[str, Any]:
         """Write report.json; metrics: `miou`, `iou` per class name, and what else the kind of masks allows."""

@@ -20,6 +20,7 @@ class PredictMasks:
     Config = values.Config
     inputs: Mapping[str, Role] = {"images": Role(("images",)), "segmenter": Role(("segmenter",))}
     output = "predictions"
+    distributed = False
 
     def run(self, config: values.Config, inputs: Mapping[str, Any], out: Path) -> dict[str, Any]:
         """Write masks/<id>.png for every image; a prediction never holds 255."""

@@ -30,6 +30,7 @@ class RefineMasks:
     Config = values.Config
     inputs: Mapping[str, Role] = {"images": Role(("images",)), "seeds": Role(("seeds",))}
     output = "pseudo_masks"
+    distributed = False
 
     def run(self, config: values.Config, inputs: Mapping[str, Any], out: Path) -> dict[str, Any]:
         """Write masks/<id>.png for every image; metrics: fraction of pixels that are background, and undecided."""

@@ -19,6 +19,7 @@ class TrainClassifier:
     Config = values.Config
     inputs: Mapping[str, Role] = {"images": Role(("images",)), "val_images": Role(("images",), optional=True)}
     output = "classifier"
+    distributed = True
 
     def run(self, config: values.Config, inputs: Mapping[str, Any], out: Path) -> dict[str, Any]:
         """Write network.safetensors and network.json; metrics are those of the validation images, where given."""

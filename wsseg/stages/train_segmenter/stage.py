@@ -22,6 +22,7 @@ class TrainSegmenter:
         "classifier": Role(("classifier",), optional=True),
     }
     output = "segmenter"
+    distributed = True
 
     def run(self, config: values.Config, inputs: Mapping[str, Any], out: Path) -> dict[str, Any]:
         """Write network.safetensors and network.json; metric: the last epoch's loss."""
