@@ -7,6 +7,7 @@ import sqlite3
 import warnings
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -184,29 +185,32 @@ class FileMemory:
         wanted = list(paths)
         found: dict[Path, Inspection] = {}
         unknown: list[tuple[Path, int, int]] = []
-        with self._connect() as database:
-            for path in wanted:
-                try:
-                    stat = path.stat()
-                except OSError as error:
-                    found[path] = Inspection("", (0, 0), 1, _reason(error))
-                    continue
-                row = database.execute(
-                    "SELECT sha256, height, width, orientation, error FROM file WHERE path=? AND size=? AND mtime=?",
-                    (str(path), stat.st_size, stat.st_mtime_ns),
-                ).fetchone()
-                if row:
-                    found[path] = Inspection(row[0], (row[1], row[2]), row[3], row[4])
-                else:
-                    unknown.append((path, stat.st_size, stat.st_mtime_ns))
-            with ThreadPoolExecutor(os.cpu_count()) as pool:
-                inspected = track(_map_in_order(pool, [u[0] for u in unknown]), len(unknown), what)
-                for (path, size, mtime), seen in zip(unknown, inspected, strict=True):
-                    found[path] = seen
-                    database.execute(
-                        "INSERT OR REPLACE INTO file VALUES (?,?,?,?,?,?,?,?)",
-                        (str(path), size, mtime, seen.sha256, *seen.size, seen.orientation, seen.error),
-                    )
+        with closing(self._connect()) as database:
+            try:
+                for path in wanted:
+                    try:
+                        stat = path.stat()
+                    except OSError as error:
+                        found[path] = Inspection("", (0, 0), 1, _reason(error))
+                        continue
+                    row = database.execute(
+                        "SELECT sha256, height, width, orientation, error FROM file WHERE path=? AND size=? AND mtime=?",
+                        (str(path), stat.st_size, stat.st_mtime_ns),
+                    ).fetchone()
+                    if row:
+                        found[path] = Inspection(row[0], (row[1], row[2]), row[3], row[4])
+                    else:
+                        unknown.append((path, stat.st_size, stat.st_mtime_ns))
+                with ThreadPoolExecutor(os.cpu_count()) as pool:
+                    inspected = track(_map_in_order(pool, [u[0] for u in unknown]), len(unknown), what)
+                    for (path, size, mtime), seen in zip(unknown, inspected, strict=True):
+                        found[path] = seen
+                        database.execute(
+                            "INSERT OR REPLACE INTO file VALUES (?,?,?,?,?,?,?,?)",
+                            (str(path), size, mtime, seen.sha256, *seen.size, seen.orientation, seen.error),
+                        )
+            finally:
+                database.commit()  # what was read before Ctrl-C is not read again
         return found
 
     def _connect(self) -> sqlite3.Connection:
