@@ -42,6 +42,7 @@ class CopyConfig:
 
 class Write:
     name, table, version, Config, output = "write", "write", 1, WriteConfig, "thing"
+    distributed = False
     inputs: ClassVar = {"images": Role(("images",))}
     runs: ClassVar = []
     fail_after = None
