@@ -18,6 +18,7 @@ from torch.utils.data import DataLoader
 from wsseg import processes
 from wsseg.data.transforms import TrainingImages
 from wsseg.errors import StageError
+from wsseg.models.depthwise import DepthwiseGradientsInFloat32
 from wsseg.progress import track
 from wsseg.store import atomic_write
 
@@ -175,7 +176,7 @@ def fit(
         total, count = torch.zeros((), dtype=torch.float64), 0
         for batch in track(loader, len(loader), f"{what} epoch {epoch + 1}/{schedule.epochs}", "steps"):
             batch["image"] = batch["image"].contiguous(memory_format=torch.channels_last)
-            with accelerator.autocast():
+            with accelerator.autocast(), DepthwiseGradientsInFloat32():
                 loss = loss_of(prepared, batch)
             accelerator.backward(loss)
             optimizer.step()

@@ -14,7 +14,7 @@ from wsseg.store import Artifact, atomic_write
 class TrainSegmenter:
     name = "train_segmenter"
     table = "segmenter"
-    version = 1
+    version = 2
     Config = values.Config
     inputs: Mapping[str, Role] = {
         "images": Role(("images",)),
