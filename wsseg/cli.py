@@ -381,7 +381,9 @@ def check(config: str, overrides: tuple[str, ...], store: Path) -> None:
 @click.option("-o", "--output", type=FOLDER, required=True, help="Folder for the masks; IMAGES' sub-folders are kept.")
 @click.option("--scale", "scales", type=click.FloatRange(0.1, 8), multiple=True, default=(1.0,), show_default=True)
 @click.option("--flip/--no-flip", default=True, show_default=True, help="Also average over the mirrored photograph.")
-@click.option("--crf", type=click.Choice(["irn", "psa", "deeplab", "off"]), default="off", show_default=True)
+@click.option(
+    "--crf", type=click.Choice(["irn", "psa", "deeplab", "toco", "clip_es", "off"]), default="off", show_default=True
+)
 @store_option
 @common
 def predict(

@@ -30,7 +30,7 @@ log = logging.getLogger("wsseg")
 _END = ""  # to the other processes: there is nothing left to train
 CACHED, TO_RUN, RAN, SKIPPED = "cached", "to run", "ran", "skipped"
 _PACKAGES = ("wsseg", "torch", "torchvision", "timm", "segmentation-models-pytorch", "numpy", "albumentations",
-             "opencv-python-headless", "pillow", "pydensecrf2", "accelerate")  # fmt: skip
+             "opencv-python-headless", "pillow", "numba", "accelerate")  # fmt: skip
 
 
 class Sources:

@@ -1,37 +1,55 @@
-"""The dense CRF against a brute-force mean field with the full kernel matrix."""
+"""The dense CRF against a brute-force mean field with the full kernel matrix, the engines against each other."""
 
+from dataclasses import replace
+
+import cv2
 import numpy as np
 import pytest
+import skimage.data
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
 
-from wsseg.crf.dense_crf import PRESETS, CrfSettings, label_unary, refine
+from wsseg.crf.dense_crf import DenseCrf, sampled
+from wsseg.crf.settings import PRESETS, CrfSettings
 from wsseg.errors import StageError
 
 SETTINGS = CrfSettings(
     gaussian_sxy=2, gaussian_compat=1.5, bilateral_sxy=4, bilateral_srgb=20, bilateral_compat=2.5, iterations=5
 )
+COSTS = np.array([[0, 1, 2], [1, 0, 0.5], [3, 0.5, 0]], np.float32)
+MODES = [("numba", True), ("numba", False), ("torch", True)]
 
 
-def kernel(features):
-    """Return D^-1/2 exp(-|fi - fj|^2 / 2) D^-1/2 over all pairs of pixels, the reference's symmetric normalisation."""
+def refine(image, scores, settings, engine="numba", exact=True):
+    return DenseCrf(image, settings, engine, exact).refine(scores)
+
+
+def kernel(features, normalization):
+    """Return exp(-|fi - fj|^2 / 2) over all pairs of pixels, normalised: (receiver, sender)."""
     distance = ((features[:, None] - features[None]) ** 2).sum(2)
     weights = np.exp(-distance / 2)
-    scale = 1 / np.sqrt(weights.sum(1) + 1e-20)
-    return scale[:, None] * weights * scale[None]
+    mass = weights.sum(1)
+    sender = {"symmetric": mass**-0.5, "before": 1 / mass}.get(normalization, np.ones_like(mass))
+    receiver = {"symmetric": mass**-0.5, "after": 1 / mass}.get(normalization, np.ones_like(mass))
+    return receiver[:, None] * weights * sender[None]
 
 
 def brute_force(image, scores, settings):
-    """Mean field of Krähenbühl & Koltun (2011), algorithm 1, with Potts compatibility, no approximation."""
+    """Mean field of Krähenbühl & Koltun (2011), algorithm 1, no approximation."""
     labels, height, width = scores.shape
     rows, columns = np.mgrid[:height, :width]
     place = np.stack([columns.ravel(), rows.ravel()], axis=1).astype(float)
-    gaussian = kernel(place / settings.gaussian_sxy)
     colour = image.reshape(-1, 3) / settings.bilateral_srgb
-    bilateral = kernel(np.concatenate([place / settings.bilateral_sxy, colour], axis=1))
+    features = [place / settings.gaussian_sxy, np.concatenate([place / settings.bilateral_sxy, colour], axis=1)]
+    compats = []
+    for compat in (settings.gaussian_compat, settings.bilateral_compat):
+        compats.append((compat + compat.T) / 2 if np.ndim(compat) else -compat * np.eye(labels))
+    kernels = [kernel(f, settings.normalization) for f in features]
     unary = -np.log(np.maximum(scores, 1e-5)).reshape(labels, -1)
     q = np.exp(-unary) / np.exp(-unary).sum(0)
     for _ in range(settings.iterations):
-        message = settings.gaussian_compat * q @ gaussian.T + settings.bilateral_compat * q @ bilateral.T
-        energy = unary - message
+        energy = unary + sum(c @ (q @ k.T) for c, k in zip(compats, kernels, strict=True))
         q = np.exp(-(energy - energy.min(0)))
         q /= q.sum(0)
     return q.reshape(labels, height, width)
@@ -51,50 +69,190 @@ def scene():
     return image, (scores / scores.sum(0)).astype(np.float32)
 
 
-def test_close_to_brute_force(scene):
-    image, scores = scene
-    ours, exact = refine(image, scores, SETTINGS), brute_force(image, scores, SETTINGS)
-    assert np.abs(ours - exact).mean() < 0.02  # what the lattice's interpolation of the kernels costs
-    sure = np.sort(exact, axis=0)[-1] - np.sort(exact, axis=0)[-2] > 0.1
-    assert sure.mean() > 0.9 and (ours.argmax(0) == exact.argmax(0))[sure].all()
+def photograph(labels, width=200, height=150, name="coffee"):
+    """Return a photograph of scikit-image's and scores that look like seeds."""
+    image = cv2.resize(getattr(skimage.data, name)()[..., :3], (width, height), interpolation=cv2.INTER_AREA)
+    small = np.random.default_rng(labels).random((labels, 5, 7)).astype(np.float32) ** 2
+    scores = np.stack([cv2.resize(s, (width, height), interpolation=cv2.INTER_LINEAR) for s in small]) + 0.01
+    return image, scores / scores.sum(0)
 
 
-def test_scores_come_back_as_scores_and_nothing_is_changed_in_place(scene):
+@pytest.mark.parametrize("engine", ["numba", "torch"])
+@pytest.mark.parametrize("normalization", ["symmetric", "before", "after"])
+@pytest.mark.parametrize("costs", [None, COSTS])
+def test_close_to_brute_force(scene, engine, normalization, costs):
     image, scores = scene
+    settings = replace(SETTINGS, normalization=normalization)
+    if costs is not None:
+        settings = replace(settings, gaussian_compat=costs, bilateral_compat=1.5 * costs)
+    ours, truth = refine(image, scores, settings, engine), brute_force(image, scores, settings)
+    assert np.abs(ours - truth).mean() < 0.03  # what the lattice's interpolation of the kernels costs
+    sure = np.sort(truth, axis=0)[-1] - np.sort(truth, axis=0)[-2] > 0.15
+    assert sure.mean() > 0.8 and (ours.argmax(0) == truth.argmax(0))[sure].mean() > 0.995
+
+
+@pytest.mark.parametrize("labels", [2, 3, 6, 21])
+@pytest.mark.parametrize("preset", PRESETS)
+def test_exact_mode_equals_the_reference(preset, labels):
+    image, scores = photograph(labels)
+    ours, theirs = (refine(image, scores, PRESETS[preset], engine) for engine in ("numba", "reference"))
+    assert np.abs(ours - theirs).max() < 1e-3
+    assert (ours.argmax(0) == theirs.argmax(0)).mean() >= 0.9999
+
+
+@pytest.mark.parametrize("normalization", ["symmetric", "before", "after", "none"])
+@pytest.mark.parametrize("costs", [None, COSTS])
+@pytest.mark.parametrize("engine", ["numba", "torch"])
+def test_other_normalisations_and_costs_equal_the_reference(normalization, costs, engine):
+    image, scores = photograph(3, 90, 70)
+    weight = 0.002 if normalization == "none" else 1.0
+    settings = replace(
+        SETTINGS,
+        normalization=normalization,
+        gaussian_compat=weight * (SETTINGS.gaussian_compat if costs is None else costs),
+        bilateral_compat=weight * (SETTINGS.bilateral_compat if costs is None else costs),
+    )
+    ours, theirs = (refine(image, scores, settings, e) for e in (engine, "reference"))
+    assert np.abs(ours - theirs).max() < 1e-3
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_the_default_mode_differs_little(preset):
+    image, scores = photograph(4, 300, 225)
+    default, exact = (refine(image, scores, PRESETS[preset], exact=e) for e in (False, True))
+    assert 0.97 < (default.argmax(0) == exact.argmax(0)).mean() < 1  # it is another computation, and a close one
+    assert np.allclose(default.sum(0), 1, atol=1e-4)
+
+
+def test_torch_takes_several_images_of_several_sizes_at_once():
+    from wsseg.crf.settings import score_unary
+    from wsseg.crf.torch_engine import torch_mean_field
+
+    works = [photograph(2, 60, 40), photograph(5, 50, 70, "astronaut"), photograph(3, 60, 40, "chelsea")]
+    together = torch_mean_field([w[0] for w in works], [score_unary(w[1]) for w in works], PRESETS["psa"], 10)
+    for (image, scores), result in zip(works, together, strict=True):
+        assert np.abs(result - refine(image, scores, PRESETS["psa"])).max() < 1e-3
+
+
+@pytest.mark.parametrize(("engine", "exact"), MODES)
+def test_scores_come_back_as_scores_and_nothing_is_changed_in_place(engine, exact):
+    image, scores = photograph(3, 90, 70)
     before = image.copy(), scores.copy()
-    refined = refine(image, scores, SETTINGS)
+    refined = refine(image, scores, SETTINGS, engine, exact)
     assert refined.shape == scores.shape and np.allclose(refined.sum(0), 1, atol=1e-4)
     assert np.array_equal(image, before[0]) and np.array_equal(scores, before[1])
 
 
-def test_a_flipped_image_gives_flipped_scores(scene):
+@pytest.mark.parametrize("axis", [0, 1])
+def test_a_flipped_image_gives_flipped_scores(scene, axis):
     image, scores = scene
-    flipped = refine(image[:, ::-1].copy(), scores[:, :, ::-1].copy(), SETTINGS)[:, :, ::-1]
+    flipped = np.flip(refine(np.flip(image, axis), np.flip(scores, axis + 1), SETTINGS), axis + 1)
     assert np.abs(flipped - refine(image, scores, SETTINGS)).mean() < 0.02
 
 
-def test_labels_may_be_permuted(scene):
-    image, scores = scene
-    order = [2, 0, 1]
-    assert np.allclose(refine(image, scores[order], SETTINGS), refine(image, scores, SETTINGS)[order], atol=1e-5)
+@pytest.mark.parametrize(("engine", "exact"), MODES)
+def test_labels_may_be_permuted(engine, exact):
+    image, scores = photograph(5, 90, 70)
+    order = [2, 0, 4, 1, 3]
+    permuted = refine(image, scores[order], PRESETS["psa"], engine, exact)
+    assert np.abs(permuted - refine(image, scores, PRESETS["psa"], engine, exact)[order]).max() < 1e-3
 
 
-def test_swapped_sizes_are_refused(scene):
+def test_on_a_constant_image_the_bilateral_kernel_is_a_spatial_one():
+    _, scores = photograph(3, 90, 70)
+    image = np.full((70, 90, 3), 127, np.uint8)
+    bilateral = replace(SETTINGS, gaussian_compat=0.0, bilateral_compat=3.0)
+    spatial = replace(SETTINGS, gaussian_compat=3.0, gaussian_sxy=SETTINGS.bilateral_sxy, bilateral_compat=0.0)
+    assert np.abs(refine(image, scores, bilateral) - refine(image, scores, spatial)).mean() < 0.02
+
+
+@pytest.mark.parametrize(("engine", "exact"), MODES)
+def test_confident_pixels_stay(engine, exact):
+    image, scores = photograph(3, 90, 70)
+    unary = np.where(np.arange(3)[:, None, None] == scores.argmax(0), 0, 1e3).astype(np.float32)
+    assert np.array_equal(DenseCrf(image, SETTINGS, engine, exact).infer(unary).argmax(0), scores.argmax(0))
+
+
+@hypothesis_settings(max_examples=25, deadline=None)
+@given(
+    st.integers(1, 20), st.integers(1, 20), st.integers(2, 19), st.integers(0, 3),
+    st.sampled_from(sorted(PRESETS)), st.integers(0, 2**32 - 1),
+)  # fmt: skip
+def test_any_size_any_labels_any_preset(height, width, labels, iterations, preset, rng_seed):
+    rng = np.random.default_rng(rng_seed)
+    image = rng.integers(0, 256, (height, width, 3), dtype=np.uint8)
+    scores = rng.random((labels, height, width)).astype(np.float32)
+    refined = refine(image, scores / scores.sum(0), replace(PRESETS[preset], iterations=iterations))
+    assert np.isfinite(refined).all() and refined.min() >= 0 and np.allclose(refined.sum(0), 1, atol=1e-4)
+
+
+def test_lattices_are_built_once_and_serve_several_unaries(scene, monkeypatch):
+    import wsseg.crf.lattice as lattice
+
+    built = []
+    monkeypatch.setattr(lattice, "_build", lambda *a, build=lattice._build: built.append(1) or build(*a))
     image, scores = scene
-    with pytest.raises(StageError, match=r"the image is \(18, 14, 3\), the scores \(3, 14, 18\)"):
-        refine(image.transpose(1, 0, 2), scores, SETTINGS)
+    crf = DenseCrf(image, replace(SETTINGS, gaussian_sxy=2.5))
+    results = [crf.refine(scores), crf.refine(scores[::-1].copy()), crf.refine(scores)]
+    assert len(built) == 2  # one a kernel
+    assert np.array_equal(results[0], results[2]) and not np.array_equal(results[0], results[1])
+
+
+def test_iterations_of_zero_are_the_scores_themselves(scene):
+    image, scores = scene
+    for engine, exact in MODES:
+        assert np.allclose(refine(image, scores, replace(SETTINGS, iterations=0), engine, exact), scores, atol=1e-5)
+
+
+@pytest.mark.parametrize("size", [(70, 91), (64, 64), (65, 200)])
+def test_every_pixel_has_a_sample_beside_it(size):
+    samples, nearest = sampled(*size, True)
+    assert len(samples) == pytest.approx(size[0] * size[1] / 3, rel=0.02)
+    own, other = (np.stack(np.divmod(p, size[1])) for p in (np.arange(size[0] * size[1]), samples[nearest]))
+    assert np.abs(own - other).sum(0).max() <= 2
+    assert np.array_equal(nearest[samples], np.arange(len(samples)))
+
+
+def image_of(height, width):
+    return np.zeros((height, width, 3), np.uint8)
+
+
+HALVES = np.full((2, 4, 5), 0.5, np.float32)
+
+
+@pytest.mark.parametrize(
+    ("image", "scores", "message"),
+    [
+        (image_of(5, 4), HALVES, r"the image is \(5, 4, 3\), the scores \(2, 4, 5\); legal: \(C, 5, 4\)"),
+        (image_of(4, 5)[..., 0], HALVES, r"the image is \(4, 5\); legal: \(H, W, 3\)"),
+        (image_of(0, 5), HALVES, "at least one pixel"),
+        (image_of(4, 5).astype(np.float32), HALVES, "the image is float32; legal: uint8"),
+        (None, HALVES, "the image is NoneType"),
+        (image_of(4, 5), HALVES * np.nan, "NaN or infinity"),
+        (image_of(4, 5), HALVES[0], r"the scores \(4, 5\)"),
+        (image_of(4, 5), HALVES[:0], r"the scores \(0, 4, 5\)"),
+        (image_of(4, 5), HALVES * 4, "scores between 2 and 2; legal: 0 to 1"),
+    ],
+)
+def test_bad_input_is_named(image, scores, message):
+    with pytest.raises(StageError, match=message):
+        refine(image, scores, SETTINGS)
+
+
+def test_costs_of_another_number_of_labels_are_refused():
+    with pytest.raises(StageError, match=r"costs of shape \(3, 3\) for 2 labels"):
+        refine(image_of(4, 5), HALVES, replace(SETTINGS, gaussian_compat=COSTS))
+
+
+def test_kernels_too_fine_for_63_bits_are_refused():
+    with pytest.raises(StageError, match=r"too fine for an image of 4 x 5 px"):
+        refine(image_of(4, 5), HALVES, replace(SETTINGS, bilateral_sxy=1e-3, bilateral_srgb=1e-3))
 
 
 def test_one_label_comes_back_as_it_is(scene):
     image, _ = scene
     ones = np.ones((1, 14, 18), dtype=np.float32)
     assert np.array_equal(refine(image, ones, PRESETS["irn"]), ones)
-
-
-def test_unary_of_labels_by_hand():
-    unary = label_unary(np.array([[0, 2]], dtype=np.uint8), 3, 0.7)
-    other = -np.log(0.15)
-    assert np.allclose(unary[:, 0], [[-np.log(0.7), other], [other, other], [other, -np.log(0.7)]])
 
 
 @pytest.mark.parametrize("name", PRESETS)

@@ -14,6 +14,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
+import cv2
+
 from wsseg.data.masks import decode_mask
 from wsseg.errors import ArtifactError
 from wsseg.labels import ClassMap
@@ -121,8 +123,13 @@ def map_processes(
 
 
 def _follow_parent() -> None:
-    """In a worker: ignore Ctrl-C, and die with the parent (a killed one cannot say so, and the queues stay open)."""
+    """In a worker: ignore Ctrl-C, and die with the parent (a killed one cannot say so, and the queues stay open).
+
+    One thread each: the processes together take all cores already.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    os.environ |= dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+    cv2.setNumThreads(1)
     parent = multiprocessing.parent_process()
 
     def watch() -> None:

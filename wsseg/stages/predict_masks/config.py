@@ -18,7 +18,7 @@ class Config:
 
     scales: tuple[float, ...] = setting((1.0,), low=0.1, high=8.0)
     flip: bool = setting(True)
-    crf: Literal["irn", "psa", "deeplab", "off"] = setting("off")
+    crf: Literal["irn", "psa", "deeplab", "toco", "clip_es", "off"] = setting("off")
     batch_size: int = setting(8, low=1, high=4096)
     precision: Literal["auto", "float32", "bfloat16", "float16"] = setting("auto")
     device: Literal["auto", "cpu", "cuda", "mps"] = setting("auto", execution=True)

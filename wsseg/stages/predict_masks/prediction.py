@@ -8,7 +8,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from wsseg.crf.dense_crf import PRESETS, refine
+from wsseg.crf.dense_crf import DenseCrf
+from wsseg.crf.settings import PRESETS
 from wsseg.data.batches import network_size
 from wsseg.data.images import image_files
 from wsseg.data.masks import encode_mask
@@ -53,7 +54,7 @@ class Predictor:
             return enlarged_argmax(scores, (height, width))
         large = np.stack([cv2.resize(s, (width, height), interpolation=cv2.INTER_LINEAR) for s in scores])
         large /= large.sum(axis=0, keepdims=True)
-        mask: Mask = refine(image, large, PRESETS[self.config.crf]).argmax(axis=0).astype(np.uint8)
+        mask: Mask = DenseCrf(image, PRESETS[self.config.crf]).refine(large).argmax(axis=0).astype(np.uint8)
         return mask
 
 

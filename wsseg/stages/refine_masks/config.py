@@ -16,13 +16,19 @@ class Config:
         level, background where it is so at the laxer one, and 255 between.
     crf: preset of the dense CRF, or ``off``.
     iterations: of the CRF; 0 keeps the preset's.
+    exact: whether the CRF computes every update on every pixel; if not, it is two to three times faster, and the label
+        of about one pixel in 300 differs.
+    engine: what computes the CRF: ``numba`` (CPU), ``torch`` (the GPU, where there is one) or ``reference``
+        (pydensecrf, to compare with); the last two are always exact.
     workers: processes; 0 for one a core.
     """
 
     background: Literal["threshold", "power"] = setting("threshold")
     levels: tuple[float, ...] = setting((0.25,), low=0.0, high=100.0)
-    crf: Literal["irn", "psa", "deeplab", "off"] = setting("irn")
+    crf: Literal["irn", "psa", "deeplab", "toco", "clip_es", "off"] = setting("irn")
     iterations: int = setting(0, low=0, high=1000)
+    exact: bool = setting(False)
+    engine: Literal["numba", "torch", "reference"] = setting("numba")
     workers: int = setting(0, low=0, high=1024, execution=True)
 
     def __post_init__(self) -> None:

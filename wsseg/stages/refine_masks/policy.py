@@ -4,9 +4,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from wsseg.crf.dense_crf import CrfSettings, refine
+from wsseg.crf.dense_crf import DenseCrf
 from wsseg.labels import IGNORE_INDEX
-from wsseg.types import Image, Mask, Scores, Seed
+from wsseg.types import Mask, Scores, Seed
 
 
 def scores_of(seed: Seed, background: str, level: float) -> Scores:
@@ -29,33 +29,32 @@ def scores_of(seed: Seed, background: str, level: float) -> Scores:
     return normalised
 
 
-def labels_at(image: Image, seed: Seed, background: str, level: float, crf: CrfSettings | None) -> Mask:
+def labels_at(seed: Seed, background: str, level: float, crf: DenseCrf | None) -> Mask:
     """Return the (H, W) class ids at one background level, after the CRF where there is one."""
     scores = scores_of(seed, background, level)
     if crf is not None:
-        scores = refine(image, scores, crf)
+        scores = crf.refine(scores)
     mask: Mask = np.array((0, *seed.class_ids), dtype=np.uint8)[scores.argmax(axis=0)]
     return mask
 
 
-def pseudo_mask(image: Image, seed: Seed, background: str, levels: Sequence[float], crf: CrfSettings | None) -> Mask:
+def pseudo_mask(seed: Seed, background: str, levels: Sequence[float], crf: DenseCrf | None) -> Mask:
     """Turn a seed into a pseudo-mask.
 
     Args:
-        image: (H, W, 3) uint8.
-        seed: its maps at the image's size.
+        seed: maps at the image's size.
         background: how the background's score is made, see `scores_of`.
         levels: one level, or two: a pixel is foreground where it is so at the level that favours the background,
             background where it is so at the level that favours the foreground, else 255 (IRNet's cam_to_ir_label,
             AffinityNet's la_crf and ha_crf).
-        crf: its settings, or None for no CRF.
+        crf: of the image, or None for no CRF; it serves both levels.
 
     Returns:
         (H, W) uint8: 0, the classes present in the image, and with two levels 255.
     """
     if not seed.class_ids:
         return np.zeros(seed.size, dtype=np.uint8)
-    masks = [labels_at(image, seed, background, level, crf) for level in levels]
+    masks = [labels_at(seed, background, level, crf) for level in levels]
     if len(masks) == 1:
         return masks[0]
     # a high threshold favours the background, and so does a low alpha

@@ -1,7 +1,7 @@
 """I/O of `refine_masks`: one indexed PNG an image, made by several processes."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ class _Job:
 class RefineMasks:
     name = "refine_masks"
     table = "pseudo_masks"
-    version = 1
+    version = 2
     Config = values.Config
     inputs: Mapping[str, Role] = {"images": Role(("images",)), "seeds": Role(("seeds",))}
     output = "pseudo_masks"
@@ -43,7 +43,9 @@ class RefineMasks:
                 seed = seeds.read_bytes(f"{SEED_FOLDER}/{item.id}.png")
                 yield _Job(item.path, seed, config, mask_path(out, item.id))
 
-        results = map_processes(_refine_one, jobs(), worker_count(config.workers))
+        # one process drives a GPU; numba and pydensecrf take one core each
+        workers = 1 if config.engine == "torch" else worker_count(config.workers)
+        results = map_processes(_refine_one, jobs(), workers)
         for _ in track(results, len(images), "pseudo-masks", done=len(images) - len(missing)):
             pass
         return self._metrics(images, out)
@@ -63,14 +65,19 @@ class RefineMasks:
 
 def _refine_one(job: _Job) -> None:
     """Make one pseudo-mask; runs in a worker process."""
-    from wsseg.crf.dense_crf import with_iterations
+    from wsseg.crf.dense_crf import DenseCrf
+    from wsseg.crf.settings import PRESETS
     from wsseg.data.masks import encode_mask
     from wsseg.data.reading import read_image
     from wsseg.saliency.seeds import decode_seed, enlarged
     from wsseg.stages.refine_masks.policy import pseudo_mask
 
     config = job.config
-    crf = None if config.crf == "off" else with_iterations(config.crf, config.iterations)
     seed = enlarged(decode_seed(job.seed))
-    mask = pseudo_mask(read_image(job.image), seed, config.background, config.levels, crf)
+    crf = None
+    if config.crf != "off" and seed.class_ids:
+        settings = PRESETS[config.crf]
+        settings = replace(settings, iterations=config.iterations or settings.iterations)
+        crf = DenseCrf(read_image(job.image), settings, config.engine, config.exact)
+    mask = pseudo_mask(seed, config.background, config.levels, crf)
     atomic_write(job.target, encode_mask(mask))

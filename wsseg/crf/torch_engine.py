@@ -1,0 +1,170 @@
+"""The engine ``torch``: the same lattice and mean field as tensor operations, for a GPU, several images at once.
+
+All pixels of all images lie in one long list, each image in key space of its own: sizes may differ. Float atomics make
+sums on a GPU differ in the last digits from run to run.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from wsseg.crf.lattice import KeySpace, key_space, scales
+from wsseg.crf.settings import CrfSettings, Normalization, costs
+from wsseg.types import Image, Scores
+
+_FEW = 1e-20
+
+
+@dataclass(frozen=True)
+class _Kernel:
+    """One filter over N pixels: see `wsseg.crf.lattice.Lattice` and `wsseg.crf.mean_field.Kernel`."""
+
+    corners: Tensor  # (N, d + 1) int64
+    neighbours: Tensor  # (d + 1, 2, M + 1) int64
+    sending: Tensor  # (N, d + 1) float32
+    receiving: Tensor  # likewise
+
+    def filter(self, values: Tensor) -> Tensor:
+        """Return (N, C) of values (N, C)."""
+        return _filtered(values, self.corners, self.neighbours, self.sending, self.receiving)
+
+
+def torch_mean_field(
+    images: Sequence[Image],
+    unaries: Sequence[NDArray[np.float32]],
+    settings: CrfSettings,
+    iterations: int,
+    device: torch.device | None = None,
+) -> list[Scores]:
+    """Return the marginals (C, H, W) of several images, computed together.
+
+    Args:
+        images: (H, W, 3) uint8 each, of any sizes.
+        unaries: (C, H, W) float32 each, C as it comes.
+        settings: of all.
+        iterations: of the mean field.
+        device: where; the first accelerator, else the CPU.
+    """
+    if device is None:
+        device = torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
+    most = max(len(unary) for unary in unaries)
+    # labels that an image does not have cost so much that their probability is 0
+    energy = torch.cat([
+        torch.nn.functional.pad(torch.from_numpy(unary.reshape(len(unary), -1).T.copy()), (0, most - len(unary)), value=1e4)
+        for unary in unaries
+    ]).to(device)  # fmt: skip
+    widths = settings.bilateral_sxy, settings.bilateral_srgb
+    kernels = (
+        _kernel(images, (settings.gaussian_sxy,) * 2, settings.normalization, device),
+        _kernel(images, (widths[0],) * 2 + (widths[1],) * 3, settings.normalization, device),
+    )
+    prices = [
+        torch.from_numpy(costs(compat, most)).to(device)
+        for compat in (settings.gaussian_compat, settings.bilateral_compat)
+    ]
+    marginals = torch.softmax(-energy, dim=1)
+    for _ in range(iterations):
+        total = energy.clone()
+        for kernel, price in zip(kernels, prices, strict=True):
+            total += kernel.filter(marginals) @ price
+        marginals = torch.softmax(-total, dim=1)
+    ends = np.cumsum([unary[0].size for unary in unaries])[:-1].tolist()
+    parts = marginals.T.cpu().numpy()
+    return [
+        np.ascontiguousarray(part[: len(unary)]).reshape(unary.shape)
+        for part, unary in zip(np.split(parts, ends, axis=1), unaries, strict=True)
+    ]
+
+
+def _kernel(
+    images: Sequence[Image], widths: tuple[float, ...], normalization: Normalization, device: torch.device
+) -> _Kernel:
+    """Return the normalised filter over all pixels of all images."""
+    largest = max(i.shape[0] for i in images), max(i.shape[1] for i in images)
+    space = key_space(largest, widths, len(images))
+    features = torch.cat([_features(image, widths) for image in images]).to(device)  # (N, d)
+    owners = torch.cat([torch.full((i.shape[0] * i.shape[1],), k) for k, i in enumerate(images)]).to(device)
+    keys, weights = _located(features, space)
+    keys += owners[:, None] * (space.room * (len(widths) + 1))
+    known, places = torch.unique(keys, return_inverse=True)
+    corners = places + 1  # 0 stands for those that do not exist
+    neighbours = _neighbours(known, space, len(widths) + 1)
+    weights *= (1 + 2.0 ** -len(widths)) ** -0.5
+    ones = torch.ones(len(features), 1, device=device)
+    received = _filtered(ones, corners, neighbours, weights, weights)
+    power = {"symmetric": -0.5, "before": -1.0, "after": -1.0}.get(normalization, 0.0)
+    scaled = weights * (received + _FEW) ** power
+    return _Kernel(
+        corners,
+        neighbours,
+        scaled if normalization in ("symmetric", "before") else weights,
+        scaled if normalization in ("symmetric", "after") else weights,
+    )
+
+
+def _features(image: Image, widths: tuple[float, ...]) -> Tensor:
+    """Return (H W, d) float32: x, y, and the colours where there are widths for them, over their widths."""
+    rows, columns = np.mgrid[: image.shape[0], : image.shape[1]].astype(np.float32)
+    planes = [columns, rows, *image.astype(np.float32).transpose(2, 0, 1)][: len(widths)]
+    return torch.from_numpy(np.stack([p.ravel() / np.float32(w) for p, w in zip(planes, widths, strict=True)], axis=1))
+
+
+def _located(features: Tensor, space: KeySpace) -> tuple[Tensor, Tensor]:
+    """Return (N, d + 1) keys of the corners 0..d of the simplex around each pixel, and barycentric coordinates."""
+    size = features.shape[1] + 1
+    scaled = features * torch.from_numpy(scales(size - 1)).to(features)
+    later = scaled.flip(1).cumsum(1).flip(1)  # sums of feature j and those behind it
+    steps = torch.arange(1, size, device=features.device)
+    raised = torch.cat([later[:, :1], torch.cat([later[:, 1:], torch.zeros_like(later[:, :1])], 1) - steps * scaled], 1)
+    rounded = torch.floor(raised / size + 0.5)
+    quotients = rounded.long()
+    excess = quotients.sum(1, keepdim=True)
+    rest = raised - rounded * size
+    # rank = how many are larger, or equal and before: the order of a stable descending sort
+    ranks = torch.argsort(torch.argsort(rest, dim=1, descending=True, stable=True), dim=1) + excess
+    wrapped = (ranks < 0).long() - (ranks >= size).long()
+    ranks, quotients, rest = ranks + wrapped * size, quotients + wrapped, rest - wrapped * size
+    axes, origin = (torch.from_numpy(a).to(features.device) for a in (space.axes, space.origin))
+    key = ((quotients - origin) * axes * size).sum(1)
+    by_rank = axes[torch.argsort(ranks, dim=1)]  # (N, d + 1): what the axis of each rank adds
+    steps_back = torch.cat([torch.zeros_like(key)[:, None], by_rank.flip(1)[:, : size - 1].cumsum(1)], 1)
+    keys = key[:, None] + torch.arange(size, device=features.device) - size * steps_back
+    ordered = torch.zeros_like(rest).scatter_(1, ranks, rest / size)
+    weights = ordered.flip(1) - torch.cat([torch.zeros_like(ordered[:, :1]), ordered.flip(1)[:, : size - 1]], 1)
+    weights[:, 0] += 1 - ordered[:, 0]
+    return keys, weights
+
+
+def _neighbours(known: Tensor, space: KeySpace, size: int) -> Tensor:
+    """Return (d + 1, 2, M + 1): numbers of the corners behind and before each along each axis, 0 for none."""
+    axes = torch.from_numpy(space.axes).to(known.device)
+    forth = known % size < size - 1
+    neighbours = torch.zeros(size, 2, len(known) + 1, dtype=torch.long, device=known.device)
+    numbers = torch.arange(1, len(known) + 1, device=known.device)
+    for axis in range(size):
+        wanted = torch.where(
+            forth, known + 1 - size * axes[axis], known - (size - 1) + size * (axes.sum() - axes[axis])
+        )
+        place = torch.searchsorted(known, wanted).clamp(max=len(known) - 1)
+        behind = torch.where(known[place] == wanted, place + 1, 0)
+        neighbours[axis, 0, 1:] = behind
+        neighbours[axis, 1].scatter_(0, behind, numbers)
+        neighbours[axis, 1, 0] = 0
+    return neighbours
+
+
+def _filtered(values: Tensor, corners: Tensor, neighbours: Tensor, sending: Tensor, receiving: Tensor) -> Tensor:
+    sums = values.new_zeros(neighbours.shape[2], values.shape[1])
+    for r in range(corners.shape[1]):
+        sums.index_add_(0, corners[:, r], values * sending[:, r, None])
+    for behind, before in neighbours:
+        sums = sums + 0.5 * (sums[behind] + sums[before])
+        sums[0] = 0
+    result = torch.zeros_like(values)
+    for r in range(corners.shape[1]):
+        result += receiving[:, r, None] * sums[corners[:, r]]
+    return result
