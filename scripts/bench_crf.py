@@ -8,6 +8,7 @@ at 500 x 375 px. Scores look like seeds: a held-out mask, or random blobs where 
 enlarged again; 2 to 5 labels. One thread each, unless two processes are measured.
 """
 
+# ruff: noqa: E402
 import os
 
 for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"):
@@ -21,6 +22,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import click
@@ -114,7 +116,7 @@ def compare(works: list[Work], presets: tuple[str, ...]) -> list[dict[str, float
             results = {}
             for _ in range(3):
                 for mode, seconds in times.items():
-                    took, results[mode] = timed(lambda mode=mode: refined(image, scores, settings, mode))  # type: ignore[misc]
+                    took, results[mode] = timed(partial(refined, image, scores, settings, mode))
                     seconds.append(took)
             best = {mode: statistics.median(seconds) for mode, seconds in times.items()}
             reference, labels = results["reference"], results["reference"].argmax(0)

@@ -98,7 +98,9 @@ class DenseCrf:
     def _check(self, values: NDArray[np.float32], what: str) -> None:
         size = self.image.shape[:2]
         if values.ndim != 3 or values.shape[1:] != size or len(values) == 0:
-            raise StageError(f"CRF: the image is {self.image.shape}, the {what} {values.shape}; legal: (C, *{size})")
+            raise StageError(
+                f"CRF: the image is {self.image.shape}, the {what} {values.shape}; legal: (C, {size[0]}, {size[1]})"
+            )
         if not np.isfinite(values).all():
             raise StageError(f"CRF: the {what} hold NaN or infinity; legal: finite numbers")
 

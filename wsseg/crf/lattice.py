@@ -48,7 +48,7 @@ class Lattice:
     @property
     def simplex(self) -> tuple[int, ...]:
         """A tuple of d + 1: what `wsseg.crf.vectors` asks for."""
-        return (0,) * self.corners.shape[1]
+        return (0,) * int(self.corners.shape[1])
 
 
 @dataclass(frozen=True)
@@ -82,15 +82,17 @@ def gaussian_lattice(size: tuple[int, int], sxy: float, samples: NDArray[np.int3
 def _built(image: NDArray[np.uint8], widths: NDArray[np.float32], samples: NDArray[np.int32]) -> Lattice:
     space = key_space(image.shape[:2], tuple(widths.tolist()))
     simplex = (0,) * (len(widths) + 1)
-    made = _build(image, samples, widths, scales(len(widths)), space.axes, space.origin, simplex)
-    return Lattice(*made, space, widths)
+    corners, weights, neighbours, table, keys = _build(
+        image, samples, widths, scales(len(widths)), space.axes, space.origin, simplex
+    )
+    return Lattice(corners, weights, neighbours, table, keys, space, widths)
 
 
 def scales(features: int) -> NDArray[np.float32]:
     """Return (d,) factors that embed unit-variance features so that the blur has unit variance (their section 3.1)."""
     index = np.arange(features)
     root = np.sqrt(2.0 / 3.0) * (features + 1) / np.sqrt((index + 1.0) * (index + 2.0))
-    return root.astype(np.float32)
+    return np.asarray(root, dtype=np.float32)
 
 
 @lru_cache(maxsize=64)

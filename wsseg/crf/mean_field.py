@@ -30,6 +30,7 @@ _SURE = np.float32(0.9)  # pixels whose best label is less probable count as bor
 _FEW = np.float32(1e-20)  # keeps a division from nothing, as the reference does
 _LEAST = np.float32(-60.0)  # exponents below count as this one: subnormal numbers are slow
 _PLANE, _COLOUR = (0,) * 3, (0,) * 6  # the simplices of the two kernels, see `wsseg.crf.vectors`
+_AGAINST = np.float32(3)  # by how much a pixel must prefer another label than its sample's to be looked at itself
 _REACH = 2  # px, how far from another label a pixel counts as border
 
 
@@ -151,6 +152,8 @@ def potts_mean_field(
     labels, height, width = unary.shape
     gaussian, bilateral = kernels
     factors = np.array(compats, np.float32)
+    if normalization == "none":  # a sum over the samples; the others are means
+        factors *= np.float32(len(nearest) / len(samples))
     total = factors[0] * gaussian.total + factors[1] * bilateral.total
     flat = unary.reshape(labels, -1)
     every = len(samples) == height * width
@@ -164,7 +167,7 @@ def potts_mean_field(
     if every:
         return np.asarray(marginals.reshape(labels, height, width))
     power = np.float32({"symmetric": -0.5, "after": -1.0}.get(normalization, 0.0))
-    result, border = _enlarged(marginals, samples, nearest, height, width)
+    result, border = _enlarged(marginals, flat, samples, nearest, height, width)
     _finish(
         image, flat, result, border, power, factors,
         *_of_kernel(gaussian, g_sums, labels), _PLANE, *_of_kernel(bilateral, b_sums, labels), _COLOUR,
@@ -306,10 +309,11 @@ def _solve(  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _enlarged(marginals, samples, nearest, height, width):  # type: ignore[no-untyped-def]
+def _enlarged(marginals, unary, samples, nearest, height, width):  # type: ignore[no-untyped-def]
     """Return (C, H W) marginals of the nearest samples, and the border: pixels (B,) to be looked at more closely.
 
-    Those are the pixels that are no samples and whose sample is unsure, or has another label beside it.
+    Those are the pixels that are no samples and whose sample is unsure, or has another label beside it, or one that the
+    pixel's own unary speaks against.
     """
     labels = marginals.shape[0]
     best = np.zeros(samples.shape[0], np.uint16)
@@ -336,9 +340,16 @@ def _enlarged(marginals, samples, nearest, height, width):  # type: ignore[no-un
                 continue
             left, right = max(x - _REACH, 0), min(x + _REACH, width - 1)
             label = best[n]
-            if unsure[n] or not (
-                best[nearest[above * width + left]] == label == best[nearest[above * width + right]]
-                and best[nearest[below * width + left]] == label == best[nearest[below * width + right]]
+            against = np.float32(0)
+            for c in range(labels):
+                against = max(against, unary[label, p] - unary[c, p])
+            if (
+                unsure[n]
+                or against > _AGAINST
+                or not (
+                    best[nearest[above * width + left]] == label == best[nearest[above * width + right]]
+                    and best[nearest[below * width + left]] == label == best[nearest[below * width + right]]
+                )
             ):
                 border[count] = p
                 count += 1

@@ -1,0 +1,40 @@
+"""Compiled code is kept on disk where that is possible, and works where it is not."""
+
+import os
+import subprocess
+import sys
+
+from wsseg.crf.compiled import compiled
+
+RUN = """
+import numpy as np
+from wsseg.crf.dense_crf import DenseCrf
+from wsseg.crf.lattice import _build
+from wsseg.crf.settings import PRESETS
+scores = np.full((2, 8, 9), 0.5, np.float32)
+DenseCrf(np.zeros((8, 9, 3), np.uint8), PRESETS["irn"]).refine(scores)
+print(sum(_build.stats.cache_hits.values()), sum(_build.stats.cache_misses.values()))
+"""
+
+
+def run(cache):
+    """Refine in a process of its own; return how often the lattice's builder was read from disk, and compiled."""
+    environment = os.environ | {"NUMBA_CACHE_DIR": str(cache)}
+    done = subprocess.run([sys.executable, "-c", RUN], env=environment, capture_output=True, text=True, check=True)
+    return [int(count) for count in done.stdout.split()]
+
+
+def test_the_second_process_compiles_nothing(tmp_path):
+    assert run(tmp_path) == [0, 2]  # two and five features
+    assert run(tmp_path) == [2, 0]
+
+
+def test_a_cache_folder_that_cannot_be_made_is_no_error(tmp_path):
+    (tmp_path / "file").touch()
+    assert sum(run(tmp_path / "file" / "cache")) == 2
+
+
+def test_a_function_that_cannot_be_cached_is_compiled_all_the_same():
+    scope = {}
+    exec("def twice(x):\n    return 2 * x", scope)  # noqa: S102 # no file, so no place for a cache
+    assert compiled(scope["twice"])(4) == 8
