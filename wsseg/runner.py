@@ -372,7 +372,7 @@ def _execute(planned: PlannedStep, plan: Plan) -> tuple[Artifact, float]:
         "kind": stage.output,
         "config": plain(planned.config),
         "inputs": planned.inputs,
-        "provenance": {**provenance, stage.table: plain(planned.config)},
+        "provenance": {**provenance, stage.table: {**plain(planned.config), **metrics.get("chosen", {})}},
         "metrics": metrics,
         "skipped_images": skipped,
         "made_with": {**_made_with(planned.config, stage.distributed), "seconds": round(seconds, 3)},

@@ -59,7 +59,8 @@ class Stage(Protocol):
 
     `run` writes its files below `out` and returns its metrics (JSON values; fractions, not percent). It may find files
     of an interrupted run there: whole ones, because every file is renamed into place. Equal inputs and config must
-    give equal bytes, interrupted or not.
+    give equal bytes, interrupted or not. What a stage settles by itself it returns as the metric ``chosen``: values that
+    stand for the config's wherever the artifact's terms are told.
     """
 
     name: str  # verb == folder == word in a recipe

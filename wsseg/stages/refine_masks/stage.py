@@ -1,18 +1,23 @@
 """I/O of `refine_masks`: one indexed PNG an image, made by several processes."""
 
+import json
+import logging
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from wsseg.data.images import LabeledImages
+from wsseg.errors import StageError
 from wsseg.labels import BACKGROUND, IGNORE_INDEX
 from wsseg.progress import track
 from wsseg.stages.base import SEED_FOLDER, Role, map_processes, mask_path, worker_count
 from wsseg.stages.refine_masks import config as values
 from wsseg.store import Artifact, atomic_write
+
+log = logging.getLogger("wsseg")
 
 
 @dataclass(frozen=True)
@@ -28,7 +33,11 @@ class RefineMasks:
     table = "pseudo_masks"
     version = 2
     Config = values.Config
-    inputs: Mapping[str, Role] = {"images": Role(("images",)), "seeds": Role(("seeds",))}
+    inputs: Mapping[str, Role] = {
+        "images": Role(("images",)),
+        "seeds": Role(("seeds",)),
+        "classifier": Role(("classifier",), optional=True),
+    }
     output = "pseudo_masks"
     distributed = False
 
@@ -36,6 +45,9 @@ class RefineMasks:
         """Write masks/<id>.png for every image; metrics: fraction of pixels that are background, and undecided."""
         images: LabeledImages = inputs["images"]
         seeds: Artifact = inputs["seeds"]
+        chosen = _choice(config, images, seeds, inputs.get("classifier"), out) if config.crf == "auto" else {}
+        if chosen:
+            config = replace(config, crf=chosen["crf"])
         missing = [item for item in images.items if not mask_path(out, item.id).is_file()]
 
         def jobs() -> Iterator[_Job]:
@@ -48,7 +60,7 @@ class RefineMasks:
         results = map_processes(_refine_one, jobs(), workers)
         for _ in track(results, len(images), "pseudo-masks", done=len(images) - len(missing)):
             pass
-        return self._metrics(images, out)
+        return {**self._metrics(images, out), **({"chosen": chosen} if chosen else {})}
 
     def _metrics(self, images: LabeledImages, out: Path) -> dict[str, Any]:
         from wsseg.data.masks import decode_mask
@@ -61,6 +73,40 @@ class RefineMasks:
             "background": float(counts[BACKGROUND] / counts.sum()),
             "undecided": float(counts[IGNORE_INDEX] / counts.sum()),
         }
+
+
+def _choice(
+    config: values.Config, images: LabeledImages, seeds: Artifact, classifier: Artifact | None, out: Path
+) -> dict[str, Any]:
+    """Return the CRF preset that ``auto`` means for these images, and why; kept in choice.json."""
+    path = out / "choice.json"
+    if path.is_file():
+        return dict(json.loads(path.read_bytes()))
+    if classifier is None:
+        raise StageError('pseudo_masks.crf = "auto" asks the classifier, but the recipe gives this step none')
+    from wsseg.data.reading import read_image
+    from wsseg.models.classifier import load_classifier
+    from wsseg.models.training import resolve_device
+    from wsseg.saliency.seeds import decode_seed
+    from wsseg.stages.refine_masks.choice import SAMPLE, evidence_of, tightest
+
+    labeled = [item for item in images.items if item.class_ids]
+    sample = [labeled[len(labeled) * k // SAMPLE] for k in range(SAMPLE)] if len(labeled) > SAMPLE else labeled
+    if not sample:
+        return {"crf": "off"}
+    model, spec = load_classifier(classifier.read_bytes, str(classifier.folder))
+    device = resolve_device("auto")
+    found = evidence_of(
+        [read_image(item.path) for item in sample],
+        [decode_seed(seeds.read_bytes(f"{SEED_FOLDER}/{item.id}.png")) for item in sample],
+        config.background, config.levels[0], model.to(device), spec, device,
+    )  # fmt: skip
+    chosen = {"crf": tightest(found), "evidence": {name: asdict(values) for name, values in found.items()}}
+    for name, evidence in found.items():
+        log.info("crf %s: classifier's score on the masks %.3f, their area %.3f", name, evidence.score, evidence.area)
+    log.info("crf: %s is chosen", chosen["crf"])
+    atomic_write(path, json.dumps(chosen, indent=1).encode())
+    return chosen
 
 
 def _refine_one(job: _Job) -> None:

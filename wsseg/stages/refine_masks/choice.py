@@ -1,0 +1,93 @@
+"""Which CRF preset serves a data set, decided without truth: the tightest masks that keep the classifier's evidence.
+
+A preset made for one kind of photograph does harm on another: thin or pale objects dissolve into the background. The
+classifier notices: shown nothing but the mask's pixels, it no longer sees the class.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import torch
+from torch import nn
+
+from wsseg.crf.dense_crf import DenseCrf
+from wsseg.crf.settings import PRESETS
+from wsseg.data.batches import network_size
+from wsseg.data.transforms import normalised
+from wsseg.models.classifier import ClassifierSpec
+from wsseg.models.training import autocast
+from wsseg.saliency.seeds import enlarged
+from wsseg.stages.refine_masks.policy import labels_at
+from wsseg.types import Image, Seed
+
+CANDIDATES = ("off", "irn", "psa", "deeplab", "toco")
+SAMPLE = 48  # images that the choice is made on
+_KEPT = 0.95  # of the classifier's score on masks without any CRF
+_SIDE = 320  # px, long side at which the classifier looks
+_BLUR = 15.0  # px, standard deviation of what stands for the rest of the image
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What a preset's masks hold, in the mean over images and their classes.
+
+    Args:
+        score: the classifier's probability of the class where all but the mask is blurred, in [0, 1].
+        area: of the mask, as a fraction of the image.
+    """
+
+    score: float
+    area: float
+
+
+def tightest(evidence: Mapping[str, Evidence]) -> str:
+    """Return the preset with the smallest masks among those that keep 95 % of the score without CRF (``off``)."""
+    floor = _KEPT * evidence["off"].score
+    return min((name for name, found in evidence.items() if found.score >= floor), key=lambda n: evidence[n].area)
+
+
+@torch.inference_mode()
+def evidence_of(
+    images: Sequence[Image],
+    seeds: Sequence[Seed],
+    background: str,
+    level: float,
+    model: nn.Module,
+    spec: ClassifierSpec,
+    device: torch.device,
+) -> dict[str, Evidence]:
+    """Return what each of the candidates' masks hold, on a sample.
+
+    Args:
+        images: (H, W, 3) uint8 each.
+        seeds: their seeds, each with at least one class, at any size.
+        background: how the background's score is made, see `wsseg.stages.refine_masks.policy.scores_of`.
+        level: its value.
+        model: the classifier, in eval mode, on the device.
+        spec: its input's statistics.
+        device: where it looks.
+    """
+    totals = {name: np.zeros(3) for name in CANDIDATES}  # score, area, count
+    for image, seed in zip(images, map(enlarged, seeds), strict=True):
+        height, width = network_size(seed.size, _SIDE, 1.0)
+        small = np.asarray(cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA))
+        blurred = cv2.GaussianBlur(small, (0, 0), _BLUR)
+        shown, shares = [], []
+        for name in CANDIDATES:
+            crf = None if name == "off" else DenseCrf(image, PRESETS[name])
+            mask = labels_at(seed, background, level, crf)
+            for class_id in seed.class_ids:
+                inside = (mask == class_id).astype(np.float32)
+                share = cv2.resize(inside, (width, height), interpolation=cv2.INTER_AREA)[..., None]
+                mixed = np.rint(blurred + (small.astype(np.float32) - blurred) * share).astype(np.uint8)
+                shown.append(normalised(mixed, spec.mean, spec.std))
+                shares.append(float(inside.mean()))
+        with autocast("auto", device):
+            batch = torch.stack(shown).to(device, memory_format=torch.channels_last)
+            scores = torch.sigmoid(model(batch).float()).cpu().numpy()
+        channels = [class_id - 1 for class_id in seed.class_ids] * len(CANDIDATES)
+        for row, (channel, share) in enumerate(zip(channels, shares, strict=True)):
+            totals[CANDIDATES[row // len(seed.class_ids)]] += scores[row, channel], share, 1
+    return {name: Evidence(float(t[0] / t[2]), float(t[1] / t[2])) for name, t in totals.items()}
