@@ -1,0 +1,195 @@
+"""Maps from a layer's activations: the CAM family.
+
+All take a network that returns logits (N, K), images (N, C, H, W) or (N, C, L), channels of the classes wanted, and the
+name of a layer. They return (N, classes, *layer's size) float32, not negative (ReLU), not normalised, in images' order;
+classes share one forward pass. The network's mode, parameters and gradients stay as they are.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from wsseg.saliency.layers import check_images, check_spatial, full, layer_of, quiet, recorded, replaced
+from wsseg.saliency.targets import Target, target_scores
+
+_EPSILON = 1e-7
+Weighting = Callable[[Tensor, Tensor], Tensor]  # activations, gradients (N, F, *S) -> map (N, *S)
+
+
+def _space(maps: Tensor) -> tuple[int, ...]:
+    """Return the spatial dimensions of (N, F, *S)."""
+    return tuple(range(2, maps.ndim))
+
+
+def grad_cam_weighting(activations: Tensor, gradients: Tensor) -> Tensor:
+    """Weigh channels by their mean gradient (Selvaraju et al. 2017, Grad-CAM, equations 1 and 2)."""
+    return (gradients.mean(_space(gradients), keepdim=True) * activations).sum(1)
+
+
+def grad_cam_pp_weighting(activations: Tensor, gradients: Tensor) -> Tensor:
+    """Weigh places within channels first (Chattopadhay et al. 2018, Grad-CAM++, equations 10 and 19)."""
+    space = _space(gradients)
+    square = gradients.square()
+    divisor = 2 * square + activations.sum(space, keepdim=True) * (square * gradients) + 1e-6
+    alpha = torch.where(gradients != 0, square / divisor, 0)
+    return ((alpha * gradients.relu()).sum(space, keepdim=True) * activations).sum(1)
+
+
+def xgrad_cam_weighting(activations: Tensor, gradients: Tensor) -> Tensor:
+    """Weigh channels by gradients in proportion to activations (Fu et al. 2020, XGrad-CAM, equation 8)."""
+    space = _space(gradients)
+    weights = (gradients * activations).sum(space, keepdim=True) / (activations.sum(space, keepdim=True) + _EPSILON)
+    return (weights * activations).sum(1)
+
+
+def hires_cam_weighting(activations: Tensor, gradients: Tensor) -> Tensor:
+    """Multiply place by place (Draelos & Carin 2020, HiResCAM)."""
+    return (gradients * activations).sum(1)
+
+
+def layer_cam_weighting(activations: Tensor, gradients: Tensor) -> Tensor:
+    """Multiply place by place, positive gradients only (Jiang et al. 2021, LayerCAM, equations 5 and 6)."""
+    return (gradients.relu() * activations).sum(1)
+
+
+WEIGHTINGS: dict[str, Weighting] = {
+    "grad_cam": grad_cam_weighting,
+    "grad_cam_pp": grad_cam_pp_weighting,
+    "xgrad_cam": xgrad_cam_weighting,
+    "hires_cam": hires_cam_weighting,
+    "layer_cam": layer_cam_weighting,
+}
+
+
+def gradient_cam(
+    model: nn.Module,
+    images: Tensor,
+    channels: Sequence[int],
+    layer: str,
+    method: str = "grad_cam",
+    target: Target = "logit",
+) -> Tensor:
+    """Return the maps of one of `WEIGHTINGS`: one forward pass, one backward pass a class, as far as the layer."""
+    return gradient_cams(model, images, channels, [layer], method, target)[0]
+
+
+def gradient_cams(
+    model: nn.Module,
+    images: Tensor,
+    channels: Sequence[int],
+    layers: Sequence[str],
+    method: str = "layer_cam",
+    target: Target = "logit",
+) -> list[Tensor]:
+    """Return the same for several layers at once."""
+    check_images(images)
+    found = [layer_of(model, name) for name in layers]
+    with quiet(model), torch.enable_grad(), recorded(found) as activations:
+        logits = model(images)
+        for name, maps in zip(layers, activations, strict=True):
+            check_spatial(maps, images, name)
+        maps_by_layer: list[list[Tensor]] = [[] for _ in layers]
+        for index, channel in enumerate(channels):
+            score = target_scores(logits, channel, target).sum()
+            gradients = torch.autograd.grad(score, activations, retain_graph=index + 1 < len(channels))
+            for results, activation, gradient in zip(maps_by_layer, activations, gradients, strict=True):
+                results.append(WEIGHTINGS[method](full(activation.detach()), full(gradient)).relu())
+    return [torch.stack(results, dim=1) for results in maps_by_layer]
+
+
+def fused(maps: Sequence[Tensor], size: Sequence[int]) -> Tensor:
+    """Return maps (N, C, *S) of several layers as one at `size`: each over its own maximum, the highest at each place.
+
+    (Jiang et al. 2021, LayerCAM, section III-C; shallow layers there are scaled by tanh, here by their maximum.)
+    """
+    large = [F.interpolate(m, size=tuple(size), mode="bilinear" if m.ndim == 4 else "linear") for m in maps]
+    peaks = [m.flatten(2).amax(2).clamp_min(_EPSILON).view(*m.shape[:2], *[1] * (m.ndim - 2)) for m in large]
+    scaled = torch.stack([m / p for m, p in zip(large, peaks, strict=True)])
+    highest: Tensor = scaled.amax(0)
+    return highest
+
+
+@torch.no_grad()
+def eigen_cam(model: nn.Module, images: Tensor, channels: Sequence[int], layer: str) -> Tensor:
+    """Return the activations' first principal component, the same for all classes (Muhammad & Yeasin 2020)."""
+    check_images(images)
+    with quiet(model), recorded([layer_of(model, layer)]) as activations:
+        model(images)
+        maps = full(activations[0].detach())
+        check_spatial(maps, images, layer)
+    points = maps.flatten(2).transpose(1, 2)  # (N, places, F)
+    centred = points - points.mean(1, keepdim=True)
+    _, _, directions = torch.linalg.svd(centred, full_matrices=False)
+    projected = (centred @ directions[:, :1].transpose(1, 2))[..., 0]  # (N, places)
+    # a principal component has no sign of its own: most evidence is positive
+    flip = torch.where(projected.abs().argmax(1, keepdim=True) == projected.argmax(1, keepdim=True), 1.0, -1.0)
+    one = (projected * flip).relu().view(len(maps), 1, *maps.shape[2:])
+    result: Tensor = one.repeat(1, len(channels), *[1] * (maps.ndim - 2))
+    return result
+
+
+@torch.no_grad()
+def score_cam(model: nn.Module, images: Tensor, channels: Sequence[int], layer: str, batch_size: int = 32) -> Tensor:
+    """Weigh channels by the scores of the image masked with them (Wang et al. 2020, Score-CAM).
+
+    The masked images do not depend on the class: one pass over them serves all classes.
+    """
+    check_images(images)
+    with quiet(model):
+        with recorded([layer_of(model, layer)]) as activations:
+            model(images)
+        maps = full(activations[0].detach())
+        check_spatial(maps, images, layer)
+        mode = "bilinear" if maps.ndim == 4 else "linear"
+        results = []
+        for image, own in zip(images, maps, strict=True):
+            scores = []
+            for part in own.split(batch_size):
+                large = F.interpolate(part[:, None], size=image.shape[1:], mode=mode, align_corners=True)
+                low, high = (
+                    f(large.flatten(1), 1).values.view(-1, 1, *[1] * (maps.ndim - 2)) for f in (torch.min, torch.max)
+                )
+                scores.append(full(model(image * ((large - low) / (high - low).clamp_min(1e-8)))))
+            weights = torch.cat(scores)[:, list(channels)].softmax(0)  # (F, C)
+            results.append(torch.einsum("fc,f...->c...", weights, own))
+    return torch.stack(results).relu()
+
+
+@torch.no_grad()
+def ablation_cam(model: nn.Module, images: Tensor, channels: Sequence[int], layer: str, batch_size: int = 64) -> Tensor:
+    """Weigh channels by the share of the score that is lost without them (Desai & Ramaswamy 2020, Ablation-CAM, eq. 3).
+
+    What lies below the layer is computed once an image and batch of ablated channels, what lies behind it once a channel.
+    """
+    check_images(images)
+    found = layer_of(model, layer)
+    with quiet(model):
+        with recorded([found]) as activations:
+            logits = full(model(images))
+        maps = activations[0].detach()
+        check_spatial(maps, images, layer)
+        weights = logits.new_empty(len(images), maps.shape[1], len(channels))
+        for index in range(len(images)):
+            for start in range(0, maps.shape[1], batch_size):
+                count = min(batch_size, maps.shape[1] - start)
+
+                def without(_: int, output: Tensor, start: int = start, count: int = count) -> Tensor:
+                    many = output.repeat(count, *[1] * (output.ndim - 1))
+                    many[torch.arange(count), torch.arange(start, start + count)] = 0
+                    return many
+
+                with replaced([found], without):
+                    scores = full(model(images[index : index + 1]))[:, list(channels)]
+                whole = logits[index, list(channels)]
+                weights[index, start : start + count] = (whole - scores) / whole
+    return torch.einsum("nfc,nf...->nc...", weights, full(maps)).relu()
+
+
+ACTIVATION_METHODS: dict[str, Callable[..., Any]] = {
+    "eigen_cam": eigen_cam,
+    "score_cam": score_cam,
+    "ablation_cam": ablation_cam,
+}
