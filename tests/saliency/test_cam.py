@@ -1,10 +1,13 @@
 import numpy as np
 import pytest
+import timm
 import torch
 from torch import nn
 
+from wsseg.errors import StageError
 from wsseg.models.classifier import Classifier
-from wsseg.saliency.cam import multiscale_cams, normalise
+from wsseg.saliency.cam import multiscale_maps, normalise
+from wsseg.saliency.methods import METHODS, maps_of
 
 
 class Pixels(nn.Module):
@@ -26,7 +29,7 @@ def test_cam_by_hand(classifier):
     image = torch.tensor([[[1.0, 2.0], [0.0, 1.0]], [[0.0, 1.0], [3.0, 0.0]], [[0.0, 1.0], [2.0, 4.0]]])[None]
     # class 1: red - blue, class 2: 2 green
     assert classifier.class_maps(image)[0].tolist() == [[[1.0, 1.0], [-2.0, -3.0]], [[0.0, 2.0], [6.0, 0.0]]]
-    cams = multiscale_cams(classifier.class_maps, image, [(2, 2)], False, [0, 1], (2, 2))
+    cams = multiscale_maps(maps_of("cam", classifier, [0, 1]), image, [(2, 2)], False, (2, 2))
     assert cams[0].tolist() == [[[1.0, 1.0], [0.0, 0.0]], [[0.0, 2.0], [6.0, 0.0]]]
     assert torch.allclose(normalise(cams[0]), torch.tensor([[[1.0, 1.0], [0.0, 0.0]], [[0.0, 1 / 3], [1.0, 0.0]]]))
 
@@ -38,23 +41,23 @@ def test_the_mean_of_the_class_maps_is_the_logit(classifier):
 
 def test_only_the_channels_asked_for_in_their_order(classifier):
     image = torch.rand(1, 3, 4, 4)
-    both = multiscale_cams(classifier.class_maps, image, [(4, 4)], False, [0, 1], (4, 4))
-    second = multiscale_cams(classifier.class_maps, image, [(4, 4)], False, [1], (4, 4))
+    both = multiscale_maps(maps_of("cam", classifier, [0, 1]), image, [(4, 4)], False, (4, 4))
+    second = multiscale_maps(maps_of("cam", classifier, [1]), image, [(4, 4)], False, (4, 4))
     assert torch.equal(both[:, 1:], second)
 
 
 def test_flip_average_of_a_mirrored_image_is_mirrored(classifier):
     image = torch.rand(1, 3, 6, 8)
     sizes = [(6, 8), (12, 16)]
-    cams = multiscale_cams(classifier.class_maps, image, sizes, True, [0, 1], (6, 8))
-    mirrored = multiscale_cams(classifier.class_maps, image.flip(3), sizes, True, [0, 1], (6, 8))
+    cams = multiscale_maps(maps_of("cam", classifier, [0, 1]), image, sizes, True, (6, 8))
+    mirrored = multiscale_maps(maps_of("cam", classifier, [0, 1]), image.flip(3), sizes, True, (6, 8))
     assert torch.allclose(cams, mirrored.flip(3), atol=1e-6)
 
 
 def test_a_batch_equals_its_images_one_by_one(classifier):
     images = torch.rand(3, 3, 6, 8)
-    together = multiscale_cams(classifier.class_maps, images, [(12, 16)], True, [0, 1], (3, 4))
-    alone = [multiscale_cams(classifier.class_maps, i[None], [(12, 16)], True, [0, 1], (3, 4))[0] for i in images]
+    together = multiscale_maps(maps_of("cam", classifier, [0, 1]), images, [(12, 16)], True, (3, 4))
+    alone = [multiscale_maps(maps_of("cam", classifier, [0, 1]), i[None], [(12, 16)], True, (3, 4))[0] for i in images]
     assert torch.allclose(together, torch.stack(alone), atol=1e-6)
 
 
@@ -63,3 +66,24 @@ def test_a_map_of_zeros_stays_one_and_others_reach_one():
     result = normalise(cams)
     assert result[0].max() == 0 and result[1].max() == 1
     assert np.isfinite(result.numpy()).all()
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_gives_maps_of_the_classes_wanted(method):
+    torch.manual_seed(0)
+    backbone = timm.create_model("tf_efficientnet_lite0", pretrained=False, num_classes=0, global_pool="")
+    model = Classifier(backbone, 1280, 3).eval()
+    layers = ["backbone.blocks.2"] if method in ("score_cam", "ablation_cam") else []  # few channels
+    maps = multiscale_maps(
+        maps_of(method, model, [2, 0], layers), torch.randn(2, 3, 64, 96), [(64, 96)], True, (16, 24)
+    )
+    assert maps.shape == (2, 2, 16, 24) and maps.min() >= 0 and torch.isfinite(maps).all()
+
+
+def test_unknown_methods_and_networks_without_class_maps_are_named():
+    with pytest.raises(StageError, match="method: found 'cam2'; legal: cam, grad_cam"):
+        maps_of("cam2", nn.Conv2d(3, 3, 1), [0], ["x"])
+    with pytest.raises(StageError, match="cam needs a network with a linear head"):
+        maps_of("cam", nn.Conv2d(3, 3, 1), [0])
+    with pytest.raises(StageError, match="names no feature levels"):
+        maps_of("grad_cam", nn.Conv2d(3, 3, 1), [0])

@@ -1,4 +1,4 @@
-"""Class activation maps, exact from the head's weights, averaged over scales and flips."""
+"""Saliency maps averaged over scales and flips."""
 
 from collections.abc import Callable, Sequence
 
@@ -7,38 +7,35 @@ from torch import Tensor
 from torch.nn import functional as F
 
 
-@torch.inference_mode()
-def multiscale_cams(
-    class_maps: Callable[[Tensor], Tensor],
+def multiscale_maps(
+    maps_of: Callable[[Tensor], Tensor],
     images: Tensor,
     sizes: Sequence[tuple[int, int]],
     flip: bool,
-    channels: Sequence[int],
     output: tuple[int, int],
 ) -> Tensor:
-    """Average the CAMs of several classes over scales and flips.
+    """Average maps over scales and flips.
 
     Args:
-        class_maps: network that gives the evidence of K classes at each place, (N, 3, H, W) -> (N, K, h, w).
+        maps_of: gives the maps of C classes, not negative, (N, 3, H, W) -> (N, C, h, w); see `wsseg.saliency.methods`.
         images: (N, 3, H, W) float32, normalised, all of one size.
         sizes: (H, W) of the network's input at each scale.
         flip: also average over the mirrored images.
-        channels: the C classes wanted, as indices into K.
         output: (h, w) of the result.
 
     Returns:
-        (N, C, *output) float32, not negative: ReLU of each map, then the mean (Ahn, Cho & Kwak 2019, IRNet's
-        make_cam). Not normalised: see `normalise`.
+        (N, C, *output) float32: the mean of the maps (Ahn, Cho & Kwak 2019, IRNet's make_cam). Not normalised: see
+        `normalise`.
     """
-    total = images.new_zeros((len(images), len(channels), *output))
+    total = images.new_zeros(())
     for size in sizes:
         scaled = F.interpolate(images, size=size, mode="bilinear", align_corners=False, antialias=True)
         batch = torch.cat([scaled, scaled.flip(3)]) if flip else scaled
-        maps = class_maps(batch.contiguous(memory_format=torch.channels_last))[:, list(channels)].float().relu()
+        maps = maps_of(batch.contiguous(memory_format=torch.channels_last)).float()
         if flip:
             straight, mirrored = maps.chunk(2)
             maps = (straight + mirrored.flip(3)) / 2
-        total += F.interpolate(maps, size=output, mode="bilinear", align_corners=False)
+        total = total + F.interpolate(maps, size=output, mode="bilinear", align_corners=False)
     return total / len(sizes)
 
 

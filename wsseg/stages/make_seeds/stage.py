@@ -29,7 +29,8 @@ class MakeSeeds:
         from wsseg.data.batches import batches_by_size, network_size, quarter, read_batch
         from wsseg.models.classifier import load_classifier
         from wsseg.models.training import autocast, resolve_device
-        from wsseg.saliency.cam import multiscale_cams, normalise
+        from wsseg.saliency.cam import multiscale_maps, normalise
+        from wsseg.saliency.methods import maps_of
         from wsseg.saliency.seeds import encode_seed
 
         images: LabeledImages = inputs["images"]
@@ -53,12 +54,12 @@ class MakeSeeds:
             if present:
                 _, tensor = read_batch(batch, spec.mean, spec.std)
                 with autocast(config.precision, device):
-                    cams = multiscale_cams(
-                        model.class_maps,
+                    channels = [class_id - 1 for class_id in present]
+                    cams = multiscale_maps(
+                        maps_of(config.method, model, channels, config.layers, config.target),
                         tensor.to(device),
                         [network_size(size, config.size, scale) for scale in config.scales],
                         config.flip,
-                        [class_id - 1 for class_id in present],
                         quarter(size),
                     ).cpu()
             for item, maps in zip(batch, cams, strict=True):

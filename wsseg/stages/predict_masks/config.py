@@ -16,9 +16,9 @@ class Config:
     precision: autocast; ``auto`` is bfloat16 where the device computes in it.
     """
 
-    scales: tuple[float, ...] = setting((1.0,), low=0.1, high=8.0)
+    scales: tuple[float, ...] = setting((1.0, 1.5), low=0.1, high=8.0)
     flip: bool = setting(True)
-    crf: Literal["irn", "psa", "deeplab", "toco", "clip_es", "off"] = setting("off")
+    crf: Literal["irn", "psa", "deeplab", "toco", "clip_es", "off"] = setting("deeplab")
     batch_size: int = setting(8, low=1, high=4096)
     precision: Literal["auto", "float32", "bfloat16", "float16"] = setting("auto")
     device: Literal["auto", "cpu", "cuda", "mps"] = setting("auto", execution=True)

@@ -1,0 +1,84 @@
+"""All methods by name, on one footing: maps of several classes, averaged over scales and flips."""
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from wsseg.errors import StageError
+from wsseg.saliency.activation_maps import (
+    WEIGHTINGS,
+    ablation_cam,
+    eigen_cam,
+    fused,
+    gradient_cams,
+    score_cam,
+)
+from wsseg.saliency.gradients import GRADIENT_METHODS, over_colours
+from wsseg.saliency.targets import Target
+
+METHODS = ("cam", *WEIGHTINGS, "score_cam", "ablation_cam", "eigen_cam", *GRADIENT_METHODS)
+Maps = Callable[[Tensor], Tensor]  # images (N, 3, H, W) -> (N, C, h, w), not negative
+
+
+def maps_of(
+    method: str, model: nn.Module, channels: Sequence[int], layers: Sequence[str] = (), target: Target = "logit"
+) -> Maps:
+    """Return the function that makes a method's maps of several classes.
+
+    Args:
+        method: one of `METHODS`.
+        model: network of logits (N, K); ``cam`` asks for its ``class_maps`` (`wsseg.models.classifier.Classifier`).
+        channels: the C classes wanted.
+        layers: whose activations are looked at, by the CAM family; several are fused. None of them means the last one
+            that the backbone names.
+        target: what of a class is explained, where gradients are taken.
+
+    Raises:
+        StageError: no such method, or a network without what it needs.
+    """
+    if method == "cam":
+        class_maps = getattr(model, "class_maps", None)
+        if class_maps is None:
+            raise StageError(
+                "saliency: cam needs a network with a linear head over pooled features; legal here: grad_cam and others"
+            )
+
+        @torch.no_grad()
+        def cam(images: Tensor) -> Tensor:
+            return class_maps(images)[:, list(channels)].float().relu()  # type: ignore[no-any-return]
+
+        return cam
+    if method in GRADIENT_METHODS:
+        return lambda images: over_colours(GRADIENT_METHODS[method](model, images, channels, target))
+    names = list(layers) or [last_layer(model)]
+    if method in WEIGHTINGS:
+
+        def weighted(images: Tensor) -> Tensor:
+            maps = gradient_cams(model, images, channels, names, method, target)
+            return maps[0] if len(maps) == 1 else fused(maps, maps[0].shape[2:])
+
+        return weighted
+    if method in ("score_cam", "ablation_cam", "eigen_cam"):
+        function = {"score_cam": score_cam, "ablation_cam": ablation_cam, "eigen_cam": eigen_cam}[method]
+
+        def each(images: Tensor) -> Tensor:
+            maps = [function(model, images, channels, name) for name in names]
+            return maps[0] if len(maps) == 1 else fused(maps, maps[0].shape[2:])
+
+        return each
+    raise StageError(f"saliency: method: found {method!r}; legal: {', '.join(METHODS)}")
+
+
+def last_layer(model: nn.Module) -> str:
+    """Return the name of the last feature level that a network's timm backbone names.
+
+    Raises:
+        StageError: it names none.
+    """
+    for prefix, module in model.named_modules():
+        info = getattr(module, "feature_info", None)
+        levels = getattr(info, "info", info)
+        if levels:
+            return f"{prefix}.{levels[-1]['module']}".lstrip(".")
+    raise StageError("saliency: the network names no feature levels; give a layer by name")
