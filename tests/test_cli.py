@@ -177,3 +177,13 @@ def test_a_whole_run_and_all_that_is_done_with_it(csv_data, tmp_path):
     assert "removed" in wsseg("gc", "--delete", cwd=tmp_path).stdout and not orphan.exists()
     assert "every step was cached" in wsseg("run", "cam_crf", "-c", csv_data, cwd=tmp_path).stdout
     assert "finished" in wsseg("status", cwd=tmp_path).stdout
+
+
+def test_predict_has_the_defaults_of_the_stage():
+    from wsseg.cli import predict
+    from wsseg.stages.predict_masks.config import Config
+
+    defaults = {option.name: option.default for option in predict.params}
+    assert {name: defaults[name] for name in ("scales", "flip", "crf")} == {
+        "scales": Config().scales, "flip": Config().flip, "crf": Config().crf,
+    }  # fmt: skip

@@ -379,10 +379,14 @@ def check(config: str, overrides: tuple[str, ...], store: Path) -> None:
 @click.argument("artifact")
 @click.argument("images", type=click.Path(path_type=Path))
 @click.option("-o", "--output", type=FOLDER, required=True, help="Folder for the masks; IMAGES' sub-folders are kept.")
-@click.option("--scale", "scales", type=click.FloatRange(0.1, 8), multiple=True, default=(1.0,), show_default=True)
+@click.option("--scale", "scales", type=click.FloatRange(0.1, 8), multiple=True, default=(1.0, 1.5), show_default=True)
 @click.option("--flip/--no-flip", default=True, show_default=True, help="Also average over the mirrored photograph.")
 @click.option(
-    "--crf", type=click.Choice(["irn", "psa", "deeplab", "toco", "clip_es", "off"]), default="off", show_default=True
+    "--crf",
+    type=click.Choice(["irn", "psa", "deeplab", "toco", "clip_es", "off"]),
+    default="deeplab",
+    show_default=True,
+    help="Preset of the dense CRF.",
 )
 @store_option
 @common

@@ -1,0 +1,215 @@
+"""Does a map show what the network uses? Take away, or put back, what it calls important, and watch the score.
+
+Here a *map* is (N, *S) at the images' size, any sign or scale: only the order of its values counts, except where said.
+A *score* is a function of images, (N, C, *S) -> (N,), such as one class's probability. All runs batched, without gradients.
+"""
+
+from collections.abc import Callable
+from typing import Literal, get_args
+
+import numpy as np
+import torch
+from scipy.sparse import coo_matrix, diags
+from scipy.sparse.linalg import spsolve
+from torch import Tensor
+from torch.nn import functional as F
+
+from wsseg.errors import StageError
+
+Score = Callable[[Tensor], Tensor]
+Substrate = Literal["zero", "mean", "blur"]
+_BLUR = 10.0  # px, standard deviation
+
+
+def _check(images: Tensor, maps: Tensor) -> None:
+    if images.ndim not in (3, 4) or maps.shape != (images.shape[0], *images.shape[2:]):
+        raise StageError(
+            f"faithfulness: the images are {tuple(images.shape)}, the maps {tuple(maps.shape)}; legal: (N, C, *S), (N, *S)"
+        )
+    if not (torch.isfinite(images).all() and torch.isfinite(maps).all()):
+        raise StageError("faithfulness: the images or maps hold NaN or infinity; legal: finite numbers")
+
+
+def substrate(images: Tensor, kind: Substrate) -> Tensor:
+    """Return what stands where evidence was taken away, as images: zeros (the mean colour of normalised images), each
+    image's own mean, or a Gaussian blur of 10 px."""
+    if kind == "zero":
+        return torch.zeros_like(images)
+    if kind == "mean":
+        return images.flatten(2).mean(2).view(*images.shape[:2], *[1] * (images.ndim - 2)).expand_as(images)
+    if kind == "blur":
+        reach = int(3 * _BLUR)
+        places = torch.arange(-reach, reach + 1, device=images.device, dtype=images.dtype)
+        kernel = torch.exp(-(places**2) / (2 * _BLUR**2))
+        kernel = (kernel / kernel.sum()).view(1, 1, -1)
+        result = images
+        for axis in range(2, images.ndim):  # one axis after the other
+            lines = result.movedim(axis, -1)
+            flat = lines.reshape(-1, 1, lines.shape[-1])
+            padded = F.pad(flat, (reach, reach), mode="replicate")
+            result = F.conv1d(padded, kernel).view(lines.shape).movedim(-1, axis)
+        return result
+    raise StageError(f"faithfulness: substrate: found {kind!r}; legal: {', '.join(get_args(Substrate))}")
+
+
+def removal_order(maps: Tensor) -> Tensor:
+    """Return (N, places) int64: the rank of each place, 0 for the most important; ties in reading order."""
+    order = maps.flatten(1).argsort(dim=1, descending=True, stable=True)
+    return torch.empty_like(order).scatter_(1, order, torch.arange(order.shape[1], device=maps.device).expand_as(order))
+
+
+@torch.no_grad()
+def curve(
+    score: Score,
+    images: Tensor,
+    maps: Tensor,
+    mode: Literal["deletion", "insertion"],
+    base: Substrate = "blur",
+    steps: int = 50,
+    batch_size: int = 64,
+) -> Tensor:
+    """Return (N, steps + 1) scores while the most important places are deleted, or inserted (Petsiuk et al. 2018, RISE).
+
+    Args:
+        score: of images.
+        images: (N, C, *S).
+        maps: (N, *S).
+        mode: ``deletion`` begins with the image, ``insertion`` with the substrate.
+        base: the substrate.
+        steps: equal parts of the places; at most as many as there are places.
+        batch_size: images that are scored together.
+    """
+    _check(images, maps)
+    places = maps[0].numel()
+    if not 1 <= steps <= places:
+        raise StageError(f"faithfulness: steps: found {steps}; legal: 1 to {places}, the number of places")
+    bottom = substrate(images, base)
+    ranks = removal_order(maps).view(maps.shape)
+    limits = torch.linspace(0, places, steps + 1, device=images.device).round().long()
+    jobs = [(n, limit) for n in range(len(images)) for limit in limits]
+    scores = []
+    for start in range(0, len(jobs), batch_size):
+        part = jobs[start : start + batch_size]
+        index = torch.tensor([n for n, _ in part], device=images.device)
+        limit = torch.stack([limit for _, limit in part]).view(-1, *[1] * (maps.ndim - 1))
+        taken = (ranks[index] < limit)[:, None]
+        inside, outside = (bottom, images) if mode == "deletion" else (images, bottom)
+        scores.append(score(torch.where(taken, inside[index], outside[index])).float())
+    return torch.cat(scores).view(len(images), -1)
+
+
+def area_under(curves: Tensor) -> Tensor:
+    """Return (N,) the area under curves (N, steps + 1) over 0..1, by the trapezoid rule."""
+    return torch.trapezoid(curves, dim=1) / (curves.shape[1] - 1)
+
+
+@torch.no_grad()
+def average_drop_and_increase(score: Score, images: Tensor, maps: Tensor) -> tuple[Tensor, Tensor]:
+    """Return (N,) drop and (N,) increase of the score where images are multiplied with maps in [0, 1].
+
+    drop = max(0, whole - masked) / whole, increase = whether masked > whole (Chattopadhay et al. 2018, section 4.1).
+
+    Raises:
+        StageError: a map leaves [0, 1].
+    """
+    _check(images, maps)
+    if maps.min() < 0 or maps.max() > 1:
+        raise StageError(f"faithfulness: maps from {maps.min():.3g} to {maps.max():.3g}; legal: 0 to 1")
+    whole, masked = score(images).float(), score(images * maps[:, None]).float()
+    return (whole - masked).relu() / whole.clamp_min(1e-8), (masked > whole).float()
+
+
+@torch.no_grad()
+def infidelity(
+    score: Score, images: Tensor, evidence: Tensor, noise: float = 0.2, samples: int = 32, rng_seed: int = 0
+) -> Tensor:
+    """Return (N,) the infidelity of signed evidence per input value (Yeh et al. 2019, definition 2.1).
+
+    The mean over Gaussian perturbations I of (I . evidence - (score(x) - score(x - I)))^2, after the scale of the
+    evidence that fits best (their section 5): zero for a linear score and its gradient.
+
+    Args:
+        evidence: (N, C, *S) as the images.
+        noise: standard deviation of a perturbation, in the images' unit.
+        samples: perturbations.
+        rng_seed: of them.
+    """
+    if evidence.shape != images.shape:
+        raise StageError(f"infidelity: the images are {tuple(images.shape)}, the evidence {tuple(evidence.shape)}")
+    generator = torch.Generator().manual_seed(rng_seed)
+    whole = score(images).float()
+    said, done = [], []
+    for _ in range(samples):
+        change = noise * torch.randn(images.shape, generator=generator).to(images)
+        said.append((change * evidence).flatten(1).sum(1))
+        done.append(whole - score(images - change).float())
+    told, seen = torch.stack(said), torch.stack(done)  # (samples, N)
+    scale = (told * seen).mean(0) / told.square().mean(0).clamp_min(1e-12)
+    return (scale * told - seen).square().mean(0)
+
+
+@torch.no_grad()
+def road(
+    score: Score, images: Tensor, maps: Tensor, shares: tuple[float, ...] = (0.2, 0.4, 0.6, 0.8), rng_seed: int = 0
+) -> Tensor:
+    """Return (N,) how much faster the score falls without the most than without the least important places.
+
+    Removed places are filled with the noisy mean of their neighbours, so that the hole's shape tells the network nothing
+    (Rong et al. 2022, ROAD, "remove and debias"): the mean over shares of (score without the least important) - (score
+    without the most important), the higher the better. Images of two spatial dimensions.
+    """
+    _check(images, maps)
+    ranks = removal_order(maps).view(maps.shape)
+    places = maps[0].numel()
+    total = torch.zeros(len(images), device=images.device)
+    for number, share in enumerate(shares):
+        count = round(share * places)
+        filled = [
+            torch.stack([_imputed(i, gone, rng_seed + number) for i, gone in zip(images, holes, strict=True)])
+            for holes in (ranks >= places - count, ranks < count)
+        ]
+        total += score(filled[0]).float() - score(filled[1]).float()
+    return total / len(shares)
+
+
+def _imputed(image: Tensor, gone: Tensor, rng_seed: int) -> Tensor:
+    """Return (C, H, W) with the places of `gone` (H, W) at the weighted mean of their eight neighbours, and noise.
+
+    Direct neighbours weigh 1/6, diagonal ones 1/12 (ROAD, equation 3); what all holes hold at once solves one sparse
+    linear system.
+    """
+    holes = gone.cpu().numpy()
+    height, width = holes.shape
+    if not holes.any():
+        return image
+    number = np.full(holes.shape, -1)
+    number[holes] = np.arange(holes.sum())
+    rows, columns = np.nonzero(holes)
+    values = image.cpu().double().numpy()
+    right = np.zeros((len(rows), len(values)))
+    weight_sum = np.zeros(len(rows))
+    places, neighbours, weights = [], [], []
+    for dy in (-1, 0, 1):
+        for dx in (-1, 0, 1):
+            if dy == dx == 0:
+                continue
+            weight = 1 / 6 if dy == 0 or dx == 0 else 1 / 12
+            y, x = rows + dy, columns + dx
+            inside = (y >= 0) & (y < height) & (x >= 0) & (x < width)
+            weight_sum += weight * inside
+            own, y, x = np.nonzero(inside)[0], y[inside], x[inside]
+            unknown = number[y, x] >= 0
+            places.append(own[unknown])
+            neighbours.append(number[y, x][unknown])
+            weights.append(np.full(unknown.sum(), weight))
+            np.add.at(right, own[~unknown], weight * values[:, y[~unknown], x[~unknown]].T)
+    if holes.all():  # nothing is known: the mean
+        solved = np.broadcast_to(values.mean((1, 2)), (len(rows), len(values)))
+    else:
+        pairs = np.concatenate(places), np.concatenate(neighbours)
+        coupling = coo_matrix((np.concatenate(weights), pairs), shape=(len(rows), len(rows)))
+        solved = spsolve((diags(weight_sum) - coupling).tocsc(), right).reshape(len(rows), -1)
+    noise = 0.01 * torch.randn(len(values), len(rows), generator=torch.Generator().manual_seed(rng_seed))
+    result = image.clone()
+    result[:, gone] = torch.from_numpy(solved.T.copy()).to(image) + noise.to(image)
+    return result
