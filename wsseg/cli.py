@@ -422,6 +422,55 @@ def predict(
 
 
 @cli.command()
+@click.argument("images", type=click.Path(path_type=Path))
+@click.option("--classifier", default="classifier", show_default=True, help="Its key, folder, or step.")
+@click.option("--method", "methods", default="cam", show_default=True, help="One or several, separated by commas.")
+@click.option("--compare", is_flag=True, help="One sheet an image and class; of all methods, unless --method is given.")
+@click.option("--classes", default="", help="Names separated by commas; those that the classifier sees, if not given.")
+@click.option("--layers", default="", help="For the CAM family, separated by commas; the last level, if not given.")
+@click.option("--target", type=click.Choice(["logit", "sigmoid", "softmax", "margin"]), default="logit",
+              show_default=True, help="What of a class is explained.")  # fmt: skip
+@click.option("--size", type=click.IntRange(32, 8192), default=320, show_default=True, help="Long side in pixels.")
+@click.option("--scale", "scales", type=click.FloatRange(0.1, 8), multiple=True, default=(1.0,), show_default=True)
+@click.option("--flip/--no-flip", default=True, show_default=True, help="Also average over the mirrored photograph.")
+@click.option("-o", "--output", type=FOLDER, required=True, help="Folder for pictures (PNG) and raw maps (NPZ).")
+@store_option
+@common
+@click.pass_context
+def explain(
+    context: click.Context, images: Path, classifier: str, methods: str, compare: bool, classes: str, layers: str,
+    target: Any, size: int, scales: tuple[float, ...], flip: bool, output: Path, store: Path,
+) -> None:  # fmt: skip
+    """Show what a trained classifier looks at in photographs.
+
+    \b
+    wsseg explain photos --method cam,layer_cam -o heat
+    wsseg explain photo.jpg --compare -o heat
+    """
+    from wsseg.errors import ArtifactError
+    from wsseg.explain import Request, explain_files, parsed
+    from wsseg.models.classifier import load_classifier
+    from wsseg.saliency.methods import METHODS
+
+    found = open_store(store).resolve(classifier)
+    if found.kind != "classifier":
+        raise ArtifactError(f"{classifier}: it is of kind {found.kind}; legal: classifier")
+    model, spec = load_classifier(found.read_bytes, str(found.folder))
+    given = context.get_parameter_source("methods") is not click.core.ParameterSource.DEFAULT
+    names = parsed(methods, METHODS, "method") if given or not compare else METHODS
+    request = Request(
+        names, parsed(classes, spec.classes, "classes"), tuple(n for n in layers.split(",") if n), target, size,
+        scales, flip, compare,
+    )  # fmt: skip
+    written, refused = explain_files(model, spec, images, output, request)
+    for path, reason in refused:
+        click.echo(f"skipped {path}: {reason}", err=True)
+    click.echo(f"{written} photographs explained in {output}")
+    if refused:
+        fail(f"{len(refused)} of {written + len(refused)} images could not be read")
+
+
+@cli.command()
 @click.argument("predictions", type=FOLDER)
 @click.argument("truth", type=FOLDER)
 @click.option("--classes", "class_file", type=click.Path(dir_okay=False, path_type=Path), required=True,

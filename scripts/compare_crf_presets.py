@@ -1,0 +1,121 @@
+"""What each CRF preset makes of a finished run's seeds, judged against the true masks, and what ``auto`` chooses without.
+
+python scripts/compare_crf_presets.py voc_vehicles --levels 8.0 --background power
+python scripts/compare_crf_presets.py neu_seg --levels 0.2,0.3,0.4 --json neu.json
+
+Needs a run of `cam_crf` with that config in the store (its seeds and classifier). Prints mIoU on train (a diagnostic).
+"""
+
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+from numpy.typing import NDArray
+
+from wsseg.crf.dense_crf import DenseCrf
+from wsseg.crf.settings import PRESETS
+from wsseg.data.reading import read_image
+from wsseg.errors import StageError, WssegError
+from wsseg.metrics.confusion import confusion, iou_per_class, mean_iou
+from wsseg.progress import track
+from wsseg.runner import make_plan
+from wsseg.saliency.seeds import decode_seed, enlarged
+from wsseg.stages.base import SEED_FOLDER, map_processes, worker_count
+from wsseg.stages.refine_masks.choice import CANDIDATES, SAMPLE, evidence_of, tightest
+from wsseg.stages.refine_masks.policy import labels_at
+from wsseg.store import ArtifactStore
+from wsseg.types import Mask
+
+EXACT = "psa, exact"
+
+
+@dataclass(frozen=True)
+class Job:
+    """One image: where it is, its seed file, its true mask, and what to try."""
+
+    image: Path
+    seed: bytes
+    truth: Mask
+    background: str
+    levels: tuple[float, ...]
+    classes: int
+
+
+def counted(job: Job) -> dict[tuple[float, str], NDArray[np.int64]]:
+    """Return the confusion counts of each level and preset on one image; runs in a worker."""
+    image, seed = read_image(job.image), enlarged(decode_seed(job.seed))
+    counts = {}
+    for name in (*CANDIDATES, EXACT):
+        exact = name == EXACT
+        preset = "psa" if exact else name
+        crf = None if preset == "off" or not seed.class_ids else DenseCrf(image, PRESETS[preset], exact=exact)
+        for level in job.levels:
+            mask = labels_at(seed, job.background, level, crf) if seed.class_ids else np.zeros_like(job.truth)
+            counts[level, name] = confusion(job.truth, mask, job.classes + 1)
+    return counts
+
+
+@click.command(help=__doc__)
+@click.argument("config")
+@click.option("--background", type=click.Choice(["threshold", "power"]), default="threshold", show_default=True)
+@click.option("--levels", required=True, help="Background levels, separated by commas.")
+@click.option("--store", type=click.Path(path_type=Path), default=Path("wsseg-store"), show_default=True)
+@click.option(
+    "--json", "target", type=click.Path(dir_okay=False, path_type=Path), help="Where the figures are written."
+)
+def main(config: str, background: str, levels: str, store: Path, target: Path | None) -> None:
+    """Measure, print, write."""
+    plan = make_plan("cam_crf", config, ArtifactStore(store))
+    made = {planned.step.name: planned.artifact for planned in plan.steps}
+    seeds, classifier = made["seeds"], made["classifier"]
+    if seeds is None or classifier is None:
+        raise StageError(f"{store} has no seeds of {config}; run: wsseg run cam_crf -c {config} --store {store}")
+    images, truth = plan.sources.get("data.train"), plan.sources.get("truth.train")
+    wanted = tuple(float(level) for level in levels.split(","))
+
+    def seed_of(item_id: str) -> bytes:
+        return seeds.read_bytes(f"{SEED_FOLDER}/{item_id}.png")
+
+    jobs = (
+        Job(item.path, seed_of(item.id), truth.mask(item.id), background, wanted, len(images.classes))
+        for item in images.items
+    )
+    totals: dict[tuple[float, str], Any] = {}
+    for counts in track(map_processes(counted, jobs, worker_count(0)), len(images), "presets"):
+        for key, value in counts.items():
+            totals[key] = totals[key] + value if key in totals else value
+    rows = {key: mean_iou(iou_per_class(value)) for key, value in totals.items()}
+
+    from wsseg.models.classifier import load_classifier
+    from wsseg.models.training import resolve_device
+
+    device = resolve_device("auto")
+    model, spec = load_classifier(classifier.read_bytes, str(classifier.folder))
+    labeled = [item for item in images.items if item.class_ids]
+    sample = [labeled[len(labeled) * k // SAMPLE] for k in range(SAMPLE)] if len(labeled) > SAMPLE else labeled
+    result = {}
+    for level in wanted:
+        evidence = evidence_of(
+            [read_image(item.path) for item in sample], [decode_seed(seed_of(item.id)) for item in sample],
+            background, level, model.to(device), spec, device,
+        )  # fmt: skip
+        chosen = tightest(evidence)
+        click.echo(f"{background} {level:g}: auto chooses {chosen}")
+        for name in (*CANDIDATES, EXACT):
+            found = evidence.get(name)
+            beside = f"  score {found.score:.3f}  area {found.area:.3f}" if found else ""
+            click.echo(f"    {name:12} {100 * rows[level, name]:6.2f} mIoU{beside}")
+        result[str(level)] = {"auto": chosen, "miou": {name: rows[level, name] for name in (*CANDIDATES, EXACT)}}
+    if target is not None:
+        target.write_text(json.dumps(result, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except WssegError as error:
+        sys.exit(f"error: {error}")

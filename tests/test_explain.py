@@ -1,0 +1,89 @@
+import numpy as np
+import pytest
+import torch
+from PIL import Image as PILImage
+from torch import nn
+
+from wsseg.errors import DatasetError, StageError
+from wsseg.explain import Request, explain, explain_files, parsed
+from wsseg.models.classifier import Classifier, ClassifierSpec
+from wsseg.saliency.pictures import heat, overlay, panel, sheet
+
+SPEC = ClassifierSpec("pixels", ("red", "b/lue <b>"), (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
+REQUEST = Request(("cam", "grad_cam"), (), ("backbone.same",), "logit", 64, (1.0, 2.0), True, False)
+
+
+class Pixels(nn.Module):
+    """A backbone whose features are the image's own channels, stride 2."""
+
+    def __init__(self):
+        super().__init__()
+        self.same = nn.Identity()
+
+    def forward_features(self, images):
+        return self.same(nn.functional.avg_pool2d(images, 2))
+
+
+@pytest.fixture
+def model():
+    network = Classifier(Pixels(), 3, 2)
+    with torch.no_grad():
+        network.head.weight.copy_(torch.tensor([[9.0, -9.0, -9.0], [-9.0, -9.0, 9.0]])[:, :, None, None])
+    return network.eval()
+
+
+@pytest.fixture
+def photograph():
+    image = np.zeros((48, 64, 3), np.uint8)
+    image[8:24, 40:60, 0] = 250
+    return image
+
+
+def test_maps_lie_where_the_class_is(model, photograph):
+    found = explain(model, SPEC, photograph, REQUEST)
+    assert found.names == ("red",) and found.class_ids == (1,) and found.scores[0] > 0.5
+    for maps in found.maps.values():
+        assert maps.shape == (1, 12, 16) and maps.max() == 1
+        y, x = np.unravel_index(maps[0].argmax(), maps[0].shape)
+        assert 2 <= y < 6 and 10 <= x < 15
+
+
+def test_files_of_a_folder(model, photograph, tmp_path):
+    (tmp_path / "in" / "deep").mkdir(parents=True)
+    PILImage.fromarray(photograph).save(tmp_path / "in" / "deep" / "a.png")
+    (tmp_path / "in" / "broken.png").write_bytes(b"no image")
+    both = Request(("cam", "grad_cam"), SPEC.classes, ("backbone.same",), "logit", 64, (1.0,), True, False)
+    written, refused = explain_files(model, SPEC, tmp_path / "in", tmp_path / "out", both)
+    assert written == 1 and [path.name for path, _ in refused] == ["broken.png"]
+    made = sorted(p.relative_to(tmp_path / "out").as_posix() for p in (tmp_path / "out").rglob("*.*"))
+    assert made == [
+        "deep/a.1-red.cam.png", "deep/a.1-red.grad_cam.png", "deep/a.2-b_lue__b_.cam.png",
+        "deep/a.2-b_lue__b_.grad_cam.png", "deep/a.npz",
+    ]  # fmt: skip
+    with np.load(tmp_path / "out" / "deep" / "a.npz", allow_pickle=False) as arrays:
+        assert arrays["classes"].tolist() == list(SPEC.classes) and arrays["cam"].shape == (2, 12, 16)
+
+
+def test_one_sheet_of_all(model, photograph, tmp_path):
+    PILImage.fromarray(photograph).save(tmp_path / "a.png")
+    request = Request(("cam", "grad_cam", "hires_cam"), ("red",), ("backbone.same",), "logit", 64, (1.0,), True, True)
+    explain_files(model, SPEC, tmp_path / "a.png", tmp_path / "out", request)
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["a.1-red.png", "a.npz"]
+
+
+def test_mistakes_are_named(model, photograph, tmp_path):
+    with pytest.raises(StageError, match="classes: found 'green'; legal: red, b/lue <b>"):
+        explain(model, SPEC, photograph, Request(("cam",), ("green",), (), "logit", 64, (1.0,), True, False))
+    with pytest.raises(StageError, match="method: found 'came'; legal: cam, x"):
+        parsed("cam, came", ["cam", "x"], "method")
+    with pytest.raises(DatasetError, match="no image was found"):
+        explain_files(model, SPEC, tmp_path, tmp_path / "out", REQUEST)
+
+
+def test_pictures_by_hand():
+    assert heat(np.array([[0.0, 1.0]], np.float32)).tolist() == [[[68, 1, 84], [253, 231, 37]]]  # viridis' ends
+    image = np.full((20, 30, 3), 100, np.uint8)
+    assert overlay(image, np.zeros((5, 6), np.float32), opacity=0.0).tolist() == image.tolist()
+    framed = panel(image, "a title that is much too long for so small a picture")
+    assert framed.shape[0] > 20 and framed.shape[1] > 30
+    assert sheet([framed, framed, framed], 2).shape == (2 * framed.shape[0], 2 * framed.shape[1], 3)

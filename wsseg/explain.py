@@ -1,0 +1,156 @@
+"""Saliency of photographs with a trained classifier: what the command ``wsseg explain`` does."""
+
+import io
+import logging
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image as PILImage
+
+from wsseg.data.batches import network_size
+from wsseg.data.images import image_files
+from wsseg.data.reading import check_id, read_image
+from wsseg.data.transforms import normalised
+from wsseg.errors import DatasetError, StageError
+from wsseg.models.classifier import Classifier, ClassifierSpec
+from wsseg.progress import track
+from wsseg.saliency.cam import multiscale_maps, normalise
+from wsseg.saliency.methods import maps_of
+from wsseg.saliency.pictures import overlay, panel, sheet
+from wsseg.saliency.targets import Target
+from wsseg.store import atomic_write
+from wsseg.types import Image
+
+log = logging.getLogger("wsseg")
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is asked of photographs.
+
+    Args:
+        methods: names of `wsseg.saliency.methods.METHODS`.
+        classes: class names; empty for those that the classifier sees, or the likeliest one.
+        layers: for the CAM family; empty for the last.
+        target: of gradients.
+        size: long side in pixels at scale 1.
+        scales: averaged over.
+        flip: also average over the mirrored image.
+        compare: one sheet an image and class instead of one picture a method.
+    """
+
+    methods: tuple[str, ...]
+    classes: tuple[str, ...]
+    layers: tuple[str, ...]
+    target: Target
+    size: int
+    scales: tuple[float, ...]
+    flip: bool
+    compare: bool
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """Maps of one photograph.
+
+    Args:
+        class_ids: of the C classes.
+        names: theirs.
+        scores: (C,) the classifier's probabilities.
+        maps: by method, (C, h, w) float32 in [0, 1], each over its own maximum.
+    """
+
+    class_ids: tuple[int, ...]
+    names: tuple[str, ...]
+    scores: tuple[float, ...]
+    maps: dict[str, NDArray[np.float32]]
+
+
+def explain(model: Classifier, spec: ClassifierSpec, image: Image, request: Request) -> Explanation:
+    """Return the maps of one photograph (H, W, 3) uint8.
+
+    Raises:
+        StageError: unknown class, method or layer.
+    """
+    unknown = [name for name in request.classes if name not in spec.classes]
+    if unknown:
+        raise StageError(f"classes: found {unknown[0]!r}; legal: {', '.join(spec.classes)}")
+    size = (image.shape[0], image.shape[1])
+    tensor = normalised(image, spec.mean, spec.std)[None]
+    sizes = [network_size(size, request.size, scale) for scale in request.scales]
+    resized = torch.nn.functional.interpolate(tensor, size=sizes[0], mode="bilinear", antialias=True)
+    with torch.no_grad():
+        chances = torch.sigmoid(model(resized))[0]
+    names = request.classes or tuple(n for n, p in zip(spec.classes, chances, strict=True) if p >= 0.5)
+    names = names or (spec.classes[int(chances.argmax())],)
+    channels = [spec.classes.index(name) for name in names]
+    maps = {}
+    for method in request.methods:
+        of = maps_of(method, model, channels, request.layers, request.target)
+        found = multiscale_maps(of, tensor, sizes, request.flip, (-(-size[0] // 4), -(-size[1] // 4)))
+        maps[method] = normalise(found[0]).numpy()
+    return Explanation(tuple(c + 1 for c in channels), names, tuple(float(chances[c]) for c in channels), maps)
+
+
+def explain_files(
+    model: Classifier, spec: ClassifierSpec, images: Path, output: Path, request: Request
+) -> tuple[int, list[tuple[Path, str]]]:
+    """Write pictures and raw maps of one photograph, or of all below a folder.
+
+    ``<id>.<class id>-<class>.<method>.png`` (or ``<id>.<class id>-<class>.png`` with `compare`), and ``<id>.npz`` with the arrays ``<method>``
+    (C, h, w) float32 and ``classes``.
+
+    Returns:
+        How many photographs were explained, and the files that could not be read, with the reason.
+    """
+    files = {check_id(images.stem, str(images)): images} if images.is_file() else image_files(images)
+    if not files:
+        raise DatasetError(f"{images}: no image was found in it")
+    refused = []
+    for item_id, path in track(files.items(), len(files), "explanations"):
+        try:
+            image = read_image(path)
+        except DatasetError as error:
+            refused.append((path, str(error).removeprefix(f"{path}: ")))
+            continue
+        found = explain(model, spec, image, request)
+        buffer = io.BytesIO()
+        np.savez_compressed(buffer, allow_pickle=False, classes=np.array(found.names), **found.maps)
+        atomic_write(output / f"{item_id}.npz", buffer.getvalue())
+        for index, (class_id, name, score) in enumerate(zip(found.class_ids, found.names, found.scores, strict=True)):
+            panels = {
+                method: panel(overlay(image, maps[index]), f"{name} {score:.2f}  {method}")
+                for method, maps in found.maps.items()
+            }
+            label = f"{class_id}-" + "".join(c if c.isalnum() or c in "-_" else "_" for c in name)
+            if request.compare:
+                first = panel(image, f"{item_id}: {name}, score {score:.2f}")
+                _write(output / f"{item_id}.{label}.png", sheet([first, *panels.values()], _columns(len(panels) + 1)))
+            else:
+                for method, picture in panels.items():
+                    _write(output / f"{item_id}.{label}.{method}.png", picture)
+    return len(files) - len(refused), refused
+
+
+def _columns(count: int) -> int:
+    return min(count, max(2, math.isqrt(count)))
+
+
+def _write(path: Path, picture: Image) -> None:
+    buffer = io.BytesIO()
+    PILImage.fromarray(picture).save(buffer, format="PNG")
+    atomic_write(path, buffer.getvalue())
+
+
+def parsed(text: str, legal: Sequence[str], what: str) -> tuple[str, ...]:
+    """Return names separated by commas; StageError for one that is not legal."""
+    names = tuple(name.strip() for name in text.split(",") if name.strip())
+    for name in names:
+        if name not in legal:
+            raise StageError(f"{what}: found {name!r}; legal: {', '.join(legal)}")
+    return names
