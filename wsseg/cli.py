@@ -457,7 +457,12 @@ def explain(
         raise ArtifactError(f"{classifier}: it is of kind {found.kind}; legal: classifier")
     model, spec = load_classifier(found.read_bytes, str(found.folder))
     given = context.get_parameter_source("methods") is not click.core.ParameterSource.DEFAULT
-    names = parsed(methods, METHODS, "method") if given or not compare else METHODS
+    names = parsed(methods, METHODS, "method")
+    if compare and not given:  # all that the network allows
+        from torch import nn
+
+        has_relu = any(isinstance(module, nn.ReLU) for module in model.modules())
+        names = tuple(name for name in METHODS if has_relu or name != "guided_backpropagation")
     request = Request(
         names, parsed(classes, spec.classes, "classes"), tuple(n for n in layers.split(",") if n), target, size,
         scales, flip, compare,

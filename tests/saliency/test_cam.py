@@ -71,9 +71,9 @@ def test_a_map_of_zeros_stays_one_and_others_reach_one():
 @pytest.mark.parametrize("method", METHODS)
 def test_every_method_gives_maps_of_the_classes_wanted(method):
     torch.manual_seed(0)
-    backbone = timm.create_model("tf_efficientnet_lite0", pretrained=False, num_classes=0, global_pool="")
-    model = Classifier(backbone, 1280, 3).eval()
-    layers = ["backbone.blocks.2"] if method in ("score_cam", "ablation_cam") else []  # few channels
+    backbone = timm.create_model("resnet10t", pretrained=False, num_classes=0, global_pool="")
+    model = Classifier(backbone, 512, 3).eval()
+    layers = ["backbone.layer1"] if method in ("score_cam", "ablation_cam") else []  # few channels
     maps = multiscale_maps(
         maps_of(method, model, [2, 0], layers), torch.randn(2, 3, 64, 96), [(64, 96)], True, (16, 24)
     )

@@ -144,3 +144,8 @@ def test_the_network_is_as_before(name, images):
     assert model.training and not model.layers[0].weight.requires_grad and model.layers[2].weight.requires_grad
     assert all(p.grad is None for p in model.parameters())
     assert not any(m._forward_hooks or m._backward_hooks or m._forward_pre_hooks for m in model.modules())
+
+
+def test_guided_backpropagation_says_where_it_is_nothing_but_the_gradient(images):
+    with pytest.raises(StageError, match=r"the network has none; legal: gradient"):
+        guided_backpropagation(Convolutional(nn.ReLU6), images, [0])

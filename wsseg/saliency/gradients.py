@@ -5,6 +5,7 @@ return signed evidence per input value, (N, classes, *image shape) float32; `ove
 mode, parameters and gradients stay as they are.
 """
 
+import warnings
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -103,9 +104,13 @@ def guided_backpropagation(
     pictures, not for seeds.
 
     Raises:
-        StageError: Captum is not installed.
+        StageError: Captum is not installed, or the network has no ReLU that it could guide (ReLU6 is none for it).
     """
     check_images(images)
+    if not any(isinstance(module, nn.ReLU) for module in model.modules()):
+        raise StageError(
+            "saliency: guided backpropagation changes the gradient of nn.ReLU, and the network has none; legal: gradient"
+        )
     try:
         from captum.attr import GuidedBackprop
     except ImportError as error:
@@ -116,7 +121,9 @@ def guided_backpropagation(
     with quiet(model), torch.enable_grad():
         for channel in channels:
             scored = _Scored(model, channel, target)
-            results.append(GuidedBackprop(scored).attribute(images.detach().clone().requires_grad_()).detach())
+            with warnings.catch_warnings():  # "hooks will be removed": they are
+                warnings.simplefilter("ignore", UserWarning)
+                results.append(GuidedBackprop(scored).attribute(images.detach().clone().requires_grad_()).detach())
     return torch.stack(results, dim=1)
 
 
