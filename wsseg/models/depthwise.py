@@ -13,7 +13,7 @@ class DepthwiseGradientsInFloat32(TorchFunctionMode):
 
     oneDNN's bfloat16 gradient of a depthwise convolution is two to four times slower than its float32 gradient, and
     eats all that the other layers gain: a step of efficientnet-lite0 (16 images, 320 px, 2 cores) takes 1.25 s in
-    float32, 1.3 s in plain bfloat16, 0.6 s this way (`scripts/bench_training.py`).
+    float32, 1.3 s in plain bfloat16, 0.6 s this way (`docs/benchmarks.md`).
     """
 
     def __torch_function__(
