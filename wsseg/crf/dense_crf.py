@@ -13,9 +13,10 @@ from wsseg.types import Image, Scores
 
 if TYPE_CHECKING:
     from wsseg.crf.mean_field import Kernel
+    from wsseg.crf.torch_engine import TorchMeanField
 
 Engine = Literal["numba", "torch", "reference"]
-_COARSE_FROM = 64  # px; in smaller images the sums over every second pixel are too rough
+_COARSE_FROM = 64  # px; in smaller images the sums over every third pixel are too rough
 
 
 class DenseCrf:
@@ -81,9 +82,7 @@ class DenseCrf:
 
             return reference_mean_field(self.image, unary, self.settings, iterations)
         if self.engine == "torch":
-            from wsseg.crf.torch_engine import torch_mean_field
-
-            return torch_mean_field([self.image], [unary], self.settings, iterations)[0]
+            return self._torch.infer([unary], iterations)[0]
         if iterations == 0:
             return _softmax(-unary)
         if not self.settings.is_potts:
@@ -107,6 +106,12 @@ class DenseCrf:
     @property
     def _samples(self) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
         return sampled(self.image.shape[0], self.image.shape[1], not self.exact)
+
+    @cached_property
+    def _torch(self) -> "TorchMeanField":
+        from wsseg.crf.torch_engine import TorchMeanField
+
+        return TorchMeanField([self.image], self.settings)
 
     @cached_property
     def _kernels(self) -> "tuple[Kernel, Kernel]":

@@ -6,9 +6,9 @@ Three things make it fast and change no result beyond rounding:
 - Slice, softmax and splat of a block of pixels happen in one pass; the image is streamed once an iteration.
 - All channels of a pixel are one vector (`wsseg.crf.vectors`), and the exponential is a polynomial over a block.
 
-One thing approximates (`stride` 2): all iterations run on every second pixel of every second row, which estimates the
-same sums at a quarter of the cost; then the pixels along the borders of the labels get one full-resolution update from
-those sums. The others take what their neighbour says.
+One thing approximates: all iterations run on a part of the pixels, the samples, which estimates the same sums at that part
+of the cost; then the other pixels along the borders of the labels get one update from those sums. The rest take what their
+nearest sample says.
 
 Channels lie in slabs of W = 1, 2, 4, 8 or 16 float32, unused ones hold 0: sums are (slabs, M + 1, W).
 """

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from wsseg.errors import StageError
 
 Compatibility = float | NDArray[np.float32]
+Preset = Literal["irn", "psa", "deeplab", "toco", "clip_es"]
 Normalization = Literal["symmetric", "before", "after", "none"]
 _TINY = 1e-5  # smallest probability whose logarithm is taken, as in pydensecrf.utils
 
@@ -56,7 +57,7 @@ class CrfSettings:
         return np.ndim(self.gaussian_compat) == 0 and np.ndim(self.bilateral_compat) == 0
 
 
-PRESETS = {
+PRESETS: dict[str, CrfSettings] = {
     # jiwoon-ahn/irn, misc/imutils.py, crf_inference_label (Ahn, Cho & Kwak 2019)
     "irn": CrfSettings(3, 3, 50, 5, 10, 10, gt_prob=0.7),
     # jiwoon-ahn/psa, tool/imutils.py, crf_inference (Ahn & Kwak 2018)

@@ -33,51 +33,60 @@ class _Kernel:
         return _filtered(values, self.corners, self.neighbours, self.sending, self.receiving)
 
 
-def torch_mean_field(
-    images: Sequence[Image],
-    unaries: Sequence[NDArray[np.float32]],
-    settings: CrfSettings,
-    iterations: int,
-    device: torch.device | None = None,
-) -> list[Scores]:
-    """Return the marginals (C, H, W) of several images, computed together.
+class TorchMeanField:
+    """Mean field of several images together; lattices are built once and serve any number of unaries.
 
     Args:
         images: (H, W, 3) uint8 each, of any sizes.
-        unaries: (C, H, W) float32 each, C as it comes.
         settings: of all.
-        iterations: of the mean field.
         device: where; the first accelerator, else the CPU.
+
+    Raises:
+        StageError: so many images need more than 63 bits to tell their corners apart.
     """
-    if device is None:
-        device = torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
+
+    def __init__(self, images: Sequence[Image], settings: CrfSettings, device: torch.device | None = None) -> None:
+        if device is None:
+            device = torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
+        self.settings, self.device = settings, device
+        place, colour = (settings.bilateral_sxy,) * 2, (settings.bilateral_srgb,) * 3
+        self.kernels = [
+            _kernel(images, widths, settings.normalization, device)
+            for widths in ((settings.gaussian_sxy,) * 2, place + colour)
+        ]
+
+    def infer(self, unaries: Sequence[NDArray[np.float32]], iterations: int) -> list[Scores]:
+        """Return the marginals (C, H, W) float32 of unaries (C, H, W), one an image, C as it comes.
+
+        Algorithm 1 of Krähenbühl & Koltun (2011), with costs for every pair of labels.
+        """
+        energy = _joined(unaries).to(self.device)
+        settings, most = self.settings, energy.shape[1]
+        prices = [
+            torch.from_numpy(costs(compat, most)).to(energy)
+            for compat in (settings.gaussian_compat, settings.bilateral_compat)
+        ]
+        marginals = torch.softmax(-energy, dim=1)
+        for _ in range(iterations):
+            total = energy.clone()
+            for kernel, price in zip(self.kernels, prices, strict=True):
+                total += kernel.filter(marginals) @ price
+            marginals = torch.softmax(-total, dim=1)
+        ends = np.cumsum([unary[0].size for unary in unaries])[:-1].tolist()
+        parts = np.split(marginals.T.cpu().numpy(), ends, axis=1)
+        return [
+            np.ascontiguousarray(part[: len(unary)]).reshape(unary.shape)
+            for part, unary in zip(parts, unaries, strict=True)
+        ]
+
+
+def _joined(unaries: Sequence[NDArray[np.float32]]) -> Tensor:
+    """Return (N, C) float32: all pixels of all images; labels that an image does not have cost 1e4, so they get none."""
     most = max(len(unary) for unary in unaries)
-    # labels that an image does not have cost so much that their probability is 0
-    energy = torch.cat([
+    return torch.cat([
         torch.nn.functional.pad(torch.from_numpy(unary.reshape(len(unary), -1).T.copy()), (0, most - len(unary)), value=1e4)
         for unary in unaries
-    ]).to(device)  # fmt: skip
-    widths = settings.bilateral_sxy, settings.bilateral_srgb
-    kernels = (
-        _kernel(images, (settings.gaussian_sxy,) * 2, settings.normalization, device),
-        _kernel(images, (widths[0],) * 2 + (widths[1],) * 3, settings.normalization, device),
-    )
-    prices = [
-        torch.from_numpy(costs(compat, most)).to(device)
-        for compat in (settings.gaussian_compat, settings.bilateral_compat)
-    ]
-    marginals = torch.softmax(-energy, dim=1)
-    for _ in range(iterations):
-        total = energy.clone()
-        for kernel, price in zip(kernels, prices, strict=True):
-            total += kernel.filter(marginals) @ price
-        marginals = torch.softmax(-total, dim=1)
-    ends = np.cumsum([unary[0].size for unary in unaries])[:-1].tolist()
-    parts = marginals.T.cpu().numpy()
-    return [
-        np.ascontiguousarray(part[: len(unary)]).reshape(unary.shape)
-        for part, unary in zip(np.split(parts, ends, axis=1), unaries, strict=True)
-    ]
+    ])  # fmt: skip
 
 
 def _kernel(

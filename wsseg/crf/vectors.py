@@ -2,7 +2,7 @@
 
 All W channels of a corner are one LLVM vector: Numba's own loops over a handful of channels stay scalar (its SLP
 vectoriser is off, for it miscompiles). Two layouts meet here: sums lie corner by corner, (M + 1, W), pixels' values
-plane by plane, channel k of pixel i at ``planes[first + i + k * step]``; so loops over pixels vectorise, too.
+plane by plane, channel k of a pixel at ``planes[first + k * step]``; so loops over pixels vectorise, too.
 
 Arguments `row` and `simplex` are tuples whose lengths, W and d + 1, are part of the compiled type; their values mean
 nothing. Arrays are C-contiguous; no index is checked, callers own the bounds.
