@@ -1,5 +1,6 @@
 """The one training loop: epochs, schedule, autocast, a checkpoint an epoch, byte-identical resume."""
 
+import contextlib
 import json
 import logging
 import math
@@ -163,6 +164,8 @@ def fit(
         lambda step: learning_rate_factor(schedule.schedule, step, steps),
         last_epoch=len(losses) * len(loader) - 1,
     )
+    slow = device.type == "cpu" and dtype == torch.bfloat16
+    quick_gradients = DepthwiseGradientsInFloat32() if slow else contextlib.nullcontext()
     prepared, optimizer, loader, scheduler = accelerator.prepare(model, optimizer, loader, scheduler)
     for epoch in range(len(losses), schedule.epochs):
         data.epoch = epoch
@@ -176,7 +179,7 @@ def fit(
         total, count = torch.zeros((), dtype=torch.float64), 0
         for batch in track(loader, len(loader), f"{what} epoch {epoch + 1}/{schedule.epochs}", "steps"):
             batch["image"] = batch["image"].contiguous(memory_format=torch.channels_last)
-            with accelerator.autocast(), DepthwiseGradientsInFloat32():
+            with accelerator.autocast(), quick_gradients:
                 loss = loss_of(prepared, batch)
             accelerator.backward(loss)
             optimizer.step()
