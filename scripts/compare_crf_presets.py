@@ -25,7 +25,7 @@ from wsseg.progress import track
 from wsseg.runner import make_plan
 from wsseg.saliency.seeds import decode_seed, enlarged
 from wsseg.stages.base import SEED_FOLDER, map_processes, worker_count
-from wsseg.stages.refine_masks.choice import CANDIDATES, SAMPLE, evidence_of, tightest
+from wsseg.stages.refine_masks.choice import CANDIDATES, evidence_of, sample_of, tightest
 from wsseg.stages.refine_masks.policy import labels_at
 from wsseg.store import ArtifactStore
 from wsseg.types import Mask
@@ -95,8 +95,7 @@ def main(config: str, background: str, levels: str, store: Path, target: Path | 
 
     device = resolve_device("auto")
     model, spec = load_classifier(classifier.read_bytes, str(classifier.folder))
-    labeled = [item for item in images.items if item.class_ids]
-    sample = [labeled[len(labeled) * k // SAMPLE] for k in range(SAMPLE)] if len(labeled) > SAMPLE else labeled
+    sample = sample_of(images.items)
     result = {}
     for level in wanted:
         evidence = evidence_of(

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import time
+from typing import get_args, get_type_hints
 
 import numpy as np
 import pytest
@@ -187,3 +188,19 @@ def test_predict_has_the_defaults_of_the_stage():
     assert {name: defaults[name] for name in ("scales", "flip", "crf")} == {
         "scales": Config().scales, "flip": Config().flip, "crf": Config().crf,
     }  # fmt: skip
+
+
+def test_choices_are_the_same_wherever_they_are_named():
+    from wsseg.cli import explain, predict
+    from wsseg.crf.settings import PRESETS, Preset
+    from wsseg.saliency.methods import METHODS
+    from wsseg.saliency.targets import Target
+    from wsseg.stages.make_seeds.config import Config as Seeds
+
+    legal = {
+        command: {o.name: getattr(o.type, "choices", ()) for o in command.params} for command in (predict, explain)
+    }
+    assert tuple(PRESETS) == get_args(Preset) and tuple(legal[predict]["crf"]) == (*PRESETS, "off")
+    assert tuple(legal[explain]["target"]) == get_args(Target)
+    hints = get_type_hints(Seeds)
+    assert get_args(hints["method"]) == METHODS and get_args(hints["target"]) == get_args(Target)

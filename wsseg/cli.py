@@ -73,6 +73,14 @@ set_option = click.option("--set", "overrides", multiple=True, metavar="TABLE.KE
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 
 
+def report_refused(refused: "list[tuple[Path, str]]", written: int) -> None:
+    """Name the photographs that could not be read, and end with code 1 where there are any."""
+    for path, reason in refused:
+        click.echo(f"skipped {path}: {reason}", err=True)
+    if refused:
+        fail(f"{len(refused)} of {written + len(refused)} images could not be read")
+
+
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(wsseg.__version__)
 def cli() -> None:
@@ -411,14 +419,11 @@ def predict(
     model, spec = load_segmenter(found.read_bytes, str(found.folder))
     predictor = Predictor(model, spec, Config(scales=scales, flip=flip, crf=crf))  # type: ignore[arg-type]
     written, refused = predict_files(predictor, images, output)
-    for path, reason in refused:
-        click.echo(f"skipped {path}: {reason}", err=True)
     click.echo(
         f"{written} masks in {output}; class ids: "
         + ", ".join(f"{i} {n}" for i, n in enumerate(("background", *spec.classes)))
     )
-    if refused:
-        fail(f"{len(refused)} of {written + len(refused)} images could not be read")
+    report_refused(refused, written)
 
 
 @cli.command()
@@ -468,11 +473,8 @@ def explain(
         scales, flip, compare,
     )  # fmt: skip
     written, refused = explain_files(model, spec, images, output, request)
-    for path, reason in refused:
-        click.echo(f"skipped {path}: {reason}", err=True)
     click.echo(f"{written} photographs explained in {output}")
-    if refused:
-        fail(f"{len(refused)} of {written + len(refused)} images could not be read")
+    report_refused(refused, written)
 
 
 @cli.command()

@@ -1,7 +1,6 @@
 """Saliency of photographs with a trained classifier: what the command ``wsseg explain`` does."""
 
 import io
-import logging
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,20 +12,17 @@ from numpy.typing import NDArray
 from PIL import Image as PILImage
 
 from wsseg.data.batches import network_size
-from wsseg.data.images import image_files
-from wsseg.data.reading import check_id, read_image
+from wsseg.data.images import open_images
 from wsseg.data.transforms import normalised
-from wsseg.errors import DatasetError, StageError
+from wsseg.errors import StageError
 from wsseg.models.classifier import Classifier, ClassifierSpec
-from wsseg.progress import track
+from wsseg.models.training import resolve_device
 from wsseg.saliency.cam import multiscale_maps, normalise
 from wsseg.saliency.methods import maps_of
 from wsseg.saliency.pictures import overlay, panel, sheet
 from wsseg.saliency.targets import Target
 from wsseg.store import atomic_write
 from wsseg.types import Image
-
-log = logging.getLogger("wsseg")
 
 
 @dataclass(frozen=True)
@@ -81,7 +77,7 @@ def explain(model: Classifier, spec: ClassifierSpec, image: Image, request: Requ
     if unknown:
         raise StageError(f"classes: found {unknown[0]!r}; legal: {', '.join(spec.classes)}")
     size = (image.shape[0], image.shape[1])
-    tensor = normalised(image, spec.mean, spec.std)[None]
+    tensor = normalised(image, spec.mean, spec.std)[None].to(model.head.weight.device)
     sizes = [network_size(size, request.size, scale) for scale in request.scales]
     resized = torch.nn.functional.interpolate(tensor, size=sizes[0], mode="bilinear", antialias=True)
     with torch.no_grad():
@@ -93,7 +89,7 @@ def explain(model: Classifier, spec: ClassifierSpec, image: Image, request: Requ
     for method in request.methods:
         of = maps_of(method, model, channels, request.layers, request.target)
         found = multiscale_maps(of, tensor, sizes, request.flip, (-(-size[0] // 4), -(-size[1] // 4)))
-        maps[method] = normalise(found[0]).numpy()
+        maps[method] = normalise(found[0]).cpu().numpy()
     return Explanation(tuple(c + 1 for c in channels), names, tuple(float(chances[c]) for c in channels), maps)
 
 
@@ -102,22 +98,16 @@ def explain_files(
 ) -> tuple[int, list[tuple[Path, str]]]:
     """Write pictures and raw maps of one photograph, or of all below a folder.
 
-    ``<id>.<class id>-<class>.<method>.png`` (or ``<id>.<class id>-<class>.png`` with `compare`), and ``<id>.npz`` with the arrays ``<method>``
-    (C, h, w) float32 and ``classes``.
+    ``<id>.<class id>-<class>.<method>.png`` (or ``<id>.<class id>-<class>.png`` with `compare`), and ``<id>.npz`` with
+    the arrays ``<method>`` (C, h, w) float32 in [0, 1] and ``classes``.
 
     Returns:
         How many photographs were explained, and the files that could not be read, with the reason.
     """
-    files = {check_id(images.stem, str(images)): images} if images.is_file() else image_files(images)
-    if not files:
-        raise DatasetError(f"{images}: no image was found in it")
-    refused = []
-    for item_id, path in track(files.items(), len(files), "explanations"):
-        try:
-            image = read_image(path)
-        except DatasetError as error:
-            refused.append((path, str(error).removeprefix(f"{path}: ")))
-            continue
+    model = model.to(resolve_device("auto"), memory_format=torch.channels_last)  # type: ignore[call-overload]
+    refused: list[tuple[Path, str]] = []
+    written = 0
+    for item_id, image in open_images(images, "explanations", refused):
         found = explain(model, spec, image, request)
         buffer = io.BytesIO()
         np.savez_compressed(buffer, allow_pickle=False, classes=np.array(found.names), **found.maps)
@@ -134,7 +124,8 @@ def explain_files(
             else:
                 for method, picture in panels.items():
                     _write(output / f"{item_id}.{label}.{method}.png", picture)
-    return len(files) - len(refused), refused
+        written += 1
+    return written, refused
 
 
 def _columns(count: int) -> int:

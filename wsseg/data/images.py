@@ -4,7 +4,7 @@ import csv
 import hashlib
 import json
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,10 +14,11 @@ from defusedxml import DefusedXmlException
 from defusedxml.ElementTree import parse as parse_xml
 
 from wsseg.data.config import CocoData, CocoSplit, CsvData, CsvSplit, FolderData, FolderSplit, VocData, VocSplit
-from wsseg.data.reading import IMAGE_SUFFIXES, FileMemory, check_id
+from wsseg.data.reading import IMAGE_SUFFIXES, FileMemory, check_id, read_image
 from wsseg.errors import DatasetError, nearest
 from wsseg.labels import VOC_CLASSES, ClassMap
-from wsseg.types import LabeledImage
+from wsseg.progress import track
+from wsseg.types import Image, LabeledImage
 
 log = logging.getLogger("wsseg")
 
@@ -308,6 +309,29 @@ def image_files(folder: Path) -> dict[str, Path]:
                 raise DatasetError(f"{path} and {files[item_id].name} have the same id {item_id!r}; rename one")
             files[item_id] = path
     return files
+
+
+def open_images(images: Path, what: str, refused: list[tuple[Path, str]]) -> Iterator[tuple[str, Image]]:
+    """Yield (id, photograph (H, W, 3) uint8) of a file, or of all below a folder.
+
+    Args:
+        images: a file or a folder.
+        what: a word for the progress line.
+        refused: takes the files that cannot be read, with the reason.
+
+    Raises:
+        DatasetError: no such file or folder, or no image in it.
+    """
+    files = {check_id(images.stem, str(images)): images} if images.is_file() else image_files(images)
+    if not files:
+        raise DatasetError(f"{images}: no image was found in it")
+    for item_id, path in track(files.items(), len(files), what):
+        try:
+            image = read_image(path)
+        except DatasetError as error:
+            refused.append((path, str(error).removeprefix(f"{path}: ")))
+            continue
+        yield item_id, image
 
 
 def read_label_csv(path: Path, separator: str) -> dict[str, frozenset[str]]:

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from wsseg.config import setting
+from wsseg.crf.settings import Preset
 
 
 @dataclass(frozen=True)
@@ -18,7 +19,7 @@ class Config:
 
     scales: tuple[float, ...] = setting((1.0, 1.5), low=0.1, high=8.0)
     flip: bool = setting(True)
-    crf: Literal["irn", "psa", "deeplab", "toco", "clip_es", "off"] = setting("deeplab")
+    crf: Literal[Preset, "off"] = setting("deeplab")
     batch_size: int = setting(8, low=1, high=4096)
     precision: Literal["auto", "float32", "bfloat16", "float16"] = setting("auto")
     device: Literal["auto", "cpu", "cuda", "mps"] = setting("auto", execution=True)

@@ -11,14 +11,13 @@ from torch import nn
 from wsseg.crf.dense_crf import DenseCrf
 from wsseg.crf.settings import PRESETS
 from wsseg.data.batches import network_size
-from wsseg.data.images import image_files
+from wsseg.data.images import open_images
 from wsseg.data.masks import encode_mask
-from wsseg.data.reading import check_id, read_image
+from wsseg.data.reading import read_image
 from wsseg.data.transforms import normalised
-from wsseg.errors import DatasetError, StageError
+from wsseg.errors import StageError
 from wsseg.models.segmenter import SegmenterSpec, enlarged_argmax, segment
 from wsseg.models.training import autocast, resolve_device
-from wsseg.progress import track
 from wsseg.stages.predict_masks.config import Config
 from wsseg.store import atomic_write
 from wsseg.types import Image, Mask
@@ -81,15 +80,9 @@ def predict_files(predictor: Predictor, images: Path, output: Path) -> tuple[int
     Raises:
         DatasetError: no such file or folder, or no image in it.
     """
-    files = {check_id(images.stem, str(images)): images} if images.is_file() else image_files(images)
-    if not files:
-        raise DatasetError(f"{images}: no image was found in it")
-    refused = []
-    for item_id, path in track(files.items(), len(files), "predictions"):
-        try:
-            image = read_image(path)
-        except DatasetError as error:
-            refused.append((path, str(error).removeprefix(f"{path}: ")))
-            continue
+    refused: list[tuple[Path, str]] = []
+    written = 0
+    for item_id, image in open_images(images, "predictions", refused):
         atomic_write(output / f"{item_id}.png", encode_mask(predictor.predict([image])[0]))
-    return len(files) - len(refused), refused
+        written += 1
+    return written, refused

@@ -20,7 +20,7 @@ from wsseg.models.classifier import ClassifierSpec
 from wsseg.models.training import autocast
 from wsseg.saliency.seeds import enlarged
 from wsseg.stages.refine_masks.policy import labels_at
-from wsseg.types import Image, Seed
+from wsseg.types import Image, LabeledImage, Seed
 
 CANDIDATES = ("off", "irn", "psa", "deeplab", "toco")
 SAMPLE = 48  # images that the choice is made on
@@ -46,6 +46,14 @@ def tightest(evidence: Mapping[str, Evidence]) -> str:
     """Return the preset with the smallest masks among those that keep 95 % of the score without CRF (``off``)."""
     floor = _KEPT * evidence["off"].score
     return min((name for name, found in evidence.items() if found.score >= floor), key=lambda n: evidence[n].area)
+
+
+def sample_of(items: Sequence[LabeledImage]) -> list[LabeledImage]:
+    """Return 48 images with at least one class, evenly spaced; all, where there are no more."""
+    labeled = [item for item in items if item.class_ids]
+    if len(labeled) <= SAMPLE:
+        return labeled
+    return [labeled[len(labeled) * k // SAMPLE] for k in range(SAMPLE)]
 
 
 @torch.inference_mode()

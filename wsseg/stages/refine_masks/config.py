@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from wsseg.config import setting
+from wsseg.crf.settings import Preset
 from wsseg.errors import ConfigError
 
 
@@ -26,7 +27,7 @@ class Config:
 
     background: Literal["threshold", "power"] = setting("threshold")
     levels: tuple[float, ...] = setting((0.25,), low=0.0, high=100.0)
-    crf: Literal["irn", "psa", "deeplab", "toco", "clip_es", "off", "auto"] = setting("irn")
+    crf: Literal[Preset, "off", "auto"] = setting("irn")
     iterations: int = setting(0, low=0, high=1000)
     exact: bool = setting(False)
     engine: Literal["numba", "torch", "reference"] = setting("numba")

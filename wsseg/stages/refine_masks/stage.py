@@ -88,10 +88,9 @@ def _choice(
     from wsseg.models.classifier import load_classifier
     from wsseg.models.training import resolve_device
     from wsseg.saliency.seeds import decode_seed
-    from wsseg.stages.refine_masks.choice import SAMPLE, evidence_of, tightest
+    from wsseg.stages.refine_masks.choice import evidence_of, sample_of, tightest
 
-    labeled = [item for item in images.items if item.class_ids]
-    sample = [labeled[len(labeled) * k // SAMPLE] for k in range(SAMPLE)] if len(labeled) > SAMPLE else labeled
+    sample = sample_of(images.items)
     if not sample:
         return {"crf": "off"}
     model, spec = load_classifier(classifier.read_bytes, str(classifier.folder))
