@@ -455,7 +455,7 @@ def explain(
     from wsseg.errors import ArtifactError
     from wsseg.explain import Request, explain_files, parsed
     from wsseg.models.classifier import load_classifier
-    from wsseg.saliency.methods import METHODS
+    from wsseg.saliency.methods import METHODS, methods_for
 
     found = open_store(store).resolve(classifier)
     if found.kind != "classifier":
@@ -463,11 +463,8 @@ def explain(
     model, spec = load_classifier(found.read_bytes, str(found.folder))
     given = context.get_parameter_source("methods") is not click.core.ParameterSource.DEFAULT
     names = parsed(methods, METHODS, "method")
-    if compare and not given:  # all that the network allows
-        from torch import nn
-
-        has_relu = any(isinstance(module, nn.ReLU) for module in model.modules())
-        names = tuple(name for name in METHODS if has_relu or name != "guided_backpropagation")
+    if compare and not given:
+        names = methods_for(model)
     request = Request(
         names, parsed(classes, spec.classes, "classes"), tuple(n for n in layers.split(",") if n), target, size,
         scales, flip, compare,

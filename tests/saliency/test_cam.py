@@ -6,8 +6,9 @@ from torch import nn
 
 from wsseg.errors import StageError
 from wsseg.models.classifier import Classifier
+from wsseg.saliency.attention import ATTENTION_METHODS
 from wsseg.saliency.cam import multiscale_maps, normalise
-from wsseg.saliency.methods import METHODS, maps_of
+from wsseg.saliency.methods import METHODS, maps_of, methods_for
 
 
 class Pixels(nn.Module):
@@ -68,7 +69,7 @@ def test_a_map_of_zeros_stays_one_and_others_reach_one():
     assert np.isfinite(result.numpy()).all()
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", [m for m in METHODS if m not in ATTENTION_METHODS])
 def test_every_method_gives_maps_of_the_classes_wanted(method):
     torch.manual_seed(0)
     backbone = timm.create_model("resnet10t", pretrained=False, num_classes=0, global_pool="")
@@ -78,6 +79,13 @@ def test_every_method_gives_maps_of_the_classes_wanted(method):
         maps_of(method, model, [2, 0], layers), torch.randn(2, 3, 64, 96), [(64, 96)], True, (16, 24)
     )
     assert maps.shape == (2, 2, 16, 24) and maps.min() >= 0 and torch.isfinite(maps).all()
+
+
+def test_a_network_is_offered_what_it_allows():
+    plain = nn.Sequential(nn.Conv2d(3, 2, 1), nn.SiLU())
+    assert not {"cam", "guided_backpropagation", *ATTENTION_METHODS} & {*methods_for(plain)}
+    assert "guided_backpropagation" in methods_for(nn.Sequential(nn.Conv2d(3, 2, 1), nn.ReLU()))
+    assert {*ATTENTION_METHODS} <= {*methods_for(timm.create_model("test_vit", pretrained=False))}
 
 
 def test_unknown_methods_and_networks_without_class_maps_are_named():

@@ -8,10 +8,12 @@ from typing import Any
 
 import timm
 import torch
+from timm.models import is_model_in_modules
 from torch import Tensor, nn
 
 from wsseg.errors import StageError
 from wsseg.models.weights import load_matching, load_network, packaged_state, read_spec, read_state
+from wsseg.saliency.layers import spatial
 
 
 @dataclass(frozen=True)
@@ -45,9 +47,9 @@ class Classifier(nn.Module):
         nn.init.normal_(self.head.weight, std=0.01)
 
     def features(self, images: Tensor) -> Tensor:
-        """Return the last feature maps, (N, F, h, w)."""
-        result: Tensor = self.backbone.forward_features(images)  # type: ignore[operator]
-        return result
+        """Return the last feature maps, (N, F, h, w); a vision transformer's are its patch tokens."""
+        features: Tensor = self.backbone.forward_features(images)  # type: ignore[operator]
+        return spatial(features, images, self.backbone, "forward_features")
 
     def forward(self, images: Tensor) -> Tensor:
         """Return logits (N, K) of images (N, 3, H, W)."""
@@ -88,17 +90,22 @@ def build_classifier(spec: ClassifierSpec, output_stride: int = 32) -> Classifie
     """
     backbone_statistics(spec.backbone)
     options: dict[str, Any] = {} if output_stride == 32 else {"output_stride": output_stride}
+    if is_model_in_modules(spec.backbone, ["vision_transformer", "deit"]):
+        options |= {"dynamic_img_size": True, "dynamic_img_pad": True}  # images of any size
     try:
         backbone = timm.create_model(spec.backbone, pretrained=False, num_classes=0, global_pool="", **options)
     except (TypeError, NotImplementedError, AssertionError) as error:
         raise StageError(f"backbone {spec.backbone!r} cannot have output stride {output_stride}; choose 32") from error
     with torch.no_grad():
         backbone.eval()
-        shape = backbone.forward_features(torch.zeros(1, 3, 64, 64)).shape  # type: ignore[operator]
-    if len(shape) != 4:
-        raise StageError(
-            f"backbone {spec.backbone!r} has no spatial feature maps (its features are {tuple(shape)}); choose a CNN"
-        )
+        image = torch.zeros(1, 3, 64, 64)
+        try:
+            shape = spatial(backbone.forward_features(image), image, backbone, "forward_features").shape  # type: ignore[operator]
+        except (StageError, AssertionError) as error:  # timm asserts the size that some networks are bound to
+            raise StageError(
+                f"backbone {spec.backbone!r} has no spatial feature maps for images of any size; "
+                "choose a CNN, or a vit or deit"
+            ) from error
     return Classifier(backbone, shape[1], len(spec.classes))
 
 

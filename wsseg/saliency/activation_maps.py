@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from wsseg.saliency.layers import check_images, check_spatial, full, layer_of, quiet, recorded, replaced
+from wsseg.saliency.layers import check_images, full, layer_of, quiet, recorded, replaced, spatial
 from wsseg.saliency.targets import Target, target_scores
 
 _EPSILON = 1e-7
@@ -89,14 +89,13 @@ def gradient_cams(
     found = [layer_of(model, name) for name in layers]
     with quiet(model), torch.enable_grad(), recorded(found) as activations:
         logits = model(images)
-        for name, maps in zip(layers, activations, strict=True):
-            check_spatial(maps, images, name)
         maps_by_layer: list[list[Tensor]] = [[] for _ in layers]
         for index, channel in enumerate(channels):
             score = target_scores(logits, channel, target).sum()
             gradients = torch.autograd.grad(score, activations, retain_graph=index + 1 < len(channels))
-            for results, activation, gradient in zip(maps_by_layer, activations, gradients, strict=True):
-                results.append(WEIGHTINGS[method](full(activation.detach()), full(gradient)).relu())
+            for name, results, *values in zip(layers, maps_by_layer, activations, gradients, strict=True):
+                activation, gradient = (spatial(full(v.detach()), images, model, name) for v in values)
+                results.append(WEIGHTINGS[method](activation, gradient).relu())
     return [torch.stack(results, dim=1) for results in maps_by_layer]
 
 
@@ -118,8 +117,7 @@ def eigen_cam(model: nn.Module, images: Tensor, channels: Sequence[int], layer: 
     check_images(images)
     with quiet(model), recorded([layer_of(model, layer)]) as activations:
         model(images)
-        maps = full(activations[0].detach())
-        check_spatial(maps, images, layer)
+        maps = spatial(full(activations[0].detach()), images, model, layer)
     points = maps.flatten(2).transpose(1, 2)  # (N, places, F)
     centred = points - points.mean(1, keepdim=True)
     _, _, directions = torch.linalg.svd(centred, full_matrices=False)
@@ -141,8 +139,7 @@ def score_cam(model: nn.Module, images: Tensor, channels: Sequence[int], layer: 
     with quiet(model):
         with recorded([layer_of(model, layer)]) as activations:
             model(images)
-        maps = full(activations[0].detach())
-        check_spatial(maps, images, layer)
+        maps = spatial(full(activations[0].detach()), images, model, layer)
         mode = "bilinear" if maps.ndim == 4 else "linear"
         results = []
         for image, own in zip(images, maps, strict=True):
@@ -169,8 +166,7 @@ def ablation_cam(model: nn.Module, images: Tensor, channels: Sequence[int], laye
     with quiet(model):
         with recorded([found]) as activations:
             logits = full(model(images))
-        maps = activations[0].detach()
-        check_spatial(maps, images, layer)
+        maps = spatial(full(activations[0].detach()), images, model, layer)
         weights = logits.new_empty(len(images), maps.shape[1], len(channels))
         for index in range(len(images)):
             for start in range(0, maps.shape[1], batch_size):
@@ -178,14 +174,15 @@ def ablation_cam(model: nn.Module, images: Tensor, channels: Sequence[int], laye
 
                 def without(_: int, output: Tensor, start: int = start, count: int = count) -> Tensor:
                     many = output.repeat(count, *[1] * (output.ndim - 1))
-                    many[torch.arange(count), torch.arange(start, start + count)] = 0
+                    # a view: what is zero in it is zero in the layer's own order as well
+                    spatial(many, images, model, layer)[torch.arange(count), torch.arange(start, start + count)] = 0
                     return many
 
                 with replaced([found], without):
                     scores = full(model(images[index : index + 1]))[:, list(channels)]
                 whole = logits[index, list(channels)]
                 weights[index, start : start + count] = (whole - scores) / whole
-    return torch.einsum("nfc,nf...->nc...", weights, full(maps)).relu()
+    return torch.einsum("nfc,nf...->nc...", weights, maps).relu()
 
 
 ACTIVATION_METHODS: dict[str, Callable[..., Any]] = {

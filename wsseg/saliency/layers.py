@@ -3,6 +3,7 @@
 import difflib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -90,10 +91,28 @@ def recorded(layers: Sequence[nn.Module]) -> Iterator[list[Tensor]]:
         yield outputs
 
 
-def check_spatial(activations: Tensor, images: Tensor, name: str) -> None:
-    """Raise StageError unless activations are maps over the images' place, at least one value each."""
-    if activations.ndim != images.ndim or activations.numel() == 0:
-        raise StageError(
-            f"saliency: layer {name!r} gives {tuple(activations.shape)} for images {tuple(images.shape)}; "
-            "legal: feature maps with as many spatial dimensions; choose a convolutional layer"
-        )
+def spatial(values: Tensor, images: Tensor, model: nn.Module, name: str) -> Tensor:
+    """Return a layer's values as maps over the images' place, (N, F, *S), at least one value each.
+
+    Feature maps stay as they are; tokens (N, T, F) of a vision transformer lose what stands before the patches (class and
+    register tokens); channels come first also where the network keeps them last (Swin).
+
+    Raises:
+        StageError: they are neither.
+    """
+    if values.ndim == 3 and images.ndim == 4:
+        patch: Any = next((m.patch_embed for m in model.modules() if hasattr(m, "patch_embed")), None)
+        if patch is not None:
+            height, width = (
+                -(-extent // step) for extent, step in zip(images.shape[2:], patch.patch_size, strict=True)
+            )
+            before = values.shape[1] - height * width
+            if before >= 0:
+                return values[:, before:].transpose(1, 2).view(len(values), -1, height, width)
+    if values.ndim == images.ndim and values.numel():
+        last = any(getattr(m, "output_fmt", "NCHW") == "NHWC" for m in model.modules())
+        return values.movedim(-1, 1) if last else values
+    raise StageError(
+        f"saliency: layer {name!r} gives {tuple(values.shape)} for images {tuple(images.shape)}; "
+        "legal: feature maps with as many spatial dimensions, or a vision transformer's tokens; choose another layer"
+    )

@@ -14,10 +14,11 @@ from wsseg.saliency.activation_maps import (
     gradient_cams,
     score_cam,
 )
+from wsseg.saliency.attention import ATTENTION_METHODS
 from wsseg.saliency.gradients import GRADIENT_METHODS, over_colours
 from wsseg.saliency.targets import Target
 
-METHODS = ("cam", *WEIGHTINGS, "score_cam", "ablation_cam", "eigen_cam", *GRADIENT_METHODS)
+METHODS = ("cam", *WEIGHTINGS, "score_cam", "ablation_cam", "eigen_cam", *GRADIENT_METHODS, *ATTENTION_METHODS)
 Maps = Callable[[Tensor], Tensor]  # images (N, 3, H, W) -> (N, C, h, w), not negative
 
 
@@ -51,6 +52,8 @@ def maps_of(
         return cam
     if method in GRADIENT_METHODS:
         return lambda images: over_colours(GRADIENT_METHODS[method](model, images, channels, target))
+    if method in ATTENTION_METHODS:
+        return lambda images: ATTENTION_METHODS[method](model, images, channels, target)
     names = list(layers) or [last_layer(model)]
     if method in WEIGHTINGS:
 
@@ -68,6 +71,17 @@ def maps_of(
 
         return each
     raise StageError(f"saliency: method: found {method!r}; legal: {', '.join(METHODS)}")
+
+
+def methods_for(model: nn.Module) -> tuple[str, ...]:
+    """Return the methods that a network allows."""
+    modules = list(model.modules())
+    has_relu = any(isinstance(module, nn.ReLU) for module in modules)
+    has_attention = any(hasattr(module, "attn_drop") and hasattr(module, "qkv") for module in modules)
+    impossible = set() if hasattr(model, "class_maps") else {"cam"}
+    impossible |= set() if has_relu else {"guided_backpropagation"}
+    impossible |= set() if has_attention else set(ATTENTION_METHODS)
+    return tuple(name for name in METHODS if name not in impossible)
 
 
 def last_layer(model: nn.Module) -> str:

@@ -23,6 +23,7 @@ class Config:
     method: Literal[
         "cam", "grad_cam", "grad_cam_pp", "xgrad_cam", "hires_cam", "layer_cam", "score_cam", "ablation_cam",
         "eigen_cam", "gradient", "input_x_gradient", "smooth_grad", "integrated_gradients", "guided_backpropagation",
+        "attention_rollout", "gradient_attention",
     ] = setting("cam")  # fmt: skip
     layers: tuple[str, ...] = setting(())
     target: Literal["logit", "sigmoid", "softmax", "margin"] = setting("logit")
