@@ -1,0 +1,67 @@
+"""What a unit really looks at: the effective receptive field, against the theoretical one."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from wsseg.errors import StageError
+from wsseg.saliency.layers import check_images, full, layer_of, quiet, recorded, spatial
+
+
+@dataclass(frozen=True)
+class ReceptiveField:
+    """Of the unit at the centre of a layer, averaged over channels and images.
+
+    Args:
+        response: (*S) float32 at the images' size, sum 1: the magnitude of the gradient of the unit.
+        sigma: standard deviation of `response` about its centre of mass, pixels, root mean square over the axes.
+        extent: per axis, pixels between the first and last place with any gradient at all, both counted: the
+            theoretical field, as far as the image shows it.
+    """
+
+    response: Tensor
+    sigma: float
+    extent: tuple[int, ...]
+
+
+def effective_receptive_field(model: nn.Module, images: Tensor, layer: str, rng_seed: int = 0) -> ReceptiveField:
+    """Return the effective receptive field of a layer's centre unit (Luo et al. 2016, section 2).
+
+    An impulse of random signs over the layer's channels goes backwards from the centre; its gradient's square, averaged over
+    images, is the variance that the unit receives from each place. Its root is `response`. For a plain stack of
+    convolutions of random weights sigma grows as the square root of depth, the theoretical field linearly.
+
+    Args:
+        model: any network.
+        images: (N, C, *S); photographs, or noise for the architecture alone.
+        layer: by name.
+        rng_seed: of the signs.
+
+    Raises:
+        StageError: no such layer, or the unit sees nothing of the images.
+    """
+    check_images(images)
+    generator = torch.Generator().manual_seed(rng_seed)
+    with quiet(model), torch.enable_grad(), recorded([layer_of(model, layer)]) as outputs:
+        inputs = images.detach().clone().requires_grad_()
+        model(inputs)
+        maps = spatial(outputs[0], images, model, layer)
+        centre = maps
+        for extent in maps.shape[2:]:
+            centre = centre[:, :, extent // 2]  # (N, F) at the end
+        signs = (torch.randint(0, 2, centre.shape, generator=generator) * 2 - 1).to(centre)
+        (gradient,) = torch.autograd.grad((centre * signs).sum(), inputs)
+    energy = full(gradient).square().mean((0, 1))  # (*S)
+    if energy.sum() == 0:
+        raise StageError(f"saliency: the centre of layer {layer!r} has no gradient with respect to these images")
+    variances, extents = [], []
+    for axis, length in enumerate(energy.shape):
+        line = energy.double().movedim(axis, 0).reshape(length, -1).sum(1)
+        places = torch.arange(length, dtype=torch.float64, device=line.device)
+        mean = (line * places).sum() / line.sum()
+        variances.append((line * (places - mean) ** 2).sum() / line.sum())
+        seen = line.nonzero()
+        extents.append(int(seen[-1] - seen[0]) + 1)
+    response = energy.sqrt()
+    return ReceptiveField(response / response.sum(), float(torch.stack(variances).mean().sqrt()), tuple(extents))
