@@ -14,6 +14,7 @@ from wsseg import processes
 from wsseg.errors import WssegError
 
 if TYPE_CHECKING:
+    from wsseg.models.classifier import Classifier, ClassifierSpec
     from wsseg.runner import Plan
     from wsseg.store import ArtifactStore
 
@@ -99,6 +100,17 @@ def open_store(folder: Path) -> "ArtifactStore":
     from wsseg.store import ArtifactStore
 
     return ArtifactStore(folder)
+
+
+def open_classifier(store: "ArtifactStore", name: str) -> "tuple[Classifier, ClassifierSpec]":
+    """Return a trained classifier of a store by its key, folder or step."""
+    from wsseg.errors import ArtifactError
+    from wsseg.models.classifier import load_classifier
+
+    found = store.resolve(name)
+    if found.kind != "classifier":
+        raise ArtifactError(f"{name}: it is of kind {found.kind}; legal: classifier")
+    return load_classifier(found.read_bytes, str(found.folder))
 
 
 # --- runs --------------------------------------------------------------------------------------------------------
@@ -452,15 +464,10 @@ def explain(
     wsseg explain photos --method cam,layer_cam -o heat
     wsseg explain photo.jpg --compare -o heat
     """
-    from wsseg.errors import ArtifactError
     from wsseg.explain import Request, explain_files, parsed
-    from wsseg.models.classifier import load_classifier
     from wsseg.saliency.methods import METHODS, methods_for
 
-    found = open_store(store).resolve(classifier)
-    if found.kind != "classifier":
-        raise ArtifactError(f"{classifier}: it is of kind {found.kind}; legal: classifier")
-    model, spec = load_classifier(found.read_bytes, str(found.folder))
+    model, spec = open_classifier(open_store(store), classifier)
     given = context.get_parameter_source("methods") is not click.core.ParameterSource.DEFAULT
     names = parsed(methods, METHODS, "method")
     if compare and not given:
@@ -472,6 +479,66 @@ def explain(
     written, refused = explain_files(model, spec, images, output, request)
     click.echo(f"{written} photographs explained in {output}")
     report_refused(refused, written)
+
+
+@cli.command()
+@click.option("-c", "--config", "--data", required=True, help="Config whose data set and [seeds] values are used.")
+@click.option("--split", type=click.Choice(["train", "val"]), default="train", show_default=True)
+@click.option("--classifier", default="classifier", show_default=True, help="Its key, folder, or step.")
+@click.option(
+    "--method", "methods", default="", help="Names separated by commas; all that the network allows, if not given."
+)
+@click.option("--images", type=click.IntRange(1), default=32, show_default=True, help="Photographs, evenly spaced.")
+@click.option("--steps", type=click.IntRange(2, 1000), default=20, show_default=True, help="Of deletion and insertion.")
+@click.option("--substrate", type=click.Choice(["blur", "mean", "zero"]), default="blur", show_default=True,
+              help="What stands where evidence is deleted.")  # fmt: skip
+@click.option("--road", is_flag=True, help="Also measure ROAD; it takes seconds an image and method.")
+@click.option("-o", "--output", type=click.Path(dir_okay=False, path_type=Path), help="JSON file for the figures.")
+@set_option
+@store_option
+@json_option
+@common
+def audit(
+    config: str, split: str, classifier: str, methods: str, images: int, steps: int, substrate: Any, road: bool,
+    output: Path | None, overrides: tuple[str, ...], store: Path, as_json: bool,
+) -> None:  # fmt: skip
+    """Judge a classifier's maps: faithful to the network, steady, plausible to the masks; a row a method.
+
+    \b
+    wsseg audit -c voc_vehicles --method cam,layer_cam
+    wsseg audit -c mine.toml --set seeds.scales=[1.0] -o audit.json
+    """
+    from wsseg.audit import FAITHFULNESS, PLAUSIBILITY, STABILITY, Sample, agreement
+    from wsseg.audit import audit as judged
+    from wsseg.explain import parsed
+    from wsseg.runner import Sources, open_config
+    from wsseg.saliency.methods import METHODS, methods_for
+    from wsseg.store import atomic_write
+
+    opened = open_store(store)
+    loaded = open_config(config, overrides)
+    model, spec = open_classifier(opened, classifier)
+    sources = Sources(loaded, opened)
+    truth = sources.get(f"truth.{split}") if sources.has(f"truth.{split}") else None
+    sample = Sample(images, steps, substrate, road)
+    names = parsed(methods, METHODS, "method") or methods_for(model)
+    found = judged(model, spec, sources.get(f"data.{split}"), truth, names, loaded.tables["seeds"], sample)
+    said = agreement(found)
+    report = {"split": split, "images": images, "steps": steps, "substrate": substrate, "methods": found, "said": said}
+    if output is not None:
+        atomic_write(output, (json.dumps(report, indent=1) + "\n").encode())
+    if as_json:
+        click.echo(json.dumps(report, indent=1))
+        return
+    better = {**FAITHFULNESS, **STABILITY, **PLAUSIBILITY, "ms_per_image": False}
+    columns = [name for name in better if any(name in row for row in found.values())]
+    rows = [
+        [m, *(f"{row[c]:.0f}" if c == "ms_per_image" else f"{row[c]:.3f}" for c in columns)] for m, row in found.items()
+    ]
+    click.echo(table(["method", *(f"{name}{'↑' if better[name] else '↓'}" for name in columns)], rows))
+    click.echo("↑ more is better, ↓ less is better" + ("" if truth else f"; no masks of {split}: no plausibility"))
+    for line in said:
+        click.echo(line)
 
 
 @cli.command()

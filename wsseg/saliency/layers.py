@@ -25,6 +25,20 @@ def layer_of(model: nn.Module, name: str) -> nn.Module:
     return found
 
 
+def feature_levels(model: nn.Module) -> list[str]:
+    """Return the names of the layers at which a timm backbone's feature levels end, from the input to the output.
+
+    Raises:
+        StageError: the network names none.
+    """
+    for prefix, module in model.named_modules():
+        info = getattr(module, "feature_info", None)
+        levels = getattr(info, "info", info)
+        if levels:
+            return [f"{prefix}.{level['module']}".lstrip(".") for level in levels]
+    raise StageError("saliency: the network names no feature levels; give a layer by name")
+
+
 def full(values: Tensor) -> Tensor:
     """Return values in float32 at least: products of bfloat16 lose too much."""
     return values.to(torch.promote_types(values.dtype, torch.float32))

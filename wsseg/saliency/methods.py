@@ -16,6 +16,7 @@ from wsseg.saliency.activation_maps import (
 )
 from wsseg.saliency.attention import ATTENTION_METHODS
 from wsseg.saliency.gradients import GRADIENT_METHODS, over_colours
+from wsseg.saliency.layers import feature_levels
 from wsseg.saliency.targets import Target
 
 METHODS = ("cam", *WEIGHTINGS, "score_cam", "ablation_cam", "eigen_cam", *GRADIENT_METHODS, *ATTENTION_METHODS)
@@ -54,7 +55,7 @@ def maps_of(
         return lambda images: over_colours(GRADIENT_METHODS[method](model, images, channels, target))
     if method in ATTENTION_METHODS:
         return lambda images: ATTENTION_METHODS[method](model, images, channels, target)
-    names = list(layers) or [last_layer(model)]
+    names = list(layers) or feature_levels(model)[-1:]
     if method in WEIGHTINGS:
 
         def weighted(images: Tensor) -> Tensor:
@@ -82,17 +83,3 @@ def methods_for(model: nn.Module) -> tuple[str, ...]:
     impossible |= set() if has_relu else {"guided_backpropagation"}
     impossible |= set() if has_attention else set(ATTENTION_METHODS)
     return tuple(name for name in METHODS if name not in impossible)
-
-
-def last_layer(model: nn.Module) -> str:
-    """Return the name of the last feature level that a network's timm backbone names.
-
-    Raises:
-        StageError: it names none.
-    """
-    for prefix, module in model.named_modules():
-        info = getattr(module, "feature_info", None)
-        levels = getattr(info, "info", info)
-        if levels:
-            return f"{prefix}.{levels[-1]['module']}".lstrip(".")
-    raise StageError("saliency: the network names no feature levels; give a layer by name")
