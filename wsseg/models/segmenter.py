@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from wsseg.errors import StageError, nearest
 from wsseg.models.classifier import backbone_statistics
 from wsseg.models.weights import load_network, read_spec
+from wsseg.saliency.passes import in_parts
 from wsseg.types import Mask, Scores
 
 ARCHITECTURES = {
@@ -135,7 +136,7 @@ def segment(
     for size in sizes:
         scaled = F.interpolate(images, size=size, mode="bilinear", align_corners=False, antialias=True)
         batch = torch.cat([scaled, scaled.flip(3)]) if flip else scaled
-        scores = model(batch.contiguous(memory_format=torch.channels_last)).float().softmax(1)
+        scores = in_parts(model, batch.contiguous(memory_format=torch.channels_last)).float().softmax(1)
         if flip:
             straight, mirrored = scores.chunk(2)
             scores = (straight + mirrored.flip(3)) / 2

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from wsseg.saliency.layers import check_images, full, layer_of, quiet, recorded, replaced, spatial
+from wsseg.saliency.passes import images_at_once
 from wsseg.saliency.targets import Target, target_scores
 
 _EPSILON = 1e-7
@@ -130,10 +131,13 @@ def eigen_cam(model: nn.Module, images: Tensor, channels: Sequence[int], layer: 
 
 
 @torch.no_grad()
-def score_cam(model: nn.Module, images: Tensor, channels: Sequence[int], layer: str, batch_size: int = 32) -> Tensor:
+def score_cam(
+    model: nn.Module, images: Tensor, channels: Sequence[int], layer: str, batch_size: int | None = None
+) -> Tensor:
     """Weigh channels by the scores of the image masked with them (Wang et al. 2020, Score-CAM).
 
-    The masked images do not depend on the class: one pass over them serves all classes.
+    The masked images do not depend on the class: one pass over them serves all classes. `batch_size` of them are scored
+    together; as many as go fastest, if None.
     """
     check_images(images)
     with quiet(model):
@@ -144,7 +148,7 @@ def score_cam(model: nn.Module, images: Tensor, channels: Sequence[int], layer: 
         results = []
         for image, own in zip(images, maps, strict=True):
             scores = []
-            for part in own.split(batch_size):
+            for part in own.split(batch_size or images_at_once(images)):
                 large = F.interpolate(part[:, None], size=image.shape[1:], mode=mode, align_corners=True)
                 low, high = (
                     f(large.flatten(1), 1).values.view(-1, 1, *[1] * (maps.ndim - 2)) for f in (torch.min, torch.max)

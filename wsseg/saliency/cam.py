@@ -6,6 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from wsseg.saliency.passes import in_parts
+
 
 def multiscale_maps(
     maps_of: Callable[[Tensor], Tensor],
@@ -31,7 +33,7 @@ def multiscale_maps(
     for size in sizes:
         scaled = F.interpolate(images, size=size, mode="bilinear", align_corners=False, antialias=True)
         batch = torch.cat([scaled, scaled.flip(3)]) if flip else scaled
-        maps = maps_of(batch.contiguous(memory_format=torch.channels_last)).float()
+        maps = in_parts(maps_of, batch.contiguous(memory_format=torch.channels_last)).float()
         if flip:
             straight, mirrored = maps.chunk(2)
             maps = (straight + mirrored.flip(3)) / 2

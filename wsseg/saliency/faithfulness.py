@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from wsseg.errors import StageError
+from wsseg.saliency.passes import images_at_once
 
 Score = Callable[[Tensor], Tensor]
 Substrate = Literal["zero", "mean", "blur"]
@@ -66,7 +67,7 @@ def curve(
     mode: Literal["deletion", "insertion"],
     base: Substrate = "blur",
     steps: int = 50,
-    batch_size: int = 64,
+    batch_size: int | None = None,
 ) -> Tensor:
     """Return (N, steps + 1) scores while the most important places are deleted, or inserted (Petsiuk et al. 2018, RISE).
 
@@ -77,7 +78,7 @@ def curve(
         mode: ``deletion`` begins with the image, ``insertion`` with the substrate.
         base: the substrate.
         steps: equal parts of the places; at most as many as there are places.
-        batch_size: images that are scored together.
+        batch_size: images that are scored together; as many as go fastest, if None.
     """
     _check(images, maps)
     places = maps[0].numel()
@@ -88,8 +89,9 @@ def curve(
     limits = torch.linspace(0, places, steps + 1, device=images.device).round().long()
     jobs = [(n, limit) for n in range(len(images)) for limit in limits]
     scores = []
-    for start in range(0, len(jobs), batch_size):
-        part = jobs[start : start + batch_size]
+    together = batch_size or images_at_once(images)
+    for start in range(0, len(jobs), together):
+        part = jobs[start : start + together]
         index = torch.tensor([n for n, _ in part], device=images.device)
         limit = torch.stack([limit for _, limit in part]).view(-1, *[1] * (maps.ndim - 1))
         taken = (ranks[index] < limit)[:, None]

@@ -16,7 +16,7 @@ from wsseg.types import Seed
 class MakeSeeds:
     name = "make_seeds"
     table = "seeds"
-    version = 1
+    version = 2
     Config = values.Config
     inputs: Mapping[str, Role] = {"images": Role(("images",)), "classifier": Role(("classifier",))}
     output = "seeds"
@@ -28,6 +28,7 @@ class MakeSeeds:
 
         from wsseg.data.batches import batches_by_size, network_size, quarter, read_batch
         from wsseg.models.classifier import load_classifier
+        from wsseg.models.folding import folded
         from wsseg.models.training import autocast, resolve_device
         from wsseg.saliency.cam import multiscale_maps, normalise
         from wsseg.saliency.methods import maps_of
@@ -43,6 +44,8 @@ class MakeSeeds:
                 f"the classifier knows {', '.join(spec.classes)}; the images show {', '.join(images.classes.names)}"
             )
         device = resolve_device(config.device)
+        if not config.layers:  # folding changes what a convolution named there returns
+            model = folded(model, torch.zeros(1, 3, 64, 64))
         model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
         batches = batches_by_size(images.items, config.batch_size)

@@ -16,6 +16,7 @@ from wsseg.data.masks import encode_mask
 from wsseg.data.reading import read_image
 from wsseg.data.transforms import normalised
 from wsseg.errors import StageError
+from wsseg.models.folding import folded
 from wsseg.models.segmenter import SegmenterSpec, enlarged_argmax, segment
 from wsseg.models.training import autocast, resolve_device
 from wsseg.stages.predict_masks.config import Config
@@ -30,7 +31,8 @@ class Predictor:
         if not config.scales:
             raise StageError("predictions.scales: found an empty list; legal: at least one scale, such as [1.0]")
         self.device = resolve_device(config.device)
-        self.model = model.to(self.device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+        model = folded(model.eval(), torch.zeros(1, 3, 64, 64, device=next(model.parameters()).device))
+        self.model = model.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.spec, self.config = spec, config
 
     def masks(self, paths: Sequence[Path]) -> list[Mask]:
