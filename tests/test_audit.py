@@ -35,7 +35,7 @@ def sources(csv_data, tmp_path):
 
 def test_the_figures_of_a_network_that_sees_colours(model, sources):
     images, truth = sources.get("data.train"), sources.get("truth.train")
-    found = audit(model, SPEC, images, truth, ["cam", "eigen_cam"], VALUES, Sample(4, 8, "zero"))["cam"]
+    found = dict(audit(model, SPEC, images, truth, ["cam", "eigen_cam"], VALUES, Sample(4, 8, "zero")))["cam"]
     assert found["insertion"] > found["deletion"] + 0.1
     assert found["pointing"] == 1 and found["pxap"] > 0.9 and found["seed_miou"] > 0.7
     assert found["flip"] == pytest.approx(1, abs=1e-3) and found["sensitivity"] < 0.2
@@ -43,7 +43,8 @@ def test_the_figures_of_a_network_that_sees_colours(model, sources):
 
 
 def test_without_masks_there_is_no_plausibility(model, sources):
-    found = audit(model, SPEC, sources.get("data.val"), None, ["cam"], VALUES, Sample(images=99, steps=4, road=True))
+    sample = Sample(images=99, steps=4, road=True)
+    found = dict(audit(model, SPEC, sources.get("data.val"), None, ["cam"], VALUES, sample))
     assert "pxap" not in found["cam"] and "seed_miou" not in found["cam"] and found["cam"]["road"] > 0
     assert agreement(found) == []
 
@@ -51,7 +52,7 @@ def test_without_masks_there_is_no_plausibility(model, sources):
 def test_other_classes_are_named(model, sources):
     other = ClassifierSpec("pixels", ("cat", "dog"), SPEC.mean, SPEC.std)
     with pytest.raises(StageError, match="the classifier knows cat, dog; the images show red, blue"):
-        audit(model, other, sources.get("data.train"), None, ["cam"], VALUES, Sample())
+        next(audit(model, other, sources.get("data.train"), None, ["cam"], VALUES, Sample()))
 
 
 def row(insertion, iou, randomised=0.0):

@@ -18,13 +18,14 @@ SEGMENTER = '[steps.segmenter]\nstage = "train_segmenter"\ninputs = { images = "
         ("step = 1", "unknown key 'step'; legal: description, steps; did you mean 'steps'?"),
         ("[steps]\na = 1", "steps.a: found 1; legal: a table"),
         ('[steps.a]\nstage = "train_clasifier"', "did you mean 'train_classifier'?"),
-        ('[steps.a]\nstag = "x"', "unknown key 'stag'; legal: stage, inputs, optional, supervision; did you mean 'stage'?"),
+        ('[steps.a]\nstag = "x"', "unknown key 'stag'; legal: stage, inputs, optional, supervision, table; did you mean 'stage'?"),
         ('[steps.a]\nstage = "make_seeds"', "the role 'images' is missing; make_seeds needs images"),
         ('[steps.a]\nstage = "train_classifier"\ninputs = { image = "data.train" }', "no role 'image'; legal: images, val_images"),
         ('[steps.a]\nstage = "train_classifier"\ninputs = { images = "data.trian" }', "did you mean 'data.train'?"),
         ('[steps.a]\nstage = "train_classifier"\ninputs = { images = "truth.train" }', "'truth.train' is of kind truth; legal: images"),
         ('[steps.a]\nstage = "train_classifier"\ninputs = { images = "data.train" }\noptional = 1', "optional: found 1"),
         (CLASSIFIER + SEEDS.replace('"classifier" }', '"seeds" }'), "'seeds' is of kind seeds; legal: classifier"),
+        (CLASSIFIER + 'table = "seeds"', "steps.classifier.table: found 'seeds'; legal: classifier"),
         (SEGMENTER % "truth.train", 'it takes true masks; say supervision = "truth"'),
         (SEGMENTER % "truth.val" + 'supervision = "truth"', "'truth.val' is held out; legal: truth.train"),
         (SEGMENTER % "truth.train" + 'supervision = "true"', "found 'true'; legal: \"truth\""),
@@ -76,3 +77,9 @@ def test_every_shipped_recipe_loads_in_file_order(path):
     assert recipe.description
     order = [line[7:-1] for line in path.read_text().splitlines() if line.startswith("[steps.")]
     assert [step.name for step in recipe.steps] == order
+
+
+def test_a_step_may_have_a_table_of_its_own():
+    steps = {step.name: step for step in load_recipe(shipped_folder("pipelines") / "irn.toml").steps}
+    assert steps["affinity_labels"].table == "affinity_labels" and steps["pseudo_masks"].table == "pseudo_masks"
+    assert steps["affinity_labels"].stage is steps["pseudo_masks"].stage

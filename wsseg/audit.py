@@ -2,7 +2,7 @@
 
 import time
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -60,8 +60,8 @@ class Sample:
 def audit(
     model: Classifier, spec: ClassifierSpec, images: LabeledImages, truth: TruthSource | None,
     methods: Sequence[str], values: SeedValues, sample: Sample,
-) -> dict[str, dict[str, Any]]:  # fmt: skip
-    """Return the figures of each method, each a mean over the sample's images and their classes.
+) -> Iterator[tuple[str, dict[str, Any]]]:  # fmt: skip
+    """Yield each method with its figures, means over the sample's images and their classes.
 
     Maps are made as `make_seeds` makes them, with the same values. Faithfulness is measured on the class's probability, on
     images at the network's size at scale 1; stability on at most eight of them, made square; plausibility at the masks'
@@ -90,14 +90,13 @@ def audit(
     items = [shown[i * len(shown) // count] for i in range(count)]
     device = resolve_device(values.device)
     model = model.to(device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
-    table = {}
     for method in methods:
         with autocast(values.precision, device):
             judge = _Judge(model, spec, images, truth, method, values, sample, device)
             for item in track(items, len(items), f"audit {method}", "images"):
                 judge.add(item)
-            table[method] = {**judge.figures(), **judge.stability(items[:: -(-len(items) // _STEADY)])}
-    return table
+            row = {**judge.figures(), **judge.stability(items[:: -(-len(items) // _STEADY)])}
+        yield method, row
 
 
 class _Judge:

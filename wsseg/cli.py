@@ -201,7 +201,7 @@ def terms_text(metrics: dict[str, Any]) -> str:
         words.append(f"{percent(metrics['coverage'])} % decided, mIoU there {percent(metrics['miou_decided'])}")
     if "boundary_miou" in metrics:
         words.append(f"boundary mIoU {percent(metrics['boundary_miou'])}")
-    for name in ("pseudo_masks", "predictions"):
+    for name in ("pseudo_masks", "rounds", "predictions"):
         if name in terms:
             values = ", ".join(f"{k} {v}" for k, v in terms[name].items())
             words.append(f"{name.replace('_', '-')}: {values}")
@@ -522,22 +522,24 @@ def audit(
     truth = sources.get(f"truth.{split}") if sources.has(f"truth.{split}") else None
     sample = Sample(images, steps, substrate, road)
     names = parsed(methods, METHODS, "method") or methods_for(model)
-    found = judged(model, spec, sources.get(f"data.{split}"), truth, names, loaded.tables["seeds"], sample)
-    said = agreement(found)
-    report = {"split": split, "images": images, "steps": steps, "substrate": substrate, "methods": found, "said": said}
-    if output is not None:
-        atomic_write(output, (json.dumps(report, indent=1) + "\n").encode())
+    better = {**FAITHFULNESS, **STABILITY, **PLAUSIBILITY, "ms_per_image": False}
+    report: dict[str, Any] = {"split": split, "images": images, "steps": steps, "substrate": substrate}
+    found: dict[str, dict[str, Any]] = {}
+    for name, row in judged(model, spec, sources.get(f"data.{split}"), truth, names, loaded.tables["seeds"], sample):
+        found[name] = row
+        report |= {"methods": found, "said": agreement(found)}
+        if output is not None:  # a row at a time: slow methods come last
+            atomic_write(output, (json.dumps(report, indent=1) + "\n").encode())
     if as_json:
         click.echo(json.dumps(report, indent=1))
         return
-    better = {**FAITHFULNESS, **STABILITY, **PLAUSIBILITY, "ms_per_image": False}
     columns = [name for name in better if any(name in row for row in found.values())]
     rows = [
         [m, *(f"{row[c]:.0f}" if c == "ms_per_image" else f"{row[c]:.3f}" for c in columns)] for m, row in found.items()
     ]
     click.echo(table(["method", *(f"{name}{'↑' if better[name] else '↓'}" for name in columns)], rows))
     click.echo("↑ more is better, ↓ less is better" + ("" if truth else f"; no masks of {split}: no plausibility"))
-    for line in said:
+    for line in report["said"]:
         click.echo(line)
 
 

@@ -8,7 +8,8 @@ A recipe is a TOML file with a ``description`` and one table ``[steps.NAME]`` a 
 
 An input is the name of another step, or a source: ``data.train``, ``data.val`` (images with image-level labels) or
 ``truth.train``, ``truth.val`` (masks that a person drew). ``optional = true`` marks a step that is left out where the
-config has no such source (diagnostics, judgement). A step that learns from true masks says ``supervision = "truth"``;
+config has no such source (diagnostics, judgement). ``table = "NAME"`` gives a step another config table than its stage's
+own, where a recipe runs a stage twice with different values. A step that learns from true masks says ``supervision = "truth"``;
 nothing else may take them but `evaluate_masks`.
 """
 
@@ -19,20 +20,21 @@ from typing import Any
 
 from wsseg.config import read_toml
 from wsseg.errors import RecipeError, nearest
-from wsseg.stages import STAGES
+from wsseg.stages import STAGES, TABLES
 from wsseg.stages.base import Stage
 
 SOURCES = {"data.train": "images", "data.val": "images", "truth.train": "truth", "truth.val": "truth"}
-STEP_KEYS = ("stage", "inputs", "optional", "supervision")
+STEP_KEYS = ("stage", "inputs", "optional", "supervision", "table")
 
 
 @dataclass(frozen=True)
 class Step:
-    """One stage at one place of a recipe. `inputs` maps role -> step name or source."""
+    """One stage at one place of a recipe. `inputs` maps role -> step name or source; `table` holds its values."""
 
     name: str
     stage: Stage
     inputs: dict[str, str]
+    table: str
     optional: bool = False
 
 
@@ -125,7 +127,13 @@ def _read_step(name: str, table: Any, tables: dict[str, Any], path: Path) -> Ste
     optional = table.get("optional", False)
     if not isinstance(optional, bool):
         raise RecipeError(f"{where}.optional: found {optional!r}; legal: true, false")
-    return Step(name, stage, dict(inputs), optional)
+    values = table.get("table", stage.table)
+    fitting = [t for t, cls in TABLES.items() if issubclass(cls, stage.Config)]
+    if values not in fitting:
+        raise RecipeError(
+            f"{where}.table: found {values!r}; legal: {', '.join(fitting)}{nearest(str(values), fitting)}"
+        )
+    return Step(name, stage, dict(inputs), values, optional)
 
 
 def _check_kinds(step: Step, steps: dict[str, Step], supervision: Any, path: Path) -> None:

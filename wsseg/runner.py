@@ -148,7 +148,7 @@ def make_plan(recipe_name: str, config_name: str, store: ArtifactStore, override
     earlier = _newest_steps(store, recipe.name, config.name)
     steps: dict[str, PlannedStep] = {}
     for step in recipe.steps:
-        planned = PlannedStep(step, config.tables[step.stage.table])
+        planned = PlannedStep(step, config.tables[step.table])
         steps[step.name] = planned
         if missing := _missing_source(step, steps, sources):
             if not step.optional:
@@ -220,7 +220,7 @@ def _differences(planned: PlannedStep, before: Mapping[str, Any], steps: dict[st
     for name in sorted({*before["config"], *now}):
         old, new = before["config"].get(name), now.get(name)
         if old != new:
-            lines.append(f"{stage.table}.{name}: {_short(old)} -> {_short(new)}")
+            lines.append(f"{planned.step.table}.{name}: {_short(old)} -> {_short(new)}")
     for role in sorted({*before["inputs"], *planned.inputs}):
         old, new = before["inputs"].get(role), planned.inputs.get(role)
         if old != new:
@@ -372,7 +372,7 @@ def _execute(planned: PlannedStep, plan: Plan) -> tuple[Artifact, float]:
         "kind": stage.output,
         "config": plain(planned.config),
         "inputs": planned.inputs,
-        "provenance": {**provenance, stage.table: {**plain(planned.config), **metrics.get("chosen", {})}},
+        "provenance": {**provenance, planned.step.table: {**plain(planned.config), **metrics.get("chosen", {})}},
         "metrics": metrics,
         "skipped_images": skipped,
         "made_with": {**_made_with(planned.config, stage.distributed), "seconds": round(seconds, 3)},

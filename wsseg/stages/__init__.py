@@ -4,13 +4,21 @@ from wsseg.stages.base import Stage
 from wsseg.stages.evaluate_masks.stage import EvaluateMasks
 from wsseg.stages.make_seeds.stage import MakeSeeds
 from wsseg.stages.predict_masks.stage import PredictMasks
+from wsseg.stages.refine_masks.config import AffinityLabels
 from wsseg.stages.refine_masks.stage import RefineMasks
+from wsseg.stages.relabel_masks.stage import RelabelMasks
+from wsseg.stages.train_affinity.stage import TrainAffinity
 from wsseg.stages.train_classifier.stage import TrainClassifier
 from wsseg.stages.train_segmenter.stage import TrainSegmenter
+from wsseg.stages.walk_seeds.stage import WalkSeeds
 
 STAGES: dict[str, Stage] = {
     stage.name: stage
-    for stage in (TrainClassifier(), MakeSeeds(), RefineMasks(), TrainSegmenter(), PredictMasks(), EvaluateMasks())
-}
+    for stage in (
+        TrainClassifier(), MakeSeeds(), RefineMasks(), TrainAffinity(), WalkSeeds(), TrainSegmenter(), RelabelMasks(),
+        PredictMasks(), EvaluateMasks(),
+    )
+}  # fmt: skip
 
-TABLES: dict[str, type] = {stage.table: stage.Config for stage in STAGES.values()}
+# what a config may hold: a table a stage, and those that a recipe names for a second step of a stage with other values
+TABLES: dict[str, type] = {stage.table: stage.Config for stage in STAGES.values()} | {"affinity_labels": AffinityLabels}

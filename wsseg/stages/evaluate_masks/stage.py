@@ -68,7 +68,12 @@ def terms_of(artifact: Artifact, truth: TruthSource) -> dict[str, Any]:
     """Return what must stand beside a number: split, images, seed, and the values that decide masks."""
     made_from = artifact.manifest["provenance"]
     terms: dict[str, Any] = {"split": truth.split, "images": len(truth.ids), "diagnostic": truth.split == "train"}
-    for table, keys in (("pseudo_masks", ("background", "levels", "crf")), ("predictions", ("crf", "scales", "flip"))):
+    told = {
+        "pseudo_masks": ("background", "levels", "crf"),
+        "rounds": ("crf", "scales", "flip", "certainty"),
+        "predictions": ("crf", "scales", "flip"),
+    }
+    for table, keys in told.items():
         if table in made_from:
             terms[table] = {key: made_from[table][key] for key in keys}
     seeds = {values["rng_seed"] for values in made_from.values() if "rng_seed" in values}

@@ -40,3 +40,13 @@ class Config:
             )
         if self.background == "threshold" and not all(0 < level < 1 for level in self.levels):
             raise ConfigError(f"levels: found {list(self.levels)}; legal for a threshold: between 0 and 1")
+
+
+@dataclass(frozen=True)
+class AffinityLabels(Config):
+    """Values of the pseudo-masks that affinities are learnt from, the config table ``[affinity_labels]``: sure, or 255.
+
+    Args: as `Config`.
+    """
+
+    levels: tuple[float, ...] = setting((0.3, 0.05), low=0.0, high=100.0)

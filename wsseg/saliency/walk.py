@@ -1,0 +1,121 @@
+"""Random walk of seeds over pixel affinities that a boundary map defines (Ahn, Cho & Kwak 2019, IRNet, sections 3.3 and 4.2).
+
+The affinity of two places is 1 less the highest boundary on a path between them, both ends counted; places further apart
+than a radius have none.
+"""
+
+import math
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.sparse import csr_array
+from torch import Tensor
+
+from wsseg.errors import StageError
+
+
+def neighbours(radius: int) -> list[tuple[int, int]]:
+    """Return the offsets (dy, dx) of half of all places closer than `radius`: one of each pair, nearest first."""
+    found = [
+        (dy, dx)
+        for dy in range(radius)
+        for dx in range(-radius + 1, radius)
+        if (dy > 0 or dx > 0) and dy * dy + dx * dx < radius * radius
+    ]
+    return sorted(found, key=lambda d: (max(abs(d[0]), abs(d[1])), d))
+
+
+def _step_before(dy: int, dx: int) -> tuple[int, int]:
+    """Return the last offset but one on the straight path to (dy, dx); dy rounds up, so that it stays in the same half."""
+    length = max(abs(dy), abs(dx))
+    share = (length - 1) / length
+    return math.floor(dy * share + 0.5), round(dx * share)
+
+
+def starts(size: tuple[int, int], dy: int, dx: int) -> tuple[slice, slice]:
+    """Return where pairs (p, p + (dy, dx)) inside of (H, W) begin; dy is not negative."""
+    return slice(0, size[0] - dy), slice(max(0, -dx), size[1] - max(0, dx))
+
+
+def ends(size: tuple[int, int], dy: int, dx: int) -> tuple[slice, slice]:
+    """Return where the same pairs end."""
+    return slice(dy, size[0]), slice(max(0, dx), size[1] + min(0, dx))
+
+
+def highest_on_paths(boundary: Tensor, radius: int) -> Iterator[tuple[tuple[int, int], Tensor]]:
+    """Yield (offset, highest boundary on the path of each pair with that offset), nearest offsets first.
+
+    A path is that to the place before, and one step more: one maximum an offset, and it can be trained through.
+
+    Args:
+        boundary: (..., H, W) in [0, 1].
+        radius: in places.
+
+    Yields:
+        (dy, dx) and (..., h, w) over the pairs' `starts`.
+    """
+    size = (boundary.shape[-2], boundary.shape[-1])
+    paths: dict[tuple[int, int], Tensor] = {(0, 0): boundary}
+    for dy, dx in neighbours(radius):
+        if dy >= size[0] or abs(dx) >= size[1]:
+            continue
+        before = _step_before(dy, dx)
+        rows, columns = starts(size, dy, dx)
+        old_rows, old_columns = starts(size, *before)
+        rows = slice(rows.start - old_rows.start, rows.stop - old_rows.start)
+        columns = slice(columns.start - old_columns.start, columns.stop - old_columns.start)
+        end = boundary[(..., *ends(size, dy, dx))]
+        paths[dy, dx] = torch.maximum(paths[before][..., rows, columns], end)
+        yield (dy, dx), paths[dy, dx]
+
+
+def transition(boundary: NDArray[np.float32], radius: int, beta: float) -> csr_array:
+    """Return the walk's matrix (H W, H W), sparse, float32: row i holds the weights of the places whose mean i becomes.
+
+    Affinities to the power of `beta`, 1 for a place itself, each row over its sum.
+
+    Raises:
+        StageError: the boundary leaves [0, 1] or is not (H, W).
+    """
+    if boundary.ndim != 2 or not (boundary.min() >= 0 and boundary.max() <= 1):
+        raise StageError(f"walk: the boundary is {boundary.shape}; legal: (H, W) in [0, 1]")
+    size = (boundary.shape[0], boundary.shape[1])
+    index = np.arange(math.prod(size), dtype=np.int32).reshape(size)
+    one, other, weights = [index.ravel()], [index.ravel()], [np.ones(index.size, np.float32)]
+    for (dy, dx), highest in highest_on_paths(torch.from_numpy(boundary), radius):
+        affinity = ((1 - highest.numpy()) ** np.float32(beta)).ravel()
+        here, there = index[starts(size, dy, dx)].ravel(), index[ends(size, dy, dx)].ravel()
+        one += [here, there]
+        other += [there, here]
+        weights += [affinity, affinity]
+    matrix = csr_array((np.concatenate(weights), (np.concatenate(one), np.concatenate(other))), shape=(index.size,) * 2)
+    total = np.asarray(matrix.sum(axis=1)).ravel()
+    matrix.data /= np.repeat(total, np.diff(matrix.indptr)).astype(np.float32)
+    return matrix
+
+
+def walked(
+    maps: NDArray[np.float32], boundary: NDArray[np.float32], radius: int = 5, beta: float = 10.0, steps: int = 256
+) -> NDArray[np.float32]:
+    """Let maps spread over a boundary map's affinities (IRNet, equation 8).
+
+    Args:
+        maps: (C, H, W), not negative.
+        boundary: (H, W) in [0, 1]; evidence on a boundary itself is taken away first, as in IRNet's code.
+        radius: of a step, in places.
+        beta: the higher, the less gets across a weak boundary.
+        steps: of the walk.
+
+    Returns:
+        (C, H, W) float32, each map over its own maximum; a map of zeros stays one.
+    """
+    matrix = transition(boundary, radius, beta)
+    state = np.ascontiguousarray((maps * (1 - boundary)).reshape(len(maps), -1).T)  # (H W, C)
+    for _ in range(steps):
+        state = matrix @ state
+    result = state.T.reshape(maps.shape)
+    peak = result.max(axis=(1, 2), keepdims=True)
+    normalised: NDArray[np.float32] = np.divide(result, peak, out=np.zeros_like(result), where=peak > 0)
+    return normalised

@@ -1,0 +1,1 @@
+"""Label the training images anew with the network that learnt from them: a round of self-training."""

@@ -1,0 +1,117 @@
+"""I/O of `relabel_masks`: one indexed PNG an image; the network in this process, the CRF in several."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from wsseg.data.images import LabeledImages
+from wsseg.errors import StageError
+from wsseg.labels import BACKGROUND, IGNORE_INDEX
+from wsseg.progress import track
+from wsseg.stages.base import ArtifactMasks, Role, map_processes, mask_path, worker_count
+from wsseg.stages.relabel_masks import config as values
+from wsseg.store import Artifact, atomic_write
+from wsseg.types import LabeledImage, Scores
+
+
+@dataclass(frozen=True)
+class _Job:
+    item: LabeledImage
+    scores: Scores
+    config: values.Config
+    target: Path
+
+
+class RelabelMasks:
+    name = "relabel_masks"
+    table = "rounds"
+    version = 1
+    Config = values.Config
+    inputs: Mapping[str, Role] = {
+        "images": Role(("images",)),
+        "segmenter": Role(("segmenter",)),
+        "previous": Role(("pseudo_masks",)),
+    }
+    output = "pseudo_masks"
+    distributed = False
+
+    def run(self, config: values.Config, inputs: Mapping[str, Any], out: Path) -> dict[str, Any]:
+        """Write masks/<id>.png for every image; metrics: fraction of background, undecided, and changed since `previous`."""
+        from wsseg.data.masks import decode_mask
+        from wsseg.models.segmenter import load_segmenter
+        from wsseg.stages.relabel_masks.relabeling import changed
+
+        images: LabeledImages = inputs["images"]
+        segmenter: Artifact = inputs["segmenter"]
+        if not config.scales:
+            raise StageError("rounds.scales: found an empty list; legal: at least one scale, such as [1.0]")
+        model, spec = load_segmenter(segmenter.read_bytes, str(segmenter.folder))
+        if spec.classes != images.classes.names:
+            raise StageError(
+                f"the segmenter knows {', '.join(spec.classes)}; the images show {', '.join(images.classes.names)}"
+            )
+        missing = [item for item in images.items if not mask_path(out, item.id).is_file()]
+        jobs = _jobs(config, images, {item.id for item in missing}, model, spec, out)
+        results = map_processes(_relabel_one, jobs, worker_count(config.workers))
+        for _ in track(results, len(images), "pseudo-masks", done=len(images) - len(missing)):
+            pass
+        previous = ArtifactMasks(inputs["previous"])
+        counts = np.zeros(256, dtype=np.int64)
+        differ = decided = 0
+        for item in images.items:
+            mask = decode_mask(mask_path(out, item.id).read_bytes())
+            counts += np.bincount(mask.ravel(), minlength=256)
+            found = changed(previous.mask(item.id), mask)
+            differ, decided = differ + found[0], decided + found[1]
+        return {
+            "images": len(images),
+            "background": float(counts[BACKGROUND] / counts.sum()),
+            "undecided": float(counts[IGNORE_INDEX] / counts.sum()),
+            "changed": differ / max(decided, 1),
+        }
+
+
+def _jobs(
+    config: values.Config, images: LabeledImages, missing: set[str], model: Any, spec: Any, out: Path
+) -> Iterator[_Job]:
+    """Yield what is left to do, with the network's scores."""
+    import torch
+
+    from wsseg.data.batches import batches_by_size, network_size, quarter, read_batch
+    from wsseg.models.folding import folded
+    from wsseg.models.segmenter import segment
+    from wsseg.models.training import autocast, resolve_device
+    from wsseg.stages.relabel_masks.relabeling import among_present
+
+    device = resolve_device(config.device)
+    model = folded(model, torch.zeros(1, 3, 64, 64)).to(device, memory_format=torch.channels_last)
+    for batch in batches_by_size(images.items, config.batch_size):
+        if not any(item.id in missing for item in batch):
+            continue
+        _, tensor = read_batch(batch, spec.mean, spec.std)
+        size = batch[0].size
+        sizes = [network_size(size, spec.size, scale) for scale in config.scales]
+        with autocast(config.precision, device):
+            scores = segment(model, tensor.to(device), quarter(size), sizes, config.flip).float().cpu().numpy()
+        for item, own in zip(batch, scores, strict=True):
+            if item.id in missing:
+                yield _Job(item, among_present(own, item.class_ids), config, mask_path(out, item.id))
+
+
+def _relabel_one(job: _Job) -> None:
+    """Make one pseudo-mask; runs in a worker process."""
+    from wsseg.crf.dense_crf import DenseCrf
+    from wsseg.crf.settings import PRESETS
+    from wsseg.data.masks import encode_mask
+    from wsseg.data.reading import read_image
+    from wsseg.stages.relabel_masks.relabeling import relabelled
+
+    item, config = job.item, job.config
+    crf = None
+    if config.crf != "off" and item.class_ids:
+        crf = DenseCrf(read_image(item.path), PRESETS[config.crf])
+    mask = relabelled(job.scores, item.class_ids, item.size, crf, config.certainty)
+    atomic_write(job.target, encode_mask(mask))

@@ -1,0 +1,1 @@
+"""Train IRNet's boundary branch on pseudo-masks: which neighbours belong together."""

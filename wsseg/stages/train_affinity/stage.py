@@ -1,0 +1,36 @@
+"""I/O of `train_affinity`. Torch is imported in `run`."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from wsseg.stages.base import ArtifactMasks, Role
+from wsseg.stages.train_affinity import config as values
+from wsseg.store import atomic_write
+
+
+class TrainAffinity:
+    name = "train_affinity"
+    table = "affinity"
+    version = 1
+    Config = values.Config
+    inputs: Mapping[str, Role] = {
+        "images": Role(("images",)),
+        "masks": Role(("pseudo_masks",)),
+        "classifier": Role(("classifier",)),
+    }
+    output = "affinity"
+    distributed = True
+
+    def run(self, config: values.Config, inputs: Mapping[str, Any], out: Path) -> dict[str, Any]:
+        """Write network.safetensors and network.json; metric: the last epoch's loss."""
+        from wsseg.models.weights import network_bytes
+        from wsseg.stages.train_affinity.training import train
+
+        masks = ArtifactMasks(inputs["masks"])
+        model, spec, losses = train(config, inputs["images"], masks, inputs["classifier"], out)
+        atomic_write(out / "network.safetensors", network_bytes(model))
+        atomic_write(out / "network.json", json.dumps({**asdict(spec), "losses": losses}, indent=1).encode())
+        return {"loss": losses[-1]}

@@ -1,0 +1,45 @@
+"""Training of the boundary branch over a frozen classifier."""
+
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from wsseg.data.images import LabeledImages
+from wsseg.data.transforms import TrainingImages, augmentation
+from wsseg.errors import StageError
+from wsseg.models.boundary import STRIDE, BoundaryNetwork, BoundarySpec, affinity_loss
+from wsseg.models.classifier import load_classifier
+from wsseg.models.training import Schedule, fit
+from wsseg.models.weights import load_matching
+from wsseg.stages.base import MaskSource
+from wsseg.stages.train_affinity.config import Config
+from wsseg.store import Artifact
+
+
+def train(
+    config: Config, images: LabeledImages, masks: MaskSource, classifier: Artifact, out: Path
+) -> tuple[BoundaryNetwork, BoundarySpec, list[float]]:
+    """Train a boundary network; returns it in eval mode, how to build it again, and the loss of each epoch."""
+    if len(config.scale) != 2 or config.scale[0] > config.scale[1]:
+        raise StageError(f"affinity.scale: found {list(config.scale)}; legal: [smallest, largest]")
+    source, seen = load_classifier(classifier.read_bytes, str(classifier.folder))
+    spec = BoundarySpec(seen.backbone, config.size, seen.mean, seen.std)
+    torch.manual_seed(config.rng_seed)  # the branch's first weights
+    model = BoundaryNetwork(spec.backbone)
+    load_matching(model.backbone, source.backbone.state_dict(), str(classifier.folder))
+    transform = augmentation(config.size, (config.scale[0], config.scale[1]), config.color)
+    data = TrainingImages(
+        images.items, len(images.classes), transform, seen.mean, seen.std, config.rng_seed, masks.mask
+    )
+    schedule = Schedule(
+        config.epochs, config.batch_size, config.learning_rate, 1.0, config.weight_decay, "one_cycle",
+        config.rng_seed, config.precision, config.device, config.workers,
+    )  # fmt: skip
+
+    def loss_of(network: nn.Module, batch: dict[str, Tensor]) -> Tensor:
+        middle = STRIDE // 2  # the pixel nearest to the place that a boundary value stands for
+        return affinity_loss(network(batch["image"]), batch["mask"][:, middle::STRIDE, middle::STRIDE], config.radius)
+
+    losses = fit(model, nn.ModuleList([model.levels, model.head]), data, loss_of, schedule, out, "affinity")
+    return model, spec, losses

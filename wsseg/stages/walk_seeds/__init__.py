@@ -1,0 +1,1 @@
+"""Let seeds walk over learnt affinities, up to the boundaries of things."""

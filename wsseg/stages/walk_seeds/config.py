@@ -1,0 +1,26 @@
+"""Values of `walk_seeds`: the config table ``[walk]``."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from wsseg.config import setting
+
+
+@dataclass(frozen=True)
+class Config:
+    """Args:
+    radius: of a step, in boundary values (4 pixels of the image at the affinity's size).
+    beta: power of the affinities; the higher, the less gets across a weak boundary.
+    steps: of the walk.
+    batch_size: images of one size that go through the network together.
+    precision: autocast; ``auto`` is bfloat16 where the device computes in it.
+    workers: processes; 0 for one a core.
+    """
+
+    radius: int = setting(5, low=2, high=64)
+    beta: float = setting(10.0, low=0.0, high=100.0)
+    steps: int = setting(256, low=0, high=100_000)
+    batch_size: int = setting(8, low=1, high=4096)
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = setting("auto")
+    device: Literal["auto", "cpu", "cuda", "mps"] = setting("auto", execution=True)
+    workers: int = setting(0, low=0, high=1024, execution=True)
