@@ -79,6 +79,15 @@ batch_size = 3
 [pseudo_masks]
 levels = [0.3, 0.6]
 
+[affinity]
+size = 64
+epochs = 1
+batch_size = 4
+
+[walk]
+size = 64
+steps = 16
+
 [segmenter]
 encoder = "tu-test_resnet"
 frozen_levels = 0

@@ -22,7 +22,8 @@ class Seed:
 
     Args:
         class_ids: (C,) class ids, ascending; channel c of `maps` belongs to class_ids[c].
-        maps: (C, h, w) float32 in [0, 1], each channel divided by its maximum; low resolution.
+        maps: (C, h, w) float32 in [0, 1], low resolution; each channel divided by its maximum, or after a walk all by the
+            highest.
         size: (H, W) of the image that the seed belongs to.
     """
 

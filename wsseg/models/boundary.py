@@ -25,13 +25,11 @@ class BoundarySpec:
 
     Args:
         backbone: name of a timm model; its weights are the classifier's.
-        size: long side in pixels that images are scaled to.
         mean: of the input, three values in [0, 1].
         std: likewise.
     """
 
     backbone: str
-    size: int
     mean: tuple[float, ...]
     std: tuple[float, ...]
 

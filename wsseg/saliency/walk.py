@@ -109,13 +109,13 @@ def walked(
         steps: of the walk.
 
     Returns:
-        (C, H, W) float32, each map over its own maximum; a map of zeros stays one.
+        (C, H, W) float32 over the highest value of all maps: what little a class had spreads thin, and must not be blown up
+        to 1 beside a class that holds its place. Maps of zeros stay so.
     """
     matrix = transition(boundary, radius, beta)
     state = np.ascontiguousarray((maps * (1 - boundary)).reshape(len(maps), -1).T)  # (H W, C)
     for _ in range(steps):
         state = matrix @ state
     result = state.T.reshape(maps.shape)
-    peak = result.max(axis=(1, 2), keepdims=True)
-    normalised: NDArray[np.float32] = np.divide(result, peak, out=np.zeros_like(result), where=peak > 0)
-    return normalised
+    peak = result.max(initial=0)
+    return result / peak if peak > 0 else result

@@ -9,7 +9,7 @@ from wsseg.config import setting
 @dataclass(frozen=True)
 class Config:
     """Args:
-    size: height and width of the training crops, in pixels; the walk scales the long side to it.
+    size: height and width of the training crops, in pixels.
     radius: how far apart the pairs that it learns from are at the most, in boundary values (4 pixels each).
     epochs: passes over the training images.
     batch_size: images a step.

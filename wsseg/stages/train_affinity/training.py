@@ -24,7 +24,7 @@ def train(
     if len(config.scale) != 2 or config.scale[0] > config.scale[1]:
         raise StageError(f"affinity.scale: found {list(config.scale)}; legal: [smallest, largest]")
     source, seen = load_classifier(classifier.read_bytes, str(classifier.folder))
-    spec = BoundarySpec(seen.backbone, config.size, seen.mean, seen.std)
+    spec = BoundarySpec(seen.backbone, seen.mean, seen.std)
     torch.manual_seed(config.rng_seed)  # the branch's first weights
     model = BoundaryNetwork(spec.backbone)
     load_matching(model.backbone, source.backbone.state_dict(), str(classifier.folder))

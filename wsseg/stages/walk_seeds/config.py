@@ -9,7 +9,8 @@ from wsseg.config import setting
 @dataclass(frozen=True)
 class Config:
     """Args:
-    radius: of a step, in boundary values (4 pixels of the image at the affinity's size).
+    size: long side in pixels at which boundaries are read; one value for four pixels.
+    radius: of a step, in boundary values.
     beta: power of the affinities; the higher, the less gets across a weak boundary.
     steps: of the walk.
     batch_size: images of one size that go through the network together.
@@ -17,6 +18,7 @@ class Config:
     workers: processes; 0 for one a core.
     """
 
+    size: int = setting(480, low=32, high=8192)
     radius: int = setting(5, low=2, high=64)
     beta: float = setting(10.0, low=0.0, high=100.0)
     steps: int = setting(256, low=0, high=100_000)

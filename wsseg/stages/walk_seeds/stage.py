@@ -29,7 +29,7 @@ class _Job:
 class WalkSeeds:
     name = "walk_seeds"
     table = "walk"
-    version = 1
+    version = 2
     Config = values.Config
     inputs: Mapping[str, Role] = {
         "images": Role(("images",)),
@@ -70,7 +70,7 @@ def _jobs(
             continue
         _, tensor = read_batch(batch, spec.mean, spec.std)
         with autocast(config.precision, device):
-            found = boundaries(model, tensor.to(device), network_size(batch[0].size, spec.size, 1.0)).cpu().numpy()
+            found = boundaries(model, tensor.to(device), network_size(batch[0].size, config.size, 1.0)).cpu().numpy()
         for item, own in zip(batch, found, strict=True):
             if item.id in missing:
                 seed = seeds.read_bytes(f"{SEED_FOLDER}/{item.id}.png")

@@ -1,0 +1,171 @@
+"""Ablation: a table of variants over several seeds of randomness; what variants share is computed once.
+
+python scripts/ablate.py cam_crf voc_vehicles table.toml -o ablation
+
+TABLE is a TOML file::
+
+    rng_seeds = [0, 1, 2]
+
+    [variants.baseline]
+
+    [variants.walk]
+    recipe = "irn"                          # instead of RECIPE
+
+    [variants."no CRF"]
+    set = ["pseudo_masks.crf=off"]          # as --set of wsseg run
+
+Writes OUTPUT.csv (a row a variant, seed and judged step) after every run, and OUTPUT.png (mean and spread of the last judged
+step) at the end, where matplotlib is installed. An interrupted table goes on where it stopped: the store keeps what is done.
+"""
+
+import csv
+import io
+import statistics
+from collections import defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+
+from wsseg.cli import common, fail, percent, store_option, table
+from wsseg.config import read_toml
+from wsseg.errors import ConfigError
+from wsseg.runner import make_plan, run_plan
+from wsseg.store import ArtifactStore, atomic_write
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A row of the table."""
+
+    name: str
+    recipe: str
+    overrides: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Found:
+    """mIoU of one judged step of one run, and the seconds of the whole run's steps."""
+
+    variant: str
+    rng_seed: int
+    step: str
+    miou: float
+    seconds: float
+
+
+def read_table(path: Path, recipe: str) -> tuple[list[int], list[Variant]]:
+    """Return the seeds and variants of a table.
+
+    Raises:
+        ConfigError: an unknown key, a wrong type, no variant.
+    """
+    raw = read_toml(path)
+    for key in raw:
+        if key not in ("rng_seeds", "variants"):
+            raise ConfigError(f"{path}: unknown key {key!r}; legal: rng_seeds, variants")
+    seeds, variants = raw.get("rng_seeds", [0]), raw.get("variants")
+    if not isinstance(seeds, list) or not seeds or not all(type(s) is int and s >= 0 for s in seeds):
+        raise ConfigError(f"{path}: rng_seeds: found {seeds!r}; legal: a list of whole numbers, such as [0, 1, 2]")
+    if not isinstance(variants, dict) or not variants:
+        raise ConfigError(f"{path}: it has no [variants.NAME] table; an ablation needs at least one")
+    rows = []
+    for name, variant in variants.items():
+        if not isinstance(variant, dict) or not set(variant) <= {"recipe", "set"}:
+            raise ConfigError(f"{path}: variants.{name}: found {variant!r}; legal keys: recipe, set")
+        overrides = variant.get("set", [])
+        if not isinstance(overrides, list) or not all(isinstance(o, str) for o in overrides):
+            raise ConfigError(f'{path}: variants.{name}.set: found {overrides!r}; legal: a list of "TABLE.KEY=VALUE"')
+        rows.append(Variant(name, str(variant.get("recipe", recipe)), tuple(overrides)))
+    return seeds, rows
+
+
+def judged(variant: Variant, config: str, rng_seed: int, store: ArtifactStore) -> list[Found]:
+    """Run one variant with one seed; return every step that judges masks, in order."""
+    plan = make_plan(variant.recipe, config, store, (f"rng_seed={rng_seed}", *variant.overrides))
+    run_plan(plan)
+    manifests: list[Any] = [(p.step.name, p.artifact.manifest) for p in plan.active if p.artifact is not None]
+    seconds = sum(manifest["made_with"]["seconds"] for _, manifest in manifests)
+    return [
+        Found(variant.name, rng_seed, name, manifest["metrics"]["miou"], seconds)
+        for name, manifest in manifests
+        if "iou" in manifest["metrics"]
+    ]
+
+
+def write_csv(path: Path, found: list[Found]) -> None:
+    """Write all that was found."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["variant", "rng_seed", "step", "miou", "seconds"])
+    writer.writerows([f.variant, f.rng_seed, f.step, f"{f.miou:.5f}", f"{f.seconds:.1f}"] for f in found)
+    atomic_write(path, text.getvalue().encode())
+
+
+def spread(values: list[float]) -> str:
+    """Return mean and standard deviation in percent."""
+    deviation = f" ± {100 * statistics.stdev(values):.1f}" if len(values) > 1 else ""
+    return percent(statistics.mean(values)) + deviation
+
+
+def draw(path: Path, found: list[Found]) -> None:
+    """Draw mean and spread of each variant's last judged step."""
+    try:
+        import matplotlib
+    except ImportError:
+        click.echo("matplotlib is not installed: no plot", err=True)
+        return
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    last = {f.variant: f.step for f in found}
+    values = {v: [100 * f.miou for f in found if f.variant == v and f.step == step] for v, step in last.items()}
+    figure, axes = pyplot.subplots(figsize=(7, 0.5 * len(values) + 1.2), layout="constrained")
+    for row, (name, own) in enumerate(values.items()):
+        axes.plot(own, [row] * len(own), "o", color="0.6", markersize=4)
+        axes.plot(statistics.mean(own), row, "|", color="C0", markersize=18, markeredgewidth=3, label=name)
+    axes.set_yticks(range(len(values)), list(values))
+    axes.invert_yaxis()
+    axes.set_xlabel("mIoU in percent: each seed, and the mean")
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=120)
+    pyplot.close(figure)
+    atomic_write(path, buffer.getvalue())
+
+
+@click.command()
+@click.argument("recipe")
+@click.argument("config")
+@click.argument("table_file", metavar="TABLE", type=click.Path(dir_okay=False, path_type=Path))
+@click.option("-o", "--output", type=click.Path(path_type=Path), default=Path("ablation"), show_default=True)
+@store_option
+@common
+def main(recipe: str, config: str, table_file: Path, output: Path, store: Path) -> None:
+    """Run a TABLE of variants of RECIPE on CONFIG, and say mean and spread of every judged step."""
+    seeds, variants = read_table(table_file, recipe)
+    opened = ArtifactStore(store)
+    for variant in variants:  # a typing error in the last row is found before the first one runs
+        make_plan(variant.recipe, config, opened, (f"rng_seed={seeds[0]}", *variant.overrides))
+    found: list[Found] = []
+    for variant in variants:
+        for rng_seed in seeds:
+            found += judged(variant, config, rng_seed, opened)
+            write_csv(output.with_suffix(".csv"), found)
+    if not found:
+        fail(f"{config}: no step judges masks; the config names none")
+    steps = list(dict.fromkeys(f.step for f in found))
+    rows = []
+    for variant in variants:
+        own: dict[str, list[float]] = defaultdict(list)
+        for f in found:
+            if f.variant == variant.name:
+                own[f.step].append(f.miou)
+        taken = statistics.mean(f.seconds for f in found if f.variant == variant.name) / 60
+        rows.append([variant.name, *(spread(own[s]) if own[s] else "" for s in steps), f"{taken:.1f}"])
+    click.echo(table(["mIoU in percent", *steps, "minutes"], rows))
+    draw(output.with_suffix(".png"), found)
+
+
+if __name__ == "__main__":
+    main()
