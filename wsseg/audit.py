@@ -27,7 +27,7 @@ from wsseg.saliency.layers import feature_levels
 from wsseg.saliency.methods import maps_of
 from wsseg.saliency.plausibility import best_iou, energy_inside, histograms, pixel_average_precision, pointing_game
 from wsseg.saliency.stability import cascading_randomisation, flip_agreement, max_sensitivity, shift_agreement
-from wsseg.stages.base import TruthSource
+from wsseg.stages.base import TruthSource, check_classes
 from wsseg.stages.evaluate_masks.judgement import SeedJudge
 from wsseg.stages.make_seeds.config import Config as SeedValues
 from wsseg.types import LabeledImage, Seed
@@ -37,7 +37,7 @@ FAITHFULNESS = {"deletion": False, "insertion": True, "drop": False, "increase":
 STABILITY = {"sensitivity": False, "flip": True, "shift": True, "randomised": False}
 PLAUSIBILITY = {"pointing": True, "energy": True, "best_iou": True, "pxap": True, "seed_miou": True}
 _SHIFT = 16  # px
-_STEADY = 8  # images on which stability is measured: it takes a dozen maps of each
+_STEADY = 4  # images on which stability is measured: it takes a dozen maps of each
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ def audit(
     """Yield each method with its figures, means over the sample's images and their classes.
 
     Maps are made as `make_seeds` makes them, with the same values. Faithfulness is measured on the class's probability, on
-    images at the network's size at scale 1; stability on at most eight of them, made square; plausibility at the masks'
+    images at the network's size at scale 1; stability on at most four of them, made square; plausibility at the masks'
     own size.
 
     Args:
@@ -79,10 +79,7 @@ def audit(
     Raises:
         StageError: the classifier knows other classes, or no image shows one.
     """
-    if spec.classes != images.classes.names:
-        raise StageError(
-            f"the classifier knows {', '.join(spec.classes)}; the images show {', '.join(images.classes.names)}"
-        )
+    check_classes("classifier", spec.classes, images)
     shown = [item for item in images.items if item.class_ids]
     if not shown:
         raise StageError(f"{images.split}: no image shows a class; nothing can be explained")

@@ -15,10 +15,12 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 import cv2
+import numpy as np
 
+from wsseg.data.images import LabeledImages
 from wsseg.data.masks import decode_mask
-from wsseg.errors import ArtifactError
-from wsseg.labels import ClassMap
+from wsseg.errors import ArtifactError, StageError
+from wsseg.labels import BACKGROUND, IGNORE_INDEX, ClassMap
 from wsseg.store import Artifact
 from wsseg.types import Mask
 
@@ -99,6 +101,21 @@ class ArtifactMasks:
             return decode_mask(self.artifact.read_bytes(f"{MASK_FOLDER}/{item_id}.png"))
         except OSError as error:
             raise ArtifactError(f"{self.artifact.folder / MASK_FOLDER / item_id}.png: {error}") from error
+
+
+def check_classes(network: str, known: tuple[str, ...], images: LabeledImages) -> None:
+    """Raise StageError unless a network knows the images' classes, in their order."""
+    if known != images.classes.names:
+        raise StageError(f"the {network} knows {', '.join(known)}; the images show {', '.join(images.classes.names)}")
+
+
+def mask_shares(images: LabeledImages, out: Path) -> dict[str, float]:
+    """Return the fractions of pixels that are background, and undecided, of the masks written below `out`."""
+    counts = np.zeros(256, dtype=np.int64)
+    for item in images.items:
+        counts += np.bincount(decode_mask(mask_path(out, item.id).read_bytes()).ravel(), minlength=256)
+    total = counts.sum()
+    return {"background": float(counts[BACKGROUND] / total), "undecided": float(counts[IGNORE_INDEX] / total)}
 
 
 def map_processes(

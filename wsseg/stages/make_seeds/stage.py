@@ -7,7 +7,7 @@ from typing import Any
 from wsseg.data.images import LabeledImages
 from wsseg.errors import StageError
 from wsseg.progress import track
-from wsseg.stages.base import SEED_FOLDER, Role, seed_path
+from wsseg.stages.base import SEED_FOLDER, Role, check_classes, seed_path
 from wsseg.stages.make_seeds import config as values
 from wsseg.store import Artifact, atomic_write
 from wsseg.types import Seed
@@ -39,10 +39,7 @@ class MakeSeeds:
         if not config.scales:
             raise StageError("seeds.scales: found an empty list; legal: at least one scale, such as [1.0]")
         model, spec = load_classifier(classifier.read_bytes, str(classifier.folder), config.output_stride)
-        if spec.classes != images.classes.names:
-            raise StageError(
-                f"the classifier knows {', '.join(spec.classes)}; the images show {', '.join(images.classes.names)}"
-            )
+        check_classes("classifier", spec.classes, images)
         device = resolve_device(config.device)
         if not config.layers:  # folding changes what a convolution named there returns
             model = folded(model, torch.zeros(1, 3, 64, 64))

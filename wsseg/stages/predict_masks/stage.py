@@ -6,9 +6,8 @@ from typing import Any
 
 from wsseg.data.images import LabeledImages
 from wsseg.data.masks import encode_mask
-from wsseg.errors import StageError
 from wsseg.progress import track
-from wsseg.stages.base import Role, mask_path
+from wsseg.stages.base import Role, check_classes, mask_path
 from wsseg.stages.predict_masks import config as values
 from wsseg.store import Artifact, atomic_write
 
@@ -31,10 +30,7 @@ class PredictMasks:
         images: LabeledImages = inputs["images"]
         segmenter: Artifact = inputs["segmenter"]
         model, spec = load_segmenter(segmenter.read_bytes, str(segmenter.folder))
-        if spec.classes != images.classes.names:
-            raise StageError(
-                f"the segmenter knows {', '.join(spec.classes)}; the images show {', '.join(images.classes.names)}"
-            )
+        check_classes("segmenter", spec.classes, images)
         predictor = Predictor(model, spec, config)
         batches = batches_by_size(images.items, config.batch_size)
         missing = [b for b in batches if not all(mask_path(out, item.id).is_file() for item in b)]

@@ -7,13 +7,10 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from wsseg.data.images import LabeledImages
 from wsseg.errors import StageError
-from wsseg.labels import BACKGROUND, IGNORE_INDEX
 from wsseg.progress import track
-from wsseg.stages.base import SEED_FOLDER, Role, map_processes, mask_path, worker_count
+from wsseg.stages.base import SEED_FOLDER, Role, map_processes, mask_path, mask_shares, worker_count
 from wsseg.stages.refine_masks import config as values
 from wsseg.store import Artifact, atomic_write
 
@@ -60,19 +57,7 @@ class RefineMasks:
         results = map_processes(_refine_one, jobs(), workers)
         for _ in track(results, len(images), "pseudo-masks", done=len(images) - len(missing)):
             pass
-        return {**self._metrics(images, out), **({"chosen": chosen} if chosen else {})}
-
-    def _metrics(self, images: LabeledImages, out: Path) -> dict[str, Any]:
-        from wsseg.data.masks import decode_mask
-
-        counts = np.zeros(256, dtype=np.int64)
-        for item in images.items:
-            counts += np.bincount(decode_mask(mask_path(out, item.id).read_bytes()).ravel(), minlength=256)
-        return {
-            "images": len(images),
-            "background": float(counts[BACKGROUND] / counts.sum()),
-            "undecided": float(counts[IGNORE_INDEX] / counts.sum()),
-        }
+        return {"images": len(images), **mask_shares(images, out), **({"chosen": chosen} if chosen else {})}
 
 
 def _choice(

@@ -5,13 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from wsseg.data.images import LabeledImages
 from wsseg.errors import StageError
-from wsseg.labels import BACKGROUND, IGNORE_INDEX
 from wsseg.progress import track
-from wsseg.stages.base import ArtifactMasks, Role, map_processes, mask_path, worker_count
+from wsseg.stages.base import ArtifactMasks, Role, check_classes, map_processes, mask_path, mask_shares, worker_count
 from wsseg.stages.relabel_masks import config as values
 from wsseg.store import Artifact, atomic_write
 from wsseg.types import LabeledImage, Scores
@@ -49,29 +46,18 @@ class RelabelMasks:
         if not config.scales:
             raise StageError("rounds.scales: found an empty list; legal: at least one scale, such as [1.0]")
         model, spec = load_segmenter(segmenter.read_bytes, str(segmenter.folder))
-        if spec.classes != images.classes.names:
-            raise StageError(
-                f"the segmenter knows {', '.join(spec.classes)}; the images show {', '.join(images.classes.names)}"
-            )
+        check_classes("segmenter", spec.classes, images)
         missing = [item for item in images.items if not mask_path(out, item.id).is_file()]
         jobs = _jobs(config, images, {item.id for item in missing}, model, spec, out)
         results = map_processes(_relabel_one, jobs, worker_count(config.workers))
         for _ in track(results, len(images), "pseudo-masks", done=len(images) - len(missing)):
             pass
         previous = ArtifactMasks(inputs["previous"])
-        counts = np.zeros(256, dtype=np.int64)
         differ = decided = 0
         for item in images.items:
-            mask = decode_mask(mask_path(out, item.id).read_bytes())
-            counts += np.bincount(mask.ravel(), minlength=256)
-            found = changed(previous.mask(item.id), mask)
+            found = changed(previous.mask(item.id), decode_mask(mask_path(out, item.id).read_bytes()))
             differ, decided = differ + found[0], decided + found[1]
-        return {
-            "images": len(images),
-            "background": float(counts[BACKGROUND] / counts.sum()),
-            "undecided": float(counts[IGNORE_INDEX] / counts.sum()),
-            "changed": differ / max(decided, 1),
-        }
+        return {"images": len(images), **mask_shares(images, out), "changed": differ / max(decided, 1)}
 
 
 def _jobs(
