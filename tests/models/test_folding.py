@@ -76,3 +76,21 @@ def test_what_another_module_needs_is_left_alone():
     model = with_statistics(Branching())
     quick = folded(model, IMAGE[:1])
     assert norms(quick) == 1 and torch.equal(quick(IMAGE), model(IMAGE))
+
+
+class Hidden(nn.Module):
+    """A convolution whose output a function uses, which no module sees."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.norm = nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4)
+
+    def forward(self, x):
+        y = self.conv(x)
+        return self.norm(y) * y
+
+
+def test_what_a_function_needs_is_found_by_the_result():
+    model = with_statistics(Hidden())
+    quick = folded(model, IMAGE[:1])
+    assert quick is not model and norms(quick) == 1 and torch.equal(quick(IMAGE), model(IMAGE))

@@ -69,8 +69,8 @@ def assert_close(ours, other):
 )  # fmt: skip
 @pytest.mark.parametrize("layer", [LAYER, "backbone.blocks.3"])
 def test_equal_to_grad_cam(model, images, method, name, layer):
-    # in float64: Grad-CAM++ divides by differences that float32 gets wrong by more than 1e-4, in grad-cam as here
-    model, images = copy.deepcopy(model).double(), images.double()
+    if method == "grad_cam_pp":  # it divides by differences: float32 is off by more, there as here
+        model, images = copy.deepcopy(model).double(), images.double()
     ours = gradient_cam(model, images, CHANNELS, layer, method)
     for index, channel in enumerate(CHANNELS):
         assert_close(ours[:, index], theirs(name, model, images, channel, layer))
