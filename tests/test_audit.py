@@ -61,10 +61,13 @@ def row(insertion, iou, randomised=0.0):
 
 def test_disagreement_is_said():
     same = agreement({"a": row(0.9, 0.6), "b": row(0.5, 0.5), "c": row(0.2, 0.1)})
-    assert same == ["Faithfulness and plausibility agree: a leads in both (rank correlation 1.00)."]
+    assert same == [
+        "Faithfulness and plausibility agree on the order of methods (rank correlation over 3 methods 1.00); "
+        "a leads in both."
+    ]
     (other, blind) = agreement({"a": row(0.9, 0.1), "b": row(0.5, 0.5), "edges": row(0.2, 0.6, randomised=0.9)})
-    assert "disagree: by deletion and insertion a tells best" in other and "edges looks best" in other
-    assert "(rank correlation over 3 methods -1.00)" in other
+    assert "disagree on the order of methods (rank correlation over 3 methods -1.00)" in other
+    assert "by deletion and insertion a tells best" in other and "by the masks edges looks best" in other
     assert blind.startswith("Hardly changed by random weights, so no evidence of what was learnt: edges")
 
 

@@ -9,6 +9,7 @@ import time
 
 import pytest
 
+from wsseg.config import shipped_folder
 from wsseg.store import ArtifactStore
 
 
@@ -17,15 +18,15 @@ def _hear_interrupts():
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
-def start(config, store):
-    command = [sys.executable, "-m", "wsseg", "run", "cam_crf", "-c", str(config), "--store", str(store)]
+def start(config, store, recipe="cam_crf"):
+    command = [sys.executable, "-m", "wsseg", "run", str(recipe), "-c", str(config), "--store", str(store)]
     return subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=_hear_interrupts
     )
 
 
-def finish(config, store):
-    process = start(config, store)
+def finish(config, store, recipe="cam_crf"):
+    process = start(config, store, recipe)
     _, errors = process.communicate(timeout=300)
     assert process.returncode == 0, errors
     return errors
@@ -36,12 +37,13 @@ def digests(store):
     return {key: ArtifactStore(store).get(key).files for key in ArtifactStore(store).keys()}
 
 
-def stop_when(config, store, pattern, count, how):
-    """Start a run and send it a signal as soon as `count` files match below work/; returns its stderr."""
-    process = start(config, store)
+def stop_when(config, store, pattern, count, how, recipe="cam_crf", done=0):
+    """Start a run; send it a signal once `count` files match below work/ and `done` steps are; returns its stderr."""
+    process = start(config, store, recipe)
     deadline = time.monotonic() + 200
     while process.poll() is None and time.monotonic() < deadline:
-        if len(list((store / "work").glob(pattern))) >= count:
+        finished = len(list((store / "objects").glob("*"))) if done else 0
+        if len(list((store / "work").glob(pattern))) >= count and finished >= done:
             process.send_signal(how)
             break
         time.sleep(0.002)
@@ -70,6 +72,26 @@ def test_kills_between_items_and_between_epochs_change_no_byte(slow_config, tmp_
     assert "goes on after epoch" in errors and "classifier: cached" in errors
     assert digests(store) == digests(tmp_path / "undisturbed")
     assert list((store / "work").iterdir()) == []
+
+
+ROUND = """
+[steps.pseudo_masks_1]
+stage = "relabel_masks"
+inputs = { images = "data.train", segmenter = "segmenter", previous = "pseudo_masks" }
+"""
+
+
+@pytest.mark.slow
+def test_kills_within_the_walk_and_a_round_of_self_training_change_no_byte(csv_data, tmp_path):
+    recipe = tmp_path / "irn_and_a_round.toml"
+    recipe.write_text((shipped_folder("pipelines") / "irn.toml").read_text() + ROUND)
+    finish(csv_data, tmp_path / "undisturbed", recipe)
+    store = tmp_path / "killed"
+    stop_when(csv_data, store, "*/seeds/*.png", 2, signal.SIGKILL, recipe, done=5)  # the walk's
+    stop_when(csv_data, store, "*/masks/*.png", 2, signal.SIGKILL, recipe, done=12)  # the round's
+    finish(csv_data, store, recipe)
+    assert digests(store) == digests(tmp_path / "undisturbed")
+    assert len(digests(store)) == 13 and list((store / "work").iterdir()) == []
 
 
 @pytest.mark.slow

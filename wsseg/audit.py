@@ -220,14 +220,15 @@ def agreement(table: dict[str, dict[str, Any]]) -> list[str]:
     plausible = {m: row["best_iou"] for m, row in judged.items()}
     truest, likeliest = max(faithful, key=faithful.__getitem__), max(plausible, key=plausible.__getitem__)
     rank = float(spearmanr(list(faithful.values()), list(plausible.values())).statistic)
-    lines = []
-    if truest == likeliest and rank >= 0.5:
-        lines.append(f"Faithfulness and plausibility agree: {truest} leads in both (rank correlation {rank:.2f}).")
-    else:
-        lines.append(
-            f"Faithfulness and plausibility disagree: by deletion and insertion {truest} tells best what the network "
-            f"uses, by the masks {likeliest} looks best (rank correlation over {len(judged)} methods {rank:.2f})."
-        )
+    leaders = (
+        f"{truest} leads in both"
+        if truest == likeliest
+        else f"by deletion and insertion {truest} tells best what the network uses, by the masks {likeliest} looks best"
+    )
+    order = "agree on the order of methods" if rank >= 0.5 else "disagree on the order of methods"
+    lines = [
+        f"Faithfulness and plausibility {order} (rank correlation over {len(judged)} methods {rank:.2f}); {leaders}."
+    ]
     blind = [m for m, row in table.items() if row["randomised"] > 0.5]
     if blind:
         lines.append(
