@@ -37,7 +37,6 @@ FAITHFULNESS = {"deletion": False, "insertion": True, "drop": False, "increase":
 STABILITY = {"sensitivity": False, "flip": True, "shift": True, "randomised": False}
 PLAUSIBILITY = {"pointing": True, "energy": True, "best_iou": True, "pxap": True, "seed_miou": True}
 _SHIFT = 16  # px
-_STEADY = 4  # images on which stability is measured: it takes a dozen maps of each
 
 
 @dataclass(frozen=True)
@@ -49,12 +48,14 @@ class Sample:
         steps: of the deletion and insertion curves.
         substrate: what stands where evidence was deleted.
         road: whether ROAD is measured too; it takes seconds an image.
+        steady: on how many of the images stability is measured; it takes a dozen maps of each.
     """
 
     images: int = 32
     steps: int = 20
     substrate: Substrate = "blur"
     road: bool = False
+    steady: int = 4
 
 
 def audit(
@@ -64,7 +65,7 @@ def audit(
     """Yield each method with its figures, means over the sample's images and their classes.
 
     Maps are made as `make_seeds` makes them, with the same values. Faithfulness is measured on the class's probability, on
-    images at the network's size at scale 1; stability on at most four of them, made square; plausibility at the masks'
+    images at the network's size at scale 1; stability on some of them, made square; plausibility at the masks'
     own size.
 
     Args:
@@ -92,7 +93,7 @@ def audit(
             judge = _Judge(model, spec, images, truth, method, values, sample, device)
             for item in track(items, len(items), f"audit {method}", "images"):
                 judge.add(item)
-            row = {**judge.figures(), **judge.stability(items[:: -(-len(items) // _STEADY)])}
+            row = {**judge.figures(), **judge.stability(items[:: -(-len(items) // sample.steady)])}
         yield method, row
 
 

@@ -444,7 +444,7 @@ def predict(
 @click.option("--method", "methods", default="cam", show_default=True, help="One or several, separated by commas.")
 @click.option("--compare", is_flag=True, help="One sheet an image and class; of all methods, unless --method is given.")
 @click.option("--classes", default="", help="Names separated by commas; those that the classifier sees, if not given.")
-@click.option("--layers", default="", help="For the CAM family, separated by commas; the last level, if not given.")
+@click.option("--layers", default="", help="For the CAM family, separated by commas; what is pooled, if not given.")
 @click.option("--target", type=click.Choice(["logit", "sigmoid", "softmax", "margin"]), default="logit",
               show_default=True, help="What of a class is explained.")  # fmt: skip
 @click.option("--size", type=click.IntRange(32, 8192), default=320, show_default=True, help="Long side in pixels.")
@@ -492,6 +492,9 @@ def explain(
 @click.option("--steps", type=click.IntRange(2, 1000), default=20, show_default=True, help="Of deletion and insertion.")
 @click.option("--substrate", type=click.Choice(["blur", "mean", "zero"]), default="blur", show_default=True,
               help="What stands where evidence is deleted.")  # fmt: skip
+@click.option(
+    "--steady", type=click.IntRange(1), default=4, show_default=True, help="Photographs to measure stability on."
+)
 @click.option("--road", is_flag=True, help="Also measure ROAD; it takes seconds an image and method.")
 @click.option("-o", "--output", type=click.Path(dir_okay=False, path_type=Path), help="JSON file for the figures.")
 @set_option
@@ -499,7 +502,7 @@ def explain(
 @json_option
 @common
 def audit(
-    config: str, split: str, classifier: str, methods: str, images: int, steps: int, substrate: Any, road: bool,
+    config: str, split: str, classifier: str, methods: str, images: int, steps: int, substrate: Any, steady: int, road: bool,
     output: Path | None, overrides: tuple[str, ...], store: Path, as_json: bool,
 ) -> None:  # fmt: skip
     """Judge a classifier's maps: faithful to the network, steady, plausible to the masks; a row a method.
@@ -520,7 +523,7 @@ def audit(
     model, spec = open_classifier(opened, classifier)
     sources = Sources(loaded, opened)
     truth = sources.get(f"truth.{split}") if sources.has(f"truth.{split}") else None
-    sample = Sample(images, steps, substrate, road)
+    sample = Sample(images, steps, substrate, road, steady)
     names = parsed(methods, METHODS, "method") or methods_for(model)
     better = {**FAITHFULNESS, **STABILITY, **PLAUSIBILITY, "ms_per_image": False}
     report: dict[str, Any] = {"split": split, "images": images, "steps": steps, "substrate": substrate}

@@ -32,7 +32,7 @@ class Request:
     Args:
         methods: names of `wsseg.saliency.methods.METHODS`.
         classes: class names; empty for those that the classifier sees, or the likeliest one.
-        layers: for the CAM family; empty for the last.
+        layers: for the CAM family; empty for what is pooled.
         target: of gradients.
         size: long side in pixels at scale 1.
         scales: averaged over.

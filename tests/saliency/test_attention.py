@@ -104,3 +104,14 @@ def test_channels_last_networks_give_maps_as_others_do():
 def test_a_network_without_attention_is_refused(images):
     with pytest.raises(StageError, match="no attention to look at"):
         attention_rollout(nn.Sequential(nn.Conv2d(3, 2, 3)), images, [0])
+
+
+@pytest.mark.parametrize("backbone", ["mambaout_femto", "test_vit"])
+def test_what_is_pooled_has_its_place_whatever_the_networks_order(backbone):
+    torch.manual_seed(0)
+    model = build_classifier(ClassifierSpec(backbone, ("a", "b"), (0.5,) * 3, (0.5,) * 3)).eval()
+    nn.init.normal_(model.head.weight)
+    image = torch.randn(1, 3, 64, 96, generator=torch.Generator().manual_seed(0))
+    maps = maps_of("grad_cam", model, [0, 1])(image)
+    expected = maps_of("cam", model, [0, 1])(image) / maps[0, 0].numel()  # on a pooling network they are the same
+    assert torch.allclose(maps, expected, atol=1e-5 * float(expected.max())) and expected.max() > 0

@@ -38,18 +38,23 @@ class Classifier(nn.Module):
 
     head(mean(features)) == mean(head(features)), because the head is linear and has no bias: the map of a class is its
     evidence at each place, exactly (Zhou et al. 2016, "Learning Deep Features for Discriminative Localization").
+
+    The layer ``last`` passes on what is pooled: saliency looks at it where no other layer is named.
     """
+
+    last_layer = "last"
 
     def __init__(self, backbone: nn.Module, features: int, classes: int) -> None:
         super().__init__()
         self.backbone = backbone
+        self.last = nn.Identity()
         self.head = nn.Conv2d(features, classes, kernel_size=1, bias=False)
         nn.init.normal_(self.head.weight, std=0.01)
 
     def features(self, images: Tensor) -> Tensor:
         """Return the last feature maps, (N, F, h, w); a vision transformer's are its patch tokens."""
         features: Tensor = self.backbone.forward_features(images)  # type: ignore[operator]
-        return spatial(features, images, self.backbone, "forward_features")
+        return self.last(spatial(features, images, self.backbone, "forward_features"))  # type: ignore[no-any-return]
 
     def forward(self, images: Tensor) -> Tensor:
         """Return logits (N, K) of images (N, 3, H, W)."""

@@ -39,6 +39,12 @@ def feature_levels(model: nn.Module) -> list[str]:
     raise StageError("saliency: the network names no feature levels; give a layer by name")
 
 
+def last_layer(model: nn.Module) -> str:
+    """Return the layer to look at where none is named: what is pooled, if the network says so, or the last feature level."""
+    named = getattr(model, "last_layer", None)
+    return named if isinstance(named, str) else feature_levels(model)[-1]
+
+
 def full(values: Tensor) -> Tensor:
     """Return values in float32 at least: products of bfloat16 lose too much."""
     return values.to(torch.promote_types(values.dtype, torch.float32))
@@ -124,8 +130,8 @@ def spatial(values: Tensor, images: Tensor, model: nn.Module, name: str) -> Tens
             if before >= 0:
                 return values[:, before:].transpose(1, 2).view(len(values), -1, height, width)
     if values.ndim == images.ndim and values.numel():
-        last = any(getattr(m, "output_fmt", "NCHW") == "NHWC" for m in model.modules())
-        return values.movedim(-1, 1) if last else values
+        channels_last = any(getattr(m, "output_fmt", "NCHW") == "NHWC" for m in model.modules())
+        return values.movedim(-1, 1) if channels_last and name != getattr(model, "last_layer", None) else values
     raise StageError(
         f"saliency: layer {name!r} gives {tuple(values.shape)} for images {tuple(images.shape)}; "
         "legal: feature maps with as many spatial dimensions, or a vision transformer's tokens; choose another layer"

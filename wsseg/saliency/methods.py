@@ -16,7 +16,7 @@ from wsseg.saliency.activation_maps import (
 )
 from wsseg.saliency.attention import ATTENTION_METHODS
 from wsseg.saliency.gradients import GRADIENT_METHODS, over_colours
-from wsseg.saliency.layers import feature_levels
+from wsseg.saliency.layers import last_layer
 from wsseg.saliency.targets import Target
 
 METHODS = ("cam", *WEIGHTINGS, "score_cam", "ablation_cam", "eigen_cam", *GRADIENT_METHODS, *ATTENTION_METHODS)
@@ -32,8 +32,7 @@ def maps_of(
         method: one of `METHODS`.
         model: network of logits (N, K); ``cam`` asks for its ``class_maps`` (`wsseg.models.classifier.Classifier`).
         channels: the C classes wanted.
-        layers: whose activations are looked at, by the CAM family; several are fused. None of them means the last one
-            that the backbone names.
+        layers: whose activations are looked at, by the CAM family; several are fused; none of them means `last_layer`.
         target: what of a class is explained, where gradients are taken.
 
     Raises:
@@ -55,7 +54,7 @@ def maps_of(
         return lambda images: over_colours(GRADIENT_METHODS[method](model, images, channels, target))
     if method in ATTENTION_METHODS:
         return lambda images: ATTENTION_METHODS[method](model, images, channels, target)
-    names = list(layers) or feature_levels(model)[-1:]
+    names = list(layers) or [last_layer(model)]
     if method in WEIGHTINGS:
 
         def weighted(images: Tensor) -> Tensor:

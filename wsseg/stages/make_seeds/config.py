@@ -10,7 +10,7 @@ from wsseg.config import setting
 class Config:
     """Args:
     method: of saliency, see `wsseg.saliency.methods`; all but ``cam`` take longer.
-    layers: by name, for the CAM family; several are fused; none means the backbone's last level.
+    layers: by name, for the CAM family; several are fused; none means what the classifier pools.
     target: what of a class is explained, where gradients are taken.
     size: long side in pixels that an image has at scale 1.
     output_stride: input pixels per value of the class maps; less than 32 makes them finer by dilation.
