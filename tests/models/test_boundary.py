@@ -65,7 +65,7 @@ def test_the_branch_learns_where_classes_meet_and_the_backbone_stays():
     found = boundaries(model.eval(), image, (64, 64))[0]
     assert found.shape == (16, 16)
     edge, rooms = found[:, 7:9].amax(1).min(), torch.cat([found[:, :5], found[:, 11:]], dim=1).mean()
-    assert edge > 0.5 > 0.2 > rooms
+    assert edge > 5 * rooms
     assert all(torch.equal(t, before[n]) for n, t in model.backbone.state_dict().items())
 
 
