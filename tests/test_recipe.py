@@ -52,7 +52,8 @@ def test_cycle_is_named(tmp_path, monkeypatch):
 
     @dataclass
     class Loop:  # no shipped stage takes its own kind, so a cycle needs one that does
-        name = "loop"
+        name = table = "loop"
+        Config = dict
         inputs = {"thing": Role(("thing",))}
         output = "thing"
 

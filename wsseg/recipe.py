@@ -128,7 +128,7 @@ def _read_step(name: str, table: Any, tables: dict[str, Any], path: Path) -> Ste
     if not isinstance(optional, bool):
         raise RecipeError(f"{where}.optional: found {optional!r}; legal: true, false")
     values = table.get("table", stage.table)
-    fitting = [t for t, cls in TABLES.items() if issubclass(cls, stage.Config)]
+    fitting = [stage.table, *(t for t, cls in TABLES.items() if t != stage.table and issubclass(cls, stage.Config))]
     if values not in fitting:
         raise RecipeError(
             f"{where}.table: found {values!r}; legal: {', '.join(fitting)}{nearest(str(values), fitting)}"
