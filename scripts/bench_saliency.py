@@ -207,7 +207,7 @@ def share_in_forward() -> dict[str, float]:
     Classifier.features = timed  # type: ignore[method-assign]
     try:
         with tempfile.TemporaryDirectory() as folder:
-            images = LabeledImages("train", ClassMap(names), items, "")
+            images = LabeledImages("train", ClassMap(names), tuple(items), {}, "")
             total = seconds(lambda: MakeSeeds().run(Config(), {"images": images, "classifier": Stored()}, Path(folder)))
     finally:
         Classifier.features = features  # type: ignore[method-assign]
