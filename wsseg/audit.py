@@ -173,10 +173,10 @@ class _Judge:
 
     def stability(self, items: Sequence[LabeledImage]) -> dict[str, Any]:
         """Return sensitivity, agreement under flips and shifts, and the likeness to maps of random weights."""
-        square = (network_size((1, 1), self.values.size, 1.0),) * 2
+        square = network_size((1, 1), self.values.size, 1.0)
         images = torch.cat(
             [
-                _at(normalised(read_image(i.path), self.spec.mean, self.spec.std)[None], square[0]).to(self.device)
+                _at(normalised(read_image(i.path), self.spec.mean, self.spec.std)[None], square).to(self.device)
                 for i in items
             ]
         )

@@ -526,7 +526,7 @@ def audit(
     sample = Sample(images, steps, substrate, road, steady)
     names = parsed(methods, METHODS, "method") or methods_for(model)
     better = {**FAITHFULNESS, **STABILITY, **PLAUSIBILITY, "ms_per_image": False}
-    report: dict[str, Any] = {"split": split, "images": images, "steps": steps, "substrate": substrate}
+    report: dict[str, Any] = {"split": split, "images_at_most": images, "steps": steps, "substrate": substrate}
     found: dict[str, dict[str, Any]] = {}
     for name, row in judged(model, spec, sources.get(f"data.{split}"), truth, names, loaded.tables["seeds"], sample):
         found[name] = row
