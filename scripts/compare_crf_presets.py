@@ -52,9 +52,11 @@ def counted(job: Job) -> dict[tuple[float, str], NDArray[np.int64]]:
     for name in (*CANDIDATES, EXACT):
         exact = name == EXACT
         preset = "psa" if exact else name
-        crf = None if preset == "off" or not seed.class_ids else DenseCrf(image, PRESETS[preset], exact=exact)
+        refinements = []
+        if preset != "off" and seed.class_ids:
+            refinements.append(DenseCrf(image, PRESETS[preset], exact=exact).refine)
         for level in job.levels:
-            mask = labels_at(seed, job.background, level, crf) if seed.class_ids else np.zeros_like(job.truth)
+            mask = labels_at(seed, job.background, level, refinements) if seed.class_ids else np.zeros_like(job.truth)
             counts[level, name] = confusion(job.truth, mask, job.classes + 1)
     return counts
 

@@ -22,23 +22,23 @@ def test_power_score_by_hand():
 
 
 def test_one_level_decides_every_pixel():
-    assert pseudo_mask(SEED, "threshold", [0.3], None).tolist() == [[2, 5, 0, 0]]
+    assert pseudo_mask(SEED, "threshold", [0.3]).tolist() == [[2, 5, 0, 0]]
 
 
 def test_two_levels_leave_what_is_between_at_255_in_any_order():
     # strict 0.6: only pixel 0 is foreground; lax 0.05: pixels 0, 1, 2 are, so 3 alone is background
     for levels in ([0.6, 0.05], [0.05, 0.6]):
-        assert pseudo_mask(SEED, "threshold", levels, None).tolist() == [[2, 255, 255, 0]]
+        assert pseudo_mask(SEED, "threshold", levels).tolist() == [[2, 255, 255, 0]]
 
 
 def test_two_alphas_likewise():
     # alpha 1: background 0.1, 0.5, 0.9, 1 -> pixel 0 (pixel 1 ties, background first); alpha 100: pixels 0, 1, 2
-    assert pseudo_mask(SEED, "power", [1.0, 100.0], None).tolist() == [[2, 255, 255, 0]]
+    assert pseudo_mask(SEED, "power", [1.0, 100.0]).tolist() == [[2, 255, 255, 0]]
 
 
 def test_an_image_without_classes_is_background_and_needs_no_crf():
     seed = Seed((), np.zeros((0, 1, 4), np.float32), (1, 4))
-    assert pseudo_mask(seed, "threshold", [0.3], DenseCrf(IMAGE, PRESETS["irn"])).tolist() == [[0, 0, 0, 0]]
+    assert pseudo_mask(seed, "threshold", [0.3], [DenseCrf(IMAGE, PRESETS["irn"]).refine]).tolist() == [[0, 0, 0, 0]]
 
 
 def test_the_crf_moves_a_mask_to_the_edge_of_the_object():
@@ -48,6 +48,7 @@ def test_the_crf_moves_a_mask_to_the_edge_of_the_object():
     maps[0, 8:28, 24:40] = 0.9  # a seed that misses parts of the object and spills over
     seed = Seed((3,), maps, (40, 60))
     truth = np.where(image[..., 0] > 100, 3, 0)
-    without, with_crf = (pseudo_mask(seed, "threshold", [0.3], c) for c in (None, DenseCrf(image, PRESETS["irn"])))
+    crf = DenseCrf(image, PRESETS["irn"])
+    without, with_crf = (pseudo_mask(seed, "threshold", [0.3], r) for r in ([], [crf.refine]))
     assert (with_crf == truth).mean() > (without == truth).mean()
     assert (with_crf == truth).mean() > 0.97

@@ -71,6 +71,7 @@ class TrainingImages(Dataset[dict[str, torch.Tensor]]):
         self.items, self.classes, self.transform = items, classes, transform
         self.mean, self.std = mean, std
         self.rng_seed, self.epoch, self.mask_of = rng_seed, 0, mask_of
+        self.weights: torch.Tensor | None = None  # (N,) how often each is drawn; None shows each once an epoch
 
     def __len__(self) -> int:
         return len(self.items)

@@ -56,8 +56,10 @@ class Classifier(nn.Module):
         features: Tensor = self.backbone.forward_features(images)  # type: ignore[operator]
         return self.last(spatial(features, images, self.backbone, "forward_features"))  # type: ignore[no-any-return]
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Return logits (N, K) of images (N, 3, H, W)."""
+    def forward(self, images: Tensor, as_maps: bool = False) -> Tensor:
+        """Return logits (N, K) of images (N, 3, H, W), or their `class_maps`."""
+        if as_maps:
+            return self.class_maps(images)
         pooled = self.features(images).mean(dim=(2, 3), keepdim=True)  # (N, F, 1, 1)
         return self.head(pooled).flatten(1)  # type: ignore[no-any-return]
 

@@ -232,7 +232,7 @@ def freeze_levels(network: nn.Module, levels: int, name: str) -> None:
 
 
 class _EpochOrder(torch.utils.data.Sampler[int]):
-    """A permutation that derives from (rng_seed, epoch) alone."""
+    """A permutation, or as many draws by the data's weights, that derive from (rng_seed, epoch) alone."""
 
     def __init__(self, data: TrainingImages, rng_seed: int) -> None:
         self.data, self.rng_seed = data, rng_seed
@@ -242,7 +242,11 @@ class _EpochOrder(torch.utils.data.Sampler[int]):
 
     def __iter__(self) -> Iterator[int]:
         generator = torch.Generator().manual_seed((self.rng_seed * 1_000_003 + self.data.epoch) % 2**63)
-        yield from torch.randperm(len(self.data), generator=generator).tolist()
+        if self.data.weights is None:
+            order = torch.randperm(len(self.data), generator=generator)
+        else:
+            order = torch.multinomial(self.data.weights, len(self.data), replacement=True, generator=generator)
+        yield from order.tolist()
 
 
 def _parameter_groups(model: nn.Module, fresh: nn.Module, schedule: Schedule) -> list[dict[str, Any]]:

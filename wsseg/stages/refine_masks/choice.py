@@ -84,8 +84,8 @@ def evidence_of(
         blurred = cv2.GaussianBlur(small, (0, 0), _BLUR)
         shown, shares = [], []
         for name in CANDIDATES:
-            crf = None if name == "off" else DenseCrf(image, PRESETS[name])
-            mask = labels_at(seed, background, level, crf)
+            refinements = [] if name == "off" else [DenseCrf(image, PRESETS[name]).refine]
+            mask = labels_at(seed, background, level, refinements)
             for class_id in seed.class_ids:
                 inside = (mask == class_id).astype(np.float32)
                 share = cv2.resize(inside, (width, height), interpolation=cv2.INTER_AREA)[..., None]

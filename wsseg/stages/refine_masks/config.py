@@ -15,6 +15,7 @@ class Config:
         them as alpha in (1 - highest seed)^alpha.
     levels: one value: every pixel gets a class. Two values: a pixel is foreground where it is so at the stricter
         level, background where it is so at the laxer one, and 255 between.
+    adaptive: iterations of pixel-adaptive refinement (PAMR, without training) before the CRF; 0 for none, 10 in the paper.
     crf: preset of the dense CRF, or ``off``; ``auto`` takes the one whose masks are the tightest among those in which
         the classifier still sees the classes, on 48 images, without looking at any true mask.
     iterations: of the CRF; 0 keeps the preset's.
@@ -27,6 +28,7 @@ class Config:
 
     background: Literal["threshold", "power"] = setting("threshold")
     levels: tuple[float, ...] = setting((0.25,), low=0.0, high=100.0)
+    adaptive: int = setting(0, low=0, high=1000)
     crf: Literal[Preset, "off", "auto"] = setting("irn")
     iterations: int = setting(0, low=0, high=1000)
     exact: bool = setting(False)

@@ -1,12 +1,14 @@
 """From a seed to a pseudo-mask, as pure functions of arrays."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from wsseg.crf.dense_crf import DenseCrf
 from wsseg.labels import IGNORE_INDEX
 from wsseg.types import Mask, Scores, Seed
+
+Refinement = Callable[[Scores], Scores]
+"""Scores of one image, (C, H, W), to better ones of the same shape: a dense CRF's, or a pixel-adaptive one."""
 
 
 def scores_of(seed: Seed, background: str, level: float) -> Scores:
@@ -29,16 +31,16 @@ def scores_of(seed: Seed, background: str, level: float) -> Scores:
     return normalised
 
 
-def labels_at(seed: Seed, background: str, level: float, crf: DenseCrf | None) -> Mask:
-    """Return the (H, W) class ids at one background level, after the CRF where there is one."""
+def labels_at(seed: Seed, background: str, level: float, refinements: Sequence[Refinement]) -> Mask:
+    """Return the (H, W) class ids at one background level, after the refinements, in their order."""
     scores = scores_of(seed, background, level)
-    if crf is not None:
-        scores = crf.refine(scores)
+    for refine in refinements:
+        scores = refine(scores)
     mask: Mask = np.array((0, *seed.class_ids), dtype=np.uint8)[scores.argmax(axis=0)]
     return mask
 
 
-def pseudo_mask(seed: Seed, background: str, levels: Sequence[float], crf: DenseCrf | None) -> Mask:
+def pseudo_mask(seed: Seed, background: str, levels: Sequence[float], refinements: Sequence[Refinement] = ()) -> Mask:
     """Turn a seed into a pseudo-mask.
 
     Args:
@@ -47,14 +49,14 @@ def pseudo_mask(seed: Seed, background: str, levels: Sequence[float], crf: Dense
         levels: one level, or two: a pixel is foreground where it is so at the level that favours the background,
             background where it is so at the level that favours the foreground, else 255 (IRNet's cam_to_ir_label,
             AffinityNet's la_crf and ha_crf).
-        crf: of the image, or None for no CRF; it serves both levels.
+        refinements: of the image's scores, one after the other; they serve both levels.
 
     Returns:
         (H, W) uint8: 0, the classes present in the image, and with two levels 255.
     """
     if not seed.class_ids:
         return np.zeros(seed.size, dtype=np.uint8)
-    masks = [labels_at(seed, background, level, crf) for level in levels]
+    masks = [labels_at(seed, background, level, refinements) for level in levels]
     if len(masks) == 1:
         return masks[0]
     # a high threshold favours the background, and so does a low alpha

@@ -4,6 +4,7 @@ import json
 import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -100,14 +101,18 @@ def _refine_one(job: _Job) -> None:
     from wsseg.data.masks import encode_mask
     from wsseg.data.reading import read_image
     from wsseg.saliency.seeds import decode_seed, enlarged
-    from wsseg.stages.refine_masks.policy import pseudo_mask
+    from wsseg.stages.refine_masks.policy import Refinement, pseudo_mask
 
     config = job.config
     seed = enlarged(decode_seed(job.seed))
-    crf = None
+    refinements: list[Refinement] = []
+    if config.adaptive and seed.class_ids:
+        from wsseg.saliency.pixel_adaptive import adapted
+
+        refinements.append(partial(adapted, image=read_image(job.image), iterations=config.adaptive))
     if config.crf != "off" and seed.class_ids:
         settings = PRESETS[config.crf]
         settings = replace(settings, iterations=config.iterations or settings.iterations)
-        crf = DenseCrf(read_image(job.image), settings, config.engine, config.exact)
-    mask = pseudo_mask(seed, config.background, config.levels, crf)
+        refinements.append(DenseCrf(read_image(job.image), settings, config.engine, config.exact).refine)
+    mask = pseudo_mask(seed, config.background, config.levels, refinements)
     atomic_write(job.target, encode_mask(mask))

@@ -22,6 +22,12 @@ class Config:
     weight_decay: AdamW's.
     schedule: of the learning rate.
     balance: whether rare classes weigh more in the loss (square root of the ratio of negatives to positives).
+    sampling: ``uniform`` shows every image once an epoch; ``balanced`` draws images of rare classes more often.
+    erase: what is hidden in half of the images: a ``random`` patch, random cells (``hide_and_seek``), or the patch where the
+        network sees most (``salient``), which takes a second look at each batch.
+    erase_share: how much of an image that is.
+    consistency: weight of the loss on maps that do not move with the image; 0 for none.
+    consistency_under: what is done to the image: half its ``scale``, a ``flip``, or cut into a ``tile`` a quarter.
     scale: smallest and largest random zoom.
     color: strength of colour jitter.
     precision: autocast; ``auto`` is bfloat16 where the device computes in it.
@@ -40,6 +46,11 @@ class Config:
     weight_decay: float = setting(0.01, low=0.0, high=1.0)
     schedule: Literal["one_cycle", "poly"] = setting("one_cycle")
     balance: bool = setting(True)
+    sampling: Literal["uniform", "balanced"] = setting("uniform")
+    erase: Literal["off", "random", "hide_and_seek", "salient"] = setting("off")
+    erase_share: float = setting(0.15, low=0.01, high=0.9)
+    consistency: float = setting(0.0, low=0.0, high=1000.0)
+    consistency_under: Literal["scale", "flip", "tile"] = setting("scale")
     scale: tuple[float, ...] = setting((0.7, 1.5), low=0.1, high=10.0)
     color: float = setting(0.3, low=0.0, high=1.0)
     precision: Literal["auto", "float32", "bfloat16", "float16"] = setting("auto")

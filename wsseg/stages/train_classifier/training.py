@@ -1,5 +1,6 @@
 """Training and judging of the multi-label classifier."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,10 @@ from wsseg.models.classifier import (
 )
 from wsseg.models.training import Schedule, autocast, fit, freeze_levels, resolve_device
 from wsseg.progress import track
+from wsseg.saliency.layers import quiet
 from wsseg.stages.train_classifier.config import Config
+from wsseg.stages.train_classifier.consistency import equivariance_loss
+from wsseg.stages.train_classifier.erasing import erased
 
 
 def positive_weights(images: LabeledImages, balance: bool) -> Tensor:
@@ -38,6 +42,23 @@ def soft_margin_loss(logits: Tensor, target: Tensor, positive_weight: Tensor) ->
     return F.binary_cross_entropy_with_logits(logits.float(), target, pos_weight=positive_weight)
 
 
+def drawing_weights(images: LabeledImages) -> Tensor:
+    """Return (N,) how often each image is drawn, relative to the others: as often as its rarest class asks.
+
+    Every class gets the same weight, shared by its images; images without any class count as one more.
+    """
+    labels = torch.stack([present(item, len(images.classes)) for item in images.items])
+    labels = torch.cat([labels, (labels.sum(1, keepdim=True) == 0).float()], dim=1)
+    return (labels / labels.sum(0).clamp_min(1)).amax(1)
+
+
+def what_is_seen(network: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
+    """Return (N, h, w), not negative: the network's evidence of all classes present; it is left as it was."""
+    with quiet(network), torch.no_grad():  # looking must not move the statistics of normalisations
+        maps: Tensor = network(images, as_maps=True).float().relu()
+    return (maps * labels[:, :, None, None]).sum(1)
+
+
 def train(config: Config, images: LabeledImages, out: Path) -> tuple[Classifier, ClassifierSpec, list[float]]:
     """Train a classifier; returns it in eval mode, how to build it again, and the loss of each epoch."""
     if len(config.scale) != 2 or config.scale[0] > config.scale[1]:
@@ -48,8 +69,12 @@ def train(config: Config, images: LabeledImages, out: Path) -> tuple[Classifier,
     model = build_classifier(spec)
     load_backbone_weights(model, config.backbone, config.weights, config.weights_file)
     freeze_levels(model.backbone, config.frozen_levels, config.backbone)
+    if config.consistency > 0 and config.consistency_under == "tile" and config.size % 64:
+        raise StageError(f"classifier.size: found {config.size}; legal with tiles: a multiple of 64")
     transform = augmentation(config.size, (config.scale[0], config.scale[1]), config.color)
     data = TrainingImages(images.items, len(images.classes), transform, mean, std, config.rng_seed)
+    if config.sampling == "balanced":
+        data.weights = drawing_weights(images)
     schedule = Schedule(
         config.epochs, config.batch_size, config.learning_rate, config.head_factor, config.weight_decay,
         config.schedule, config.rng_seed, config.precision, config.device, config.workers,
@@ -57,7 +82,16 @@ def train(config: Config, images: LabeledImages, out: Path) -> tuple[Classifier,
     weights = positive_weights(images, config.balance).to(resolve_device(config.device))
 
     def loss_of(network: nn.Module, batch: dict[str, Tensor]) -> Tensor:
-        return soft_margin_loss(network(batch["image"]), batch["present"], weights)
+        images, labels = batch["image"], batch["present"]
+        if config.erase != "off":
+            seen = what_is_seen(network, images, labels) if config.erase == "salient" else None
+            images = erased(images, config.erase, config.erase_share, seen)
+        if config.consistency == 0:
+            return soft_margin_loss(network(images), labels, weights)
+        maps_of = partial(network, as_maps=True)
+        maps = maps_of(images)  # (N, K, h, w); their means are the logits
+        distance = equivariance_loss(maps, maps_of, images, labels, config.consistency_under)
+        return soft_margin_loss(maps.mean(dim=(2, 3)), labels, weights) + config.consistency * distance
 
     losses = fit(model, model.head, data, loss_of, schedule, out, "classifier")
     return model, spec, losses

@@ -24,6 +24,12 @@ class Config:
     head_factor: how much faster the decoder learns.
     weight_decay: AdamW's.
     schedule: of the learning rate.
+    loss: on each pixel: ``cross_entropy``, or ``symmetric`` or ``bootstrapped``, which trust a mask less.
+    absent: weight of the loss on classes that the image-level labels deny, on all pixels; 0 for none.
+    teacher: share that a moving average of the network keeps at each step, 0 for none. The average weighs pixels by how far
+        it agrees, labels those that are 255, teaches through mixed images, and is what is kept.
+    unchanged: where no more than this fraction of the masks' pixels changed in a round, the recipe's ``previous`` network
+        stands and nothing is trained.
     scale: smallest and largest random zoom.
     color: strength of colour jitter.
     precision: autocast; ``auto`` is bfloat16 where the device computes in it.
@@ -43,6 +49,10 @@ class Config:
     head_factor: float = setting(5.0, low=0.0, high=1000.0)
     weight_decay: float = setting(0.01, low=0.0, high=1.0)
     schedule: Literal["one_cycle", "poly"] = setting("one_cycle")
+    loss: Literal["cross_entropy", "symmetric", "bootstrapped"] = setting("cross_entropy")
+    absent: float = setting(0.0, low=0.0, high=1000.0)
+    teacher: float = setting(0.0, low=0.0, high=0.9999)
+    unchanged: float = setting(0.01, low=0.0, high=1.0)
     scale: tuple[float, ...] = setting((0.7, 1.5), low=0.1, high=10.0)
     color: float = setting(0.3, low=0.0, high=1.0)
     precision: Literal["auto", "float32", "bfloat16", "float16"] = setting("auto")

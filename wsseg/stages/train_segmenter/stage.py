@@ -1,6 +1,7 @@
 """I/O of `train_segmenter`. Torch is imported in `run`, so that planning and cached runs do without it."""
 
 import json
+import logging
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -10,22 +11,36 @@ from wsseg.stages.base import ArtifactMasks, MaskSource, Role
 from wsseg.stages.train_segmenter import config as values
 from wsseg.store import Artifact, atomic_write
 
+log = logging.getLogger("wsseg")
+
 
 class TrainSegmenter:
     name = "train_segmenter"
     table = "segmenter"
-    version = 2
+    version = 3
     Config = values.Config
     inputs: Mapping[str, Role] = {
         "images": Role(("images",)),
         "masks": Role(("pseudo_masks", "truth")),  # truth only where the recipe says supervision = "truth"
         "classifier": Role(("classifier",), optional=True),
+        "previous": Role(("segmenter",), optional=True),  # of the round before, whose masks these are
     }
     output = "segmenter"
     distributed = True
 
     def run(self, config: values.Config, inputs: Mapping[str, Any], out: Path) -> dict[str, Any]:
-        """Write network.safetensors and network.json; metric: the last epoch's loss."""
+        """Write network.safetensors and network.json; metric: the last epoch's loss, or `stopped`, the fraction that changed.
+
+        Where a round of self-training changed next to nothing, the network of the round before stands.
+        """
+        changed = inputs["masks"].manifest["metrics"].get("changed") if isinstance(inputs["masks"], Artifact) else None
+        if changed is not None and changed <= config.unchanged and "previous" in inputs:
+            log.info(
+                "segmenter: %.2f %% of the masks' pixels changed: the network of the round before stands", 100 * changed
+            )
+            for name in ("network.safetensors", "network.json"):
+                atomic_write(out / name, inputs["previous"].read_bytes(name))
+            return {"stopped": changed}
         from wsseg.models.weights import network_bytes
         from wsseg.stages.train_segmenter.training import train
 

@@ -4,7 +4,6 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from wsseg.data.images import LabeledImages
 from wsseg.data.transforms import TrainingImages, augmentation
@@ -15,18 +14,9 @@ from wsseg.models.segmenter import SegmenterSpec, build_segmenter, encoder_stati
 from wsseg.models.training import Schedule, fit, freeze_levels
 from wsseg.stages.base import MaskSource
 from wsseg.stages.train_segmenter.config import Config
+from wsseg.stages.train_segmenter.losses import absent_loss, per_pixel, weighted_mean
+from wsseg.stages.train_segmenter.teacher import TaughtNetwork, boxes, lesson, pasted
 from wsseg.store import Artifact
-
-
-def masked_cross_entropy(logits: Tensor, masks: Tensor) -> Tensor:
-    """Return the mean cross-entropy over the pixels that are not 255; zero where all of them are.
-
-    Args:
-        logits: (N, K + 1, H, W).
-        masks: (N, H, W) int64.
-    """
-    total = F.cross_entropy(logits.float(), masks, ignore_index=IGNORE_INDEX, reduction="sum")
-    return total / (masks != IGNORE_INDEX).sum().clamp_min(1)
 
 
 def train(
@@ -52,10 +42,28 @@ def train(
     fresh = nn.ModuleList(child for name, child in model.named_children() if name != "encoder")
 
     def loss_of(network: nn.Module, batch: dict[str, Tensor]) -> Tensor:
-        return masked_cross_entropy(network(batch["image"]), batch["mask"])
+        logits = network(batch["image"])
+        losses = per_pixel(logits, batch["mask"], config.loss)
+        loss = weighted_mean(losses, (batch["mask"] != IGNORE_INDEX).float())
+        return loss + config.absent * absent_loss(logits, batch["present"]) if config.absent > 0 else loss
 
-    losses = fit(model, fresh, data, loss_of, schedule, out, "segmenter")
-    return model, spec, losses
+    def taught_loss_of(network: nn.Module, batch: dict[str, Tensor]) -> Tensor:
+        taught.follow()
+        images, masks, labels = batch["image"], batch["mask"], batch["present"]
+        target, weights = lesson(masks, network(images, taught=True).float().softmax(1), labels)
+        box = boxes(len(images), (masks.shape[1], masks.shape[2]), images.device)
+        mixed = pasted(images, box).contiguous(memory_format=torch.channels_last)
+        logits = network(mixed)
+        loss = weighted_mean(per_pixel(logits, pasted(target, box), config.loss), pasted(weights, box))
+        both = torch.maximum(labels, labels.roll(-1, 0))  # a mixed image shows the classes of two
+        return loss + config.absent * absent_loss(logits, both) if config.absent > 0 else loss
+
+    if config.teacher == 0:
+        return model, spec, fit(model, fresh, data, loss_of, schedule, out, "segmenter")
+    taught = TaughtNetwork(model, config.teacher)
+    losses = fit(taught, fresh, data, taught_loss_of, schedule, out, "segmenter")
+    taught.follow()
+    return taught.teacher, spec, losses
 
 
 def start_encoder(model: nn.Module, config: Config, classifier: Artifact | None) -> None:
