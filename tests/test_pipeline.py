@@ -79,3 +79,33 @@ def test_irnets_whole_order(csv_data, tmp_path):
     assert stages["walked_seed_quality"]["metrics"]["classes_counted"] == 3
     again = wsseg("run", "irn", "-c", str(csv_data), "--json", "--quiet", cwd=tmp_path)
     assert {s["status"] for s in json.loads(again.stdout)["stages"].values()} == {"cached"}
+
+
+EVERYTHING_ON = (
+    "classifier.sampling=balanced",
+    "classifier.erase=salient",
+    "classifier.consistency=0.5",
+    "pseudo_masks.adaptive=3",
+    "segmenter.loss=symmetric",
+    "segmenter.absent=0.1",
+    "segmenter.teacher=0.9",
+    "segmenter.unchanged=1.0",
+)
+
+
+@pytest.mark.slow
+def test_the_best_recipe_with_every_ingredient(csv_data, tmp_path):
+    sets = [word for value in EVERYTHING_ON for word in ("--set", value)]
+    done = wsseg("run", "best", "-c", str(csv_data), *sets, "--json", "--quiet", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    stages = json.loads(done.stdout)["stages"]
+    chosen = stages["walked_seeds"]["metrics"]["chosen"]
+    assert set(chosen["captured"]) == {"red", "blue"} >= set(chosen["classes"])
+    for name, (before, after) in chosen["captured"].items():
+        assert (after >= before) == (name in chosen["classes"])
+    assert stages["segmenter"]["metrics"]["stopped"] == stages["pseudo_masks_1"]["metrics"]["changed"]
+    networks = (
+        tmp_path / "wsseg-store" / "objects" / stages[name]["key"] / "network.safetensors"
+        for name in ("segmenter_0", "segmenter")
+    )
+    assert len({path.read_bytes() for path in networks}) == 1  # the round before stands

@@ -54,8 +54,10 @@ def stop_when(config, store, pattern, count, how, recipe="cam_crf", done=0):
 
 @pytest.fixture
 def slow_config(csv_data):
-    """The tiny data set, with training long enough to be hit between epochs."""
+    """The tiny data set, with training long enough to be hit between epochs, and with a teacher and random erasing."""
     text = csv_data.read_text().replace("epochs = 2", "epochs = 8").replace("epochs = 3", "epochs = 8")
+    text = text.replace("[segmenter]", "[segmenter]\nteacher = 0.9")
+    text = text.replace("[classifier]", '[classifier]\nerase = "random"')
     csv_data.write_text(text)
     return csv_data
 

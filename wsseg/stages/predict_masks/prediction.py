@@ -7,6 +7,7 @@ import cv2
 import numpy as np
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 from wsseg.crf.dense_crf import DenseCrf
 from wsseg.crf.settings import PRESETS
@@ -25,15 +26,29 @@ from wsseg.types import Image, Mask
 
 
 class Predictor:
-    """Segments photographs with one network and one set of values."""
+    """Segments photographs with one network and one set of values.
 
-    def __init__(self, model: nn.Module, spec: SegmenterSpec, config: Config) -> None:
+    Args:
+        model: the segmenter.
+        spec: its classes and input.
+        config: values.
+        classifier: of the same classes and input; it says which classes are in a photograph, where `config.suppress` asks.
+    """
+
+    def __init__(
+        self, model: nn.Module, spec: SegmenterSpec, config: Config, classifier: nn.Module | None = None
+    ) -> None:
         if not config.scales:
             raise StageError("predictions.scales: found an empty list; legal: at least one scale, such as [1.0]")
         self.device = resolve_device(config.device)
         model = folded(model.eval(), torch.zeros(1, 3, 64, 64, device=next(model.parameters()).device))
         self.model = model.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.spec, self.config = spec, config
+        self.classifier = None
+        if config.suppress > 0:
+            if classifier is None:
+                raise StageError("predictions.suppress asks the classifier, but the recipe gives this step none")
+            self.classifier = classifier.eval().to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def masks(self, paths: Sequence[Path]) -> list[Mask]:
         """Return the (H, W) uint8 masks of photographs of one size."""
@@ -47,7 +62,16 @@ class Predictor:
         batch = torch.stack([normalised(_shrunk(i, largest), self.spec.mean, self.spec.std) for i in images])
         with autocast(self.config.precision, self.device):
             scores = segment(self.model, batch.to(self.device), sizes[0], sizes[1:], self.config.flip)
+            if self.classifier is not None:
+                scores = suppressed(scores, self._probabilities(batch, sizes[0]), self.config.suppress)
         return [self._mask(image, s) for image, s in zip(images, scores.float().cpu().numpy(), strict=True)]
+
+    @torch.inference_mode()
+    def _probabilities(self, batch: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+        """Return what the classifier gives each class, (N, K) in [0, 1], at the segmenter's training size."""
+        scaled = F.interpolate(batch.to(self.device), size=size, mode="bilinear", align_corners=False, antialias=True)
+        logits = self.classifier(scaled.contiguous(memory_format=torch.channels_last))  # type: ignore[misc]
+        return torch.sigmoid(logits.float())
 
     def _mask(self, image: Image, scores: np.ndarray) -> Mask:
         height, width = image.shape[:2]
@@ -57,6 +81,19 @@ class Predictor:
         large /= large.sum(axis=0, keepdims=True)
         mask: Mask = DenseCrf(image, PRESETS[self.config.crf]).refine(large).argmax(axis=0).astype(np.uint8)
         return mask
+
+
+def suppressed(scores: torch.Tensor, probabilities: torch.Tensor, lowest: float) -> torch.Tensor:
+    """Return scores without the classes that the classifier does not see.
+
+    Args:
+        scores: (N, K + 1, h, w), sum 1, background first.
+        probabilities: (N, K) the classifier's.
+        lowest: a class with less is not in the image.
+    """
+    possible = torch.cat([torch.ones_like(probabilities[:, :1]), (probabilities >= lowest).float()], dim=1)
+    own = scores * possible[:, :, None, None]
+    return own / own.sum(1, keepdim=True).clamp_min(1e-12)
 
 
 def _shrunk(image: Image, largest: tuple[int, int]) -> Image:

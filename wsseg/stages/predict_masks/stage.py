@@ -6,6 +6,7 @@ from typing import Any
 
 from wsseg.data.images import LabeledImages
 from wsseg.data.masks import encode_mask
+from wsseg.errors import StageError
 from wsseg.progress import track
 from wsseg.stages.base import Role, check_classes, mask_path
 from wsseg.stages.predict_masks import config as values
@@ -17,13 +18,18 @@ class PredictMasks:
     table = "predictions"
     version = 3
     Config = values.Config
-    inputs: Mapping[str, Role] = {"images": Role(("images",)), "segmenter": Role(("segmenter",))}
+    inputs: Mapping[str, Role] = {
+        "images": Role(("images",)),
+        "segmenter": Role(("segmenter",)),
+        "classifier": Role(("classifier",), optional=True),
+    }
     output = "predictions"
     distributed = False
 
     def run(self, config: values.Config, inputs: Mapping[str, Any], out: Path) -> dict[str, Any]:
         """Write masks/<id>.png for every image; a prediction never holds 255."""
         from wsseg.data.batches import batches_by_size
+        from wsseg.models.classifier import load_classifier
         from wsseg.models.segmenter import load_segmenter
         from wsseg.stages.predict_masks.prediction import Predictor
 
@@ -31,7 +37,15 @@ class PredictMasks:
         segmenter: Artifact = inputs["segmenter"]
         model, spec = load_segmenter(segmenter.read_bytes, str(segmenter.folder))
         check_classes("segmenter", spec.classes, images)
-        predictor = Predictor(model, spec, config)
+        classifier = None
+        if "classifier" in inputs and config.suppress > 0:
+            classifier, seen = load_classifier(inputs["classifier"].read_bytes, str(inputs["classifier"].folder))
+            check_classes("classifier", seen.classes, images)
+            if (seen.mean, seen.std) != (spec.mean, spec.std):
+                raise StageError(
+                    "predictions.suppress: classifier and segmenter expect other inputs; choose one backbone"
+                )
+        predictor = Predictor(model, spec, config, classifier)
         batches = batches_by_size(images.items, config.batch_size)
         missing = [b for b in batches if not all(mask_path(out, item.id).is_file() for item in b)]
         for batch in track(missing, len(batches), "predictions", "batches", len(batches) - len(missing)):

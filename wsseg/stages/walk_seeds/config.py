@@ -9,6 +9,8 @@ from wsseg.config import setting
 @dataclass(frozen=True)
 class Config:
     """Args:
+    classes: ``all`` walk; ``auto`` lets those walk whose maps capture no less of the classifier's evidence afterwards, on 96
+        images and without looking at any true mask (where the recipe gives this step no classifier: all).
     size: long side in pixels at which boundaries are read; one value for four pixels.
     radius: of a step, in boundary values.
     beta: power of the affinities; the higher, the less gets across a weak boundary.
@@ -18,6 +20,7 @@ class Config:
     workers: processes; 0 for one a core.
     """
 
+    classes: Literal["all", "auto"] = setting("auto")
     size: int = setting(480, low=32, high=8192)
     radius: int = setting(5, low=2, high=64)
     beta: float = setting(10.0, low=0.0, high=100.0)

@@ -1,6 +1,8 @@
 """I/O of `walk_seeds`: seeds in, seeds out; the network in this process, the walks in several."""
 
-from collections.abc import Iterator, Mapping
+import json
+import logging
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,80 +14,150 @@ from numpy.typing import NDArray
 from wsseg.data.images import LabeledImages
 from wsseg.progress import track
 from wsseg.saliency.seeds import decode_seed, encode_seed
-from wsseg.stages.base import SEED_FOLDER, Role, map_processes, seed_path, worker_count
+from wsseg.stages.base import SEED_FOLDER, Role, check_classes, map_processes, seed_path, worker_count
 from wsseg.stages.walk_seeds import config as values
 from wsseg.store import Artifact, atomic_write
-from wsseg.types import Seed
+from wsseg.types import LabeledImage, Seed
+
+log = logging.getLogger("wsseg")
 
 
 @dataclass(frozen=True)
 class _Job:
-    seed: bytes
+    item: LabeledImage
+    seed: Seed
     boundary: NDArray[np.float32]
     config: values.Config
-    target: Path
+    walking: frozenset[int]  # class ids
 
 
 class WalkSeeds:
     name = "walk_seeds"
     table = "walk"
-    version = 2
+    version = 3
     Config = values.Config
     inputs: Mapping[str, Role] = {
         "images": Role(("images",)),
         "seeds": Role(("seeds",)),
         "affinity": Role(("affinity",)),
+        "classifier": Role(("classifier",), optional=True),
     }
     output = "seeds"
     distributed = False
 
     def run(self, config: values.Config, inputs: Mapping[str, Any], out: Path) -> dict[str, Any]:
-        """Write seeds/<id>.png for every image; metrics: images, mean bytes an image."""
+        """Write seeds/<id>.png for every image; metrics: images, mean bytes an image, and what was chosen."""
         images: LabeledImages = inputs["images"]
+        network = _Boundaries(config, inputs["affinity"])
+        seeds: Artifact = inputs["seeds"]
+        walking = frozenset(range(1, len(images.classes) + 1))
+        chosen = {}
+        if config.classes == "auto" and "classifier" in inputs:
+            chosen = _choice(config, images, seeds, network, inputs["classifier"], out)
+            walking = frozenset(images.classes.id_of(name) for name in chosen["classes"])
         missing = {item.id for item in images.items if not seed_path(out, item.id).is_file()}
-        jobs = _jobs(config, images, missing, inputs["seeds"], inputs["affinity"], out)
+        jobs = network.jobs(images.items, missing, seeds, walking)
         results = map_processes(_walk_one, jobs, worker_count(config.workers))
-        for _ in track(results, len(images), "walk", done=len(images) - len(missing)):
-            pass
+        for item, seed in track(results, len(images), "walk", done=len(images) - len(missing)):
+            atomic_write(seed_path(out, item.id), encode_seed(seed))
         total = sum(path.stat().st_size for path in (out / SEED_FOLDER).rglob("*.png"))
-        return {"images": len(images), "bytes_per_image": total / len(images)}
+        metrics = {"images": len(images), "bytes_per_image": total / len(images)}
+        return {**metrics, "chosen": chosen} if chosen else metrics
 
 
-def _jobs(
-    config: values.Config, images: LabeledImages, missing: set[str], seeds: Artifact, affinity: Artifact, out: Path
-) -> Iterator[_Job]:
-    """Yield what is left to do, with each image's boundaries."""
-    import torch
+class _Boundaries:
+    """Reads boundaries from images, and hands out what there is to walk."""
 
-    from wsseg.data.batches import batches_by_size, network_size, read_batch
-    from wsseg.models.boundary import boundaries, load_boundary_network
-    from wsseg.models.folding import folded
-    from wsseg.models.training import autocast, resolve_device
+    def __init__(self, config: values.Config, affinity: Artifact) -> None:
+        import torch
 
-    model, spec = load_boundary_network(affinity.read_bytes, str(affinity.folder))
-    device = resolve_device(config.device)
-    model = folded(model, torch.zeros(1, 3, 64, 64)).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    for batch in batches_by_size(images.items, config.batch_size):
-        if not any(item.id in missing for item in batch):
-            continue
-        _, tensor = read_batch(batch, spec.mean, spec.std)
-        with autocast(config.precision, device):
-            found = boundaries(model, tensor.to(device), network_size(batch[0].size, config.size, 1.0)).cpu().numpy()
-        for item, own in zip(batch, found, strict=True):
-            if item.id in missing:
-                seed = seeds.read_bytes(f"{SEED_FOLDER}/{item.id}.png")
-                yield _Job(seed, own, config, seed_path(out, item.id))
+        from wsseg.models.boundary import load_boundary_network
+        from wsseg.models.folding import folded
+        from wsseg.models.training import resolve_device
+
+        self.config, self.device = config, resolve_device(config.device)
+        model, self.spec = load_boundary_network(affinity.read_bytes, str(affinity.folder))
+        model = folded(model, torch.zeros(1, 3, 64, 64))
+        self.model = model.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    def jobs(
+        self, items: Sequence[LabeledImage], missing: Set[str], seeds: Artifact, walking: frozenset[int]
+    ) -> Iterator[_Job]:
+        """Yield what is left to do, with each image's boundaries."""
+        from wsseg.data.batches import batches_by_size, network_size, read_batch
+        from wsseg.models.boundary import boundaries
+        from wsseg.models.training import autocast
+
+        for batch in batches_by_size(items, self.config.batch_size):
+            if not any(item.id in missing for item in batch):
+                continue
+            _, tensor = read_batch(batch, self.spec.mean, self.spec.std)
+            size = network_size(batch[0].size, self.config.size, 1.0)
+            with autocast(self.config.precision, self.device):
+                found = boundaries(self.model, tensor.to(self.device), size).cpu().numpy()
+            for item, own in zip(batch, found, strict=True):
+                if item.id in missing:
+                    seed = decode_seed(seeds.read_bytes(f"{SEED_FOLDER}/{item.id}.png"))
+                    yield _Job(item, seed, own, self.config, walking)
 
 
-def _walk_one(job: _Job) -> None:
-    """Make one seed; runs in a worker process."""
+def _walk_one(job: _Job) -> tuple[LabeledImage, Seed]:
+    """Return one seed whose classes have walked, those that are to; runs in a worker process."""
     from wsseg.saliency.walk import walked
 
-    seed, config = decode_seed(job.seed), job.config
+    seed, config = job.seed, job.config
+    which = [class_id in job.walking for class_id in seed.class_ids]
+    if not any(which):
+        return job.item, seed
     height, width = job.boundary.shape
-    maps = np.zeros((0, height, width), np.float32)
-    if seed.class_ids:
-        # area averaging, where the walk's grid is coarser than the seed's
-        maps = np.stack([cv2.resize(m, (width, height), interpolation=cv2.INTER_AREA) for m in seed.maps])
-        maps = walked(maps, job.boundary, config.radius, config.beta, config.steps)
-    atomic_write(job.target, encode_seed(Seed(seed.class_ids, maps, seed.size)))
+    # area averaging, where the walk's grid is coarser than the seed's
+    maps = np.stack([cv2.resize(m, (width, height), interpolation=cv2.INTER_AREA) for m in seed.maps])
+    maps[which] = walked(maps[which], job.boundary, config.radius, config.beta, config.steps)
+    return job.item, Seed(seed.class_ids, maps, seed.size)
+
+
+def _choice(
+    config: values.Config,
+    images: LabeledImages,
+    seeds: Artifact,
+    network: _Boundaries,
+    classifier: Artifact,
+    out: Path,
+) -> dict[str, Any]:
+    """Return the names of the classes that walk, and what each captured before and after; kept in choice.json."""
+    path = out / "choice.json"
+    if path.is_file():
+        return dict(json.loads(path.read_bytes()))
+    from wsseg.data.reading import read_image
+    from wsseg.models.classifier import load_classifier
+    from wsseg.stages.walk_seeds.choice import captured, sample_of, walking
+
+    sample = sample_of(images.items)
+    everything = frozenset(range(1, len(images.classes) + 1))
+    model, spec = load_classifier(classifier.read_bytes, str(classifier.folder))
+    check_classes("classifier", spec.classes, images)
+    model = model.to(network.device)
+    before: dict[int, list[float]] = {class_id: [] for class_id in sorted(everything)}
+    after: dict[int, list[float]] = {class_id: [] for class_id in sorted(everything)}
+    jobs = network.jobs(sample, {item.id for item in sample}, seeds, everything)
+    results = map_processes(_walk_one, jobs, worker_count(config.workers))
+    for item, seed in track(results, len(sample), "whether to walk"):
+        image = read_image(item.path)
+        old = decode_seed(seeds.read_bytes(f"{SEED_FOLDER}/{item.id}.png"))
+        for found, maps in ((before, old.maps), (after, seed.maps)):
+            scores = captured(image, maps, seed.class_ids, model, spec, network.device)
+            for class_id, score in zip(seed.class_ids, scores, strict=True):
+                found[class_id].append(float(score))
+    chosen: dict[str, Any] = {
+        "classes": images.classes.names_of(sorted(walking(before, after))),
+        "captured": {
+            images.classes.with_background[c]: [float(np.mean(before[c])), float(np.mean(after[c]))]
+            for c in before
+            if before[c]
+        },
+    }
+    for name, (old_share, new_share) in chosen["captured"].items():
+        log.info("walk: %s captures %.3f of the classifier's evidence, %.3f after the walk", name, old_share, new_share)
+    log.info("walk: %s", ", ".join(chosen["classes"]) or "no class walks")
+    atomic_write(path, json.dumps(chosen, indent=1).encode())
+    return chosen

@@ -1,0 +1,51 @@
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from wsseg.errors import StageError
+from wsseg.models.segmenter import SegmenterSpec
+from wsseg.stages.predict_masks.config import Config
+from wsseg.stages.predict_masks.prediction import Predictor, suppressed
+
+SPEC = SegmenterSpec("fpn", "tu-test_resnet", {}, ("red", "blue"), 64, (0.5,) * 3, (0.5,) * 3)
+
+
+class Constant(nn.Module):
+    """Gives every pixel the same logits: background, red, blue; folding leaves it alone."""
+
+    def __init__(self, *logits: float) -> None:
+        super().__init__()
+        self.logits = nn.Parameter(torch.tensor(logits))
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.logits[None, :, None, None].expand(len(images), 3, *images.shape[2:]) + 0 * images[:, :1]
+
+
+class Sees(nn.Module):
+    """A classifier that is sure."""
+
+    def __init__(self, red: float, blue: float) -> None:
+        super().__init__()
+        self.logits = nn.Parameter(torch.tensor([red, blue]))
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.logits.expand(len(images), 2)
+
+
+def test_suppressed_by_hand():
+    scores = torch.tensor([0.2, 0.3, 0.5]).reshape(1, 3, 1, 1)
+    found = suppressed(scores, torch.tensor([[0.9, 0.05]]), 0.1)
+    assert found.flatten().tolist() == pytest.approx([0.4, 0.6, 0.0])
+
+
+@pytest.mark.parametrize(("red", "blue", "expected"), [(5.0, 5.0, 2), (5.0, -5.0, 1), (-5.0, -5.0, 0)])
+def test_a_class_that_the_classifier_does_not_see_is_not_predicted(red, blue, expected):
+    config = Config(crf="off", suppress=0.1, device="cpu")
+    predictor = Predictor(Constant(0.0, 1.0, 2.0), SPEC, config, Sees(red, blue))
+    assert (predictor.predict([np.zeros((48, 64, 3), np.uint8)])[0] == expected).all()
+
+
+def test_suppression_without_a_classifier_says_so():
+    with pytest.raises(StageError, match="recipe gives this step none"):
+        Predictor(Constant(0.0, 1.0, 2.0), SPEC, Config(suppress=0.1))
