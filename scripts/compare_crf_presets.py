@@ -2,13 +2,17 @@
 
 python scripts/compare_crf_presets.py voc_vehicles --levels 8.0 --background power
 python scripts/compare_crf_presets.py neu_seg --levels 0.2,0.3,0.4 --json neu.json
+python scripts/compare_crf_presets.py voc_vehicles --levels 0.3,0.4 --recipe best --step walked_seeds --images 100
 
-Needs a run of `cam_crf` with that config in the store (its seeds and classifier). Prints mIoU on train (a diagnostic).
+Needs a run of the recipe with that config in the store (its seeds and classifier). Prints mIoU on train (a diagnostic), or on
+the declared number of its images, evenly spaced, that levels and presets of a config may be chosen on. `pamr` is ten
+iterations of pixel-adaptive refinement, and no CRF.
 """
 
 import json
 import sys
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,14 +27,16 @@ from wsseg.errors import StageError, WssegError
 from wsseg.metrics.confusion import confusion, iou_per_class, mean_iou
 from wsseg.progress import track
 from wsseg.runner import make_plan
+from wsseg.saliency.pixel_adaptive import adapted
 from wsseg.saliency.seeds import decode_seed, enlarged
 from wsseg.stages.base import SEED_FOLDER, map_processes, worker_count
 from wsseg.stages.refine_masks.choice import CANDIDATES, evidence_of, sample_of, tightest
-from wsseg.stages.refine_masks.policy import labels_at
+from wsseg.stages.refine_masks.policy import Refinement, labels_at
 from wsseg.store import ArtifactStore
 from wsseg.types import Mask
 
 EXACT = "psa, exact"
+PAMR = "pamr"
 
 
 @dataclass(frozen=True)
@@ -49,12 +55,13 @@ def counted(job: Job) -> dict[tuple[float, str], NDArray[np.int64]]:
     """Return the confusion counts of each level and preset on one image; runs in a worker."""
     image, seed = read_image(job.image), enlarged(decode_seed(job.seed))
     counts = {}
-    for name in (*CANDIDATES, EXACT):
-        exact = name == EXACT
-        preset = "psa" if exact else name
-        refinements = []
-        if preset != "off" and seed.class_ids:
-            refinements.append(DenseCrf(image, PRESETS[preset], exact=exact).refine)
+    for name in (*CANDIDATES, EXACT, PAMR):
+        refinements: list[Refinement] = []
+        if name == PAMR:
+            refinements.append(partial(adapted, image=image))
+        elif name != "off" and seed.class_ids:
+            preset = "psa" if name == EXACT else name
+            refinements.append(DenseCrf(image, PRESETS[preset], exact=name == EXACT).refine)
         for level in job.levels:
             mask = labels_at(seed, job.background, level, refinements) if seed.class_ids else np.zeros_like(job.truth)
             counts[level, name] = confusion(job.truth, mask, job.classes + 1)
@@ -69,25 +76,39 @@ def counted(job: Job) -> dict[tuple[float, str], NDArray[np.int64]]:
 @click.option(
     "--json", "target", type=click.Path(dir_okay=False, path_type=Path), help="Where the figures are written."
 )
-def main(config: str, background: str, levels: str, store: Path, target: Path | None) -> None:
+@click.option("--recipe", default="cam_crf", show_default=True)
+@click.option("--step", default="seeds", show_default=True, help="The recipe's step whose seeds are refined.")
+@click.option("--images", "count", type=click.IntRange(1), help="How many, evenly spaced; all without it.")
+def main(
+    config: str,
+    background: str,
+    levels: str,
+    store: Path,
+    target: Path | None,
+    recipe: str,
+    step: str,
+    count: int | None,
+) -> None:
     """Measure, print, write."""
-    plan = make_plan("cam_crf", config, ArtifactStore(store))
+    plan = make_plan(recipe, config, ArtifactStore(store))
     made = {planned.step.name: planned.artifact for planned in plan.steps}
-    seeds, classifier = made["seeds"], made["classifier"]
+    seeds, classifier = made.get(step), made["classifier"]
     if seeds is None or classifier is None:
-        raise StageError(f"{store} has no seeds of {config}; run: wsseg run cam_crf -c {config} --store {store}")
+        raise StageError(f"{store} has no {step} of {config}; run: wsseg run {recipe} -c {config} --store {store}")
     images, truth = plan.sources.get("data.train"), plan.sources.get("truth.train")
     wanted = tuple(float(level) for level in levels.split(","))
+
+    judged = images.items if count is None else images.items[:: max(1, len(images) // count)][:count]
 
     def seed_of(item_id: str) -> bytes:
         return seeds.read_bytes(f"{SEED_FOLDER}/{item_id}.png")
 
     jobs = (
         Job(item.path, seed_of(item.id), truth.mask(item.id), background, wanted, len(images.classes))
-        for item in images.items
+        for item in judged
     )
     totals: dict[tuple[float, str], Any] = {}
-    for counts in track(map_processes(counted, jobs, worker_count(0)), len(images), "presets"):
+    for counts in track(map_processes(counted, jobs, worker_count(0)), len(judged), "presets"):
         for key, value in counts.items():
             totals[key] = totals[key] + value if key in totals else value
     rows = {key: mean_iou(iou_per_class(value)) for key, value in totals.items()}
@@ -106,11 +127,11 @@ def main(config: str, background: str, levels: str, store: Path, target: Path | 
         )  # fmt: skip
         chosen = tightest(evidence)
         click.echo(f"{background} {level:g}: auto chooses {chosen}")
-        for name in (*CANDIDATES, EXACT):
+        for name in (*CANDIDATES, EXACT, PAMR):
             found = evidence.get(name)
             beside = f"  score {found.score:.3f}  area {found.area:.3f}" if found else ""
             click.echo(f"    {name:12} {100 * rows[level, name]:6.2f} mIoU{beside}")
-        result[str(level)] = {"auto": chosen, "miou": {name: rows[level, name] for name in (*CANDIDATES, EXACT)}}
+        result[str(level)] = {"auto": chosen, "miou": {name: rows[level, name] for name in (*CANDIDATES, EXACT, PAMR)}}
     if target is not None:
         target.write_text(json.dumps(result, indent=2) + "\n")
 

@@ -201,7 +201,7 @@ def terms_text(metrics: dict[str, Any]) -> str:
         words.append(f"{percent(metrics['coverage'])} % decided, mIoU there {percent(metrics['miou_decided'])}")
     if "boundary_miou" in metrics:
         words.append(f"boundary mIoU {percent(metrics['boundary_miou'])}")
-    for name in ("pseudo_masks", "rounds", "predictions"):
+    for name in ("pseudo_masks", "walk", "walked_masks", "rounds", "predictions"):
         if name in terms:
             values = ", ".join(f"{k} {v}" for k, v in terms[name].items())
             words.append(f"{name.replace('_', '-')}: {values}")

@@ -4,7 +4,7 @@ from wsseg.stages.base import Stage
 from wsseg.stages.evaluate_masks.stage import EvaluateMasks
 from wsseg.stages.make_seeds.stage import MakeSeeds
 from wsseg.stages.predict_masks.stage import PredictMasks
-from wsseg.stages.refine_masks.config import AffinityLabels
+from wsseg.stages.refine_masks.config import AffinityLabels, WalkedMasks
 from wsseg.stages.refine_masks.stage import RefineMasks
 from wsseg.stages.relabel_masks.stage import RelabelMasks
 from wsseg.stages.train_affinity.stage import TrainAffinity
@@ -21,4 +21,7 @@ STAGES: dict[str, Stage] = {
 }  # fmt: skip
 
 # what a config may hold: a table a stage, and those that a recipe names for a second step of a stage with other values
-TABLES: dict[str, type] = {stage.table: stage.Config for stage in STAGES.values()} | {"affinity_labels": AffinityLabels}
+TABLES: dict[str, type] = {stage.table: stage.Config for stage in STAGES.values()} | {
+    "affinity_labels": AffinityLabels,
+    "walked_masks": WalkedMasks,
+}

@@ -52,3 +52,11 @@ class AffinityLabels(Config):
     """
 
     levels: tuple[float, ...] = setting((0.3, 0.05), low=0.0, high=100.0)
+
+
+@dataclass(frozen=True)
+class WalkedMasks(Config):
+    """Values of the pseudo-masks that are made of walked seeds, the config table ``[walked_masks]``.
+
+    Args: as `Config`.
+    """
