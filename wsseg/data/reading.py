@@ -1,9 +1,11 @@
 """The one reader of image files, and what it remembers of files it has seen."""
 
+import contextlib
 import hashlib
 import io
 import os
 import sqlite3
+import threading
 import warnings
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -22,6 +24,13 @@ from wsseg.types import Image, Mask
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm"})
 _FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP", "PPM")  # the JPEG reader also opens MPO, what many phones write
+MOST_PIXELS = 100_000_000  # of one image: a file of some kilobytes may declare billions
+_BAND_PIXELS = 4_000_000  # converted at a time
+_LARGE_PIXELS = 16_000_000  # images beyond are decoded one at a time, whatever the number of threads
+_one_large = threading.Lock()
+# a damaged file is told of by its error alone; and the size that Pillow warns of is legal here
+warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
+warnings.filterwarnings("ignore", category=PILImage.DecompressionBombWarning)
 PILImage.init()  # not thread-safe when it happens at the first picture
 _EXIF_ORIENTATION = 0x0112
 _LONGEST_ID = 240  # an id plus a suffix is a file name; most file systems take 255 bytes
@@ -48,16 +57,18 @@ def check_id(item_id: str, where: str) -> str:
 
 
 def open_image(data: bytes) -> PILImage.Image:
-    """Decode an image file completely; OSError or ValueError with the reason where it is unreadable."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", PILImage.DecompressionBombWarning)  # twice that size is an error
-        try:
-            image = PILImage.open(io.BytesIO(data), formats=_FORMATS)
-            image.load()
-        except UnidentifiedImageError as error:
-            raise OSError(f"no image in a known format ({', '.join(_FORMATS)})") from error
-        except (PILImage.DecompressionBombError, SyntaxError, EOFError, IndexError, OverflowError) as error:
-            raise OSError(str(error) or type(error).__name__) from error
+    """Decode an image file completely; OSError or ValueError with the reason where it is unreadable or too large."""
+    try:
+        image = PILImage.open(io.BytesIO(data), formats=_FORMATS)
+        if image.width * image.height > MOST_PIXELS:
+            raise OSError(
+                f"it is {image.width} x {image.height}; legal: at most {MOST_PIXELS // 10**6} megapixels, so shrink it"
+            )
+        image.load()
+    except UnidentifiedImageError as error:
+        raise OSError(f"no image in a known format ({', '.join(_FORMATS)})") from error
+    except (PILImage.DecompressionBombError, SyntaxError, EOFError, IndexError, OverflowError) as error:
+        raise OSError(str(error) or type(error).__name__) from error
     return image
 
 
@@ -68,14 +79,28 @@ def orientation_of(image: PILImage.Image) -> int:
 
 
 def to_rgb(image: PILImage.Image) -> Image:
-    """Return an upright 8-bit RGB array, shape (H, W, 3).
+    """Return an upright 8-bit RGB array, shape (H, W, 3); `image` is turned upright itself.
 
-    16-bit grey is divided by 257; transparent pixels are laid over white; CMYK, palette and grey are converted.
+    16-bit grey is divided by 257; transparent pixels are laid over white; CMYK, palette and grey are converted. It is done
+    band by band: a photograph of 100 megapixels takes seven bytes a pixel, and not three times that.
 
     Raises:
         ValueError: pixel values whose range is unknown (32-bit integer beyond 16 bits, float).
     """
-    image = ImageOps.exif_transpose(image)
+    ImageOps.exif_transpose(image, in_place=True)
+    width, height = image.size
+    result = np.empty((height, width, 3), np.uint8)
+    rows = max(1, _BAND_PIXELS // width)
+    for top in range(0, height, rows):
+        bottom = min(top + rows, height)
+        band = image if bottom - top == height else image.crop((0, top, width, bottom))
+        if "transparency" in image.info:
+            band.info["transparency"] = image.info["transparency"]
+        result[top:bottom] = _band_to_rgb(band)
+    return result
+
+
+def _band_to_rgb(image: PILImage.Image) -> Image:
     if image.mode.startswith("I;16") or image.mode == "I":
         wide = np.asarray(image).astype(np.int64)
         if wide.min() < 0 or wide.max() > 65535:
@@ -161,13 +186,22 @@ def inspect_file(path: Path) -> Inspection:
         return Inspection("", (0, 0), 1, _reason(error))
     digest = hashlib.sha256(data).hexdigest()
     try:
-        image = open_image(data)
-        to_rgb(image)
+        with _one_large if _is_large(data) else contextlib.nullcontext():
+            image = open_image(data)
+            orientation = orientation_of(image)
+            height, width = to_rgb(image).shape[:2]
     except (OSError, ValueError) as error:
         return Inspection(digest, (0, 0), 1, _reason(error))
-    orientation = orientation_of(image)
-    width, height = image.size
-    return Inspection(digest, (width, height) if orientation >= 5 else (height, width), orientation, "")
+    return Inspection(digest, (height, width), orientation, "")
+
+
+def _is_large(data: bytes) -> bool:
+    """Return whether an image file declares more pixels than may be decoded side by side."""
+    try:
+        image = PILImage.open(io.BytesIO(data), formats=_FORMATS)
+    except Exception:  # noqa: BLE001 (whatever it is, decoding says it)
+        return False
+    return image.width * image.height > _LARGE_PIXELS
 
 
 class FileMemory:

@@ -1,0 +1,202 @@
+"""Broken, odd and hostile image files through the one reader: each is read right, or refused with a reason."""
+
+import io
+import resource
+import struct
+import time
+import zlib
+from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image as PILImage
+
+from wsseg.data.reading import inspect_file, read_image
+from wsseg.errors import DatasetError
+
+SECONDS = 5.0  # longest that one file may take
+MEBIBYTES = 1024  # of a process that reads them
+
+
+def sound_images(rng: np.random.Generator) -> dict[str, bytes]:
+    """Return files of every format, mode and size that the reader takes, by name."""
+    rgb = rng.integers(0, 256, (37, 53, 3), dtype=np.uint8)
+    picture = PILImage.fromarray(rgb)
+    turned = PILImage.Exif()
+    turned[0x0112] = 6
+    wide = PILImage.fromarray(rng.integers(0, 65536, (20, 30), dtype=np.uint16))
+    frames = [PILImage.fromarray(rng.integers(0, 256, (16, 16, 3), dtype=np.uint8)) for _ in range(3)]
+    files: dict[str, tuple[PILImage.Image, dict[str, Any]]] = {
+        "plain.jpg": (picture, {"format": "JPEG"}),
+        "progressive.jpg": (picture, {"format": "JPEG", "progressive": True}),
+        "turned.jpg": (picture, {"format": "JPEG", "exif": turned}),
+        "cmyk.jpg": (picture.convert("CMYK"), {"format": "JPEG"}),
+        "grey.jpg": (picture.convert("L"), {"format": "JPEG"}),
+        "plain.png": (picture, {"format": "PNG"}),
+        "palette.png": (picture.quantize(17), {"format": "PNG"}),
+        "see_through.png": (picture.convert("RGBA"), {"format": "PNG"}),
+        "wide.png": (wide, {"format": "PNG"}),
+        "bits.png": (picture.convert("1"), {"format": "PNG"}),
+        "moving.png": (frames[0], {"format": "PNG", "save_all": True, "append_images": frames[1:]}),
+        "one.png": (picture.crop((0, 0, 1, 1)), {"format": "PNG"}),
+        "plain.bmp": (picture, {"format": "BMP"}),
+        "plain.tif": (picture, {"format": "TIFF"}),
+        "packed.tif": (picture, {"format": "TIFF", "compression": "tiff_lzw"}),
+        "cmyk.tif": (picture.convert("CMYK"), {"format": "TIFF"}),
+        "plain.webp": (picture, {"format": "WEBP"}),
+        "moving.webp": (frames[0], {"format": "WEBP", "save_all": True, "append_images": frames[1:]}),
+        "plain.ppm": (picture, {"format": "PPM"}),
+    }
+    encoded = {}
+    for name, (image, options) in files.items():
+        buffer = io.BytesIO()
+        image.save(buffer, **options)
+        encoded[name] = buffer.getvalue()
+    return encoded
+
+
+def png_chunk(kind: bytes, data: bytes) -> bytes:
+    """Return one chunk of a PNG file, its checksum right."""
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+def png_of_zeros(width: int, height: int, whole: bool) -> bytes:
+    """Return a PNG that declares a size; its pixels are zeros, or missing."""
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    packer = zlib.compressobj(9)
+    row = bytes(3 * width + 1)
+    data = b"".join(packer.compress(row) for _ in range(height)) + packer.flush() if whole else zlib.compress(b"")
+    return b"\x89PNG\r\n\x1a\n" + png_chunk(b"IHDR", header) + png_chunk(b"IDAT", data) + png_chunk(b"IEND", b"")
+
+
+def hostile_files() -> dict[str, bytes]:
+    """Return files that lie about what they are, by name."""
+    svg = b'<svg xmlns="http://www.w3.org/2000/svg"><script>alert(1)</script></svg>'
+    bmp = bytearray(sound_images(np.random.default_rng(0))["plain.bmp"])
+    bmp[18:26] = struct.pack("<ii", 60_000, 60_000)
+    return {
+        "svg.png": svg,
+        "html.jpg": b"<!doctype html><script>alert(1)</script>",
+        "postscript.png": b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n(/etc/passwd) (r) file\n",
+        "pickle.png": b"\x80\x04\x95\x1e\x00\x00\x00\x00\x00\x00\x00\x8c\x05posix\x94\x8c\x06system\x94\x93\x94.",
+        "program.jpg": b"\x7fELF\x02\x01\x01" + bytes(100),
+        "nothing.png": b"",
+        "a_few_zeros.jpg": bytes(1000),
+        "declares_much.png": png_of_zeros(2**31 - 1, 2**31 - 1, whole=False),
+        "declares_170_megapixels.png": png_of_zeros(17_000, 10_000, whole=False),
+        "bomb_of_400_megapixels.png": png_of_zeros(20_000, 20_000, whole=True),
+        "bomb_of_170_megapixels.png": png_of_zeros(17_000, 10_000, whole=True),
+        "large_but_whole_90_megapixels.png": png_of_zeros(10_000, 9_000, whole=True),
+        "declares_much.bmp": bytes(bmp),
+        "zero_wide.png": png_of_zeros(0, 5, whole=False),
+    }
+
+
+def mutated(name: str, data: bytes, rng: np.random.Generator) -> tuple[str, bytes]:
+    """Return a broken version of a file, and a suffix that may be wrong."""
+    found = bytearray(data)
+    how = int(rng.integers(8))
+    if how == 0:
+        found = found[: int(rng.integers(len(found)))]
+    elif how == 1:
+        for _ in range(int(rng.integers(1, 9))):
+            found[int(rng.integers(len(found)))] ^= 1 << int(rng.integers(8))
+    elif how == 2:  # the header alone: sizes, depths, counts
+        for _ in range(int(rng.integers(1, 5))):
+            found[int(rng.integers(min(64, len(found))))] = int(rng.integers(256))
+    elif how == 3:
+        found[:4] = rng.bytes(4)
+    elif how == 4:
+        start = int(rng.integers(len(found)))
+        found[start : start + int(rng.integers(1, 200))] = b""
+    elif how == 5:
+        start = int(rng.integers(len(found)))
+        found[start:start] = rng.bytes(int(rng.integers(1, 200)))
+    elif how == 6:
+        start = int(rng.integers(len(found)))
+        length = int(rng.integers(1, 100))
+        found[start : start + length] = bytes(min(length, len(found) - start))
+    elif how == 7 and data.startswith(b"\x89PNG"):  # another declared size under a right checksum
+        size = struct.pack(">II", *(int(rng.choice([0, 1, 53, 9999, 65_536, 2**31])) for _ in range(2)))
+        header = size + data[24:29]
+        found[8 : 8 + 25] = png_chunk(b"IHDR", header)
+    suffix = str(rng.choice([Path(name).suffix, ".png", ".jpg", ".tif"]))
+    return suffix, bytes(found)
+
+
+def judge(path: Path) -> tuple[str, str]:
+    """Read one file; return ("read" | "refused" | "failed", why it failed)."""
+    begin = time.monotonic()
+    try:
+        seen = inspect_file(path)
+        if seen.error:
+            verdict = ("refused", "") if seen.error.strip() else ("failed", "refused without a reason")
+        else:
+            image = read_image(path)
+            right = image.dtype == np.uint8 and image.shape == (*seen.size, 3)
+            verdict = ("read", "") if right else ("failed", f"read as {image.dtype} {image.shape}, said {seen.size}")
+    except DatasetError as error:
+        verdict = ("failed", f"inspected in peace, then: {error}")
+    except Exception as error:
+        verdict = ("failed", f"{type(error).__name__}: {error}")
+    if (took := time.monotonic() - begin) > SECONDS * (4 if path.name.startswith("large") else 1):
+        verdict = ("failed", f"took {took:.1f} s")
+    return verdict
+
+
+def read_many(job: tuple[Path, int, int]) -> tuple[Counter[str], list[str], int]:
+    """Make and read `count` mutants of `rng_seed`; return verdicts, failures and the peak of memory in MiB."""
+    folder, rng_seed, count = job
+    rng = np.random.default_rng(rng_seed)
+    sound = sound_images(rng)
+    verdicts: Counter[str] = Counter()
+    failures = []
+    for index in range(count):
+        name = str(rng.choice(sorted(sound)))
+        suffix, data = mutated(name, sound[name], rng)
+        path = folder / f"{rng_seed}{suffix}"
+        path.write_bytes(data)
+        verdict, why = judge(path)
+        verdicts[verdict] += 1
+        if why:
+            failures.append(f"{name}, mutant {index} of seed {rng_seed}: {why}")
+    return verdicts, failures, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+
+
+def torment(count: int, folder: Path, run: Callable[..., ProcessPoolExecutor] = ProcessPoolExecutor) -> dict[str, Any]:
+    """Read sound, hostile and `count` mutated files; return figures and failures."""
+    folder.mkdir(parents=True, exist_ok=True)
+    failures: list[str] = []
+    for name, data in sound_images(np.random.default_rng(1)).items():
+        (folder / name).write_bytes(data)
+        if (verdict := judge(folder / name)) != ("read", ""):
+            failures.append(f"sound {name}: {verdict}")
+    refused = 0
+    for name, data in hostile_files().items():
+        (folder / name).write_bytes(data)
+        verdict, why = judge(folder / name)
+        refused += verdict == "refused"
+        if why or (verdict == "read") != name.startswith("large_but_whole"):
+            failures.append(f"hostile {name}: {verdict} {why}")
+        (folder / name).unlink()
+    verdicts: Counter[str] = Counter()
+    peaks = [resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024]
+    share = max(1, count // 20)
+    with run(2) as pool:
+        for found, why, peak in pool.map(read_many, [(folder, 100 + i, share) for i in range(20)]):
+            verdicts += found
+            failures += why
+            peaks.append(peak)
+    if max(peaks) > MEBIBYTES:
+        failures.append(f"memory: {max(peaks)} MiB at its highest")
+    return {
+        "mutants": sum(verdicts.values()),
+        "read": verdicts["read"],
+        "refused": verdicts["refused"],
+        "hostile_refused": refused,
+        "peak_mib": max(peaks),
+        "failures": failures,
+    }
