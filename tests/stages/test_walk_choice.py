@@ -1,55 +1,59 @@
 import numpy as np
 import pytest
-import torch
-from torch import nn
 
-from wsseg.models.classifier import ClassifierSpec
-from wsseg.stages.walk_seeds.choice import captured, sample_of, walking
+from wsseg.saliency.walk import walked
+from wsseg.stages.walk_seeds.choice import ranked_right, sample_of, walking
 from wsseg.types import LabeledImage
 
-SPEC = ClassifierSpec("any", ("red",), (0.5,) * 3, (0.5,) * 3)
+
+def test_ranked_right_by_hand_and_against_all_pairs():
+    values = np.array([[0.9, 0.2, 0.5, 0.5, 0.1, 0.7]], np.float32)
+    sure = np.array([[1, 1, 1, 0, 0, 255]], np.uint8)
+    # pairs with background 0.5 and 0.1: 0.9 wins both, 0.2 one of two, 0.5 one and a half
+    assert ranked_right(values, sure, 1) == pytest.approx((2 + 1 + 1.5) / 6)
+    rng = np.random.default_rng(0)
+    values = rng.integers(0, 9, (20, 30)).astype(np.float32)
+    sure = rng.choice(np.array([0, 1, 2, 255], np.uint8), (20, 30))
+    inside, outside = values[sure == 2], values[sure == 0]
+    pairs = (inside[:, None] > outside) + 0.5 * (inside[:, None] == outside)
+    assert ranked_right(values, sure, 2) == pytest.approx(pairs.mean())
 
 
-class SeesRed(nn.Module):
-    """Sure where a hundredth of the picture or more is red, whatever its place."""
-
-    def forward(self, images):
-        red = ((images[:, 0] > 0.5) & (images[:, 1] < 0)).float().mean((1, 2))
-        return (200 * (red - 0.005)).clamp(-6, 6)[:, None]
+def test_nothing_is_said_where_one_side_is_not_sure():
+    values = np.zeros((2, 2), np.float32)
+    assert ranked_right(values, np.full((2, 2), 255, np.uint8), 1) is None
+    assert ranked_right(values, np.zeros((2, 2), np.uint8), 1) is None
 
 
-def scene():
-    image = np.full((96, 128, 3), 120, np.uint8)
-    thing = np.zeros((96, 128), np.float32)
-    thing[30:54, 40:72] = 1  # 6 % of the picture
-    image[thing > 0] = (20, 20, 20)
-    image[:, ::2][thing[:, ::2] > 0] = (230, 20, 20)  # stripes: no red is left of them where they are blurred
-    return image, thing
+def sure_pixels(thing: np.ndarray) -> np.ndarray:
+    sure = np.full((40, 60), 255, np.uint8)
+    sure[thing] = 1
+    sure[:6] = sure[-6:] = 0
+    sure[:, :6] = sure[:, -6:] = 0
+    return sure
 
 
-def share(image, seen):
-    return float(captured(image, seen[None], [1], SeesRed(), SPEC, torch.device("cpu"))[0])
+def test_a_large_thing_walks_and_a_line_that_drains_away_does_not():
+    block, line = np.zeros((2, 40, 60), bool)
+    block[14:26, 15:45] = True
+    line[20, 15:45] = True
+    seed = np.zeros((1, 40, 60), np.float32)
+    seed[0, 16:25, 15:45] = 1  # as coarse as a CAM
+    around = np.full((40, 60), 0.02, np.float32)
+    around[13:27, 14:46] = 0.4
+    around[block] = 0.02
+    on_the_line = np.where(line, 0.95, 0.02).astype(np.float32)  # a line is all border
+    shares = {
+        1: [ranked_right(walked(seed, around)[0], sure_pixels(block), 1)],
+        2: [ranked_right(walked(seed, on_the_line)[0], sure_pixels(line), 1)],
+    }
+    assert shares[1][0] > 0.99
+    assert shares[2][0] < 0.5
+    assert walking(shares) == {1}
 
 
-def test_a_map_that_finds_the_thing_captures_more_than_one_that_finds_part_and_one_that_misses():
-    image, thing = scene()
-    soft = thing + np.linspace(0, 0.1, 128, dtype=np.float32)  # no ties
-    part = np.roll(soft, 16, axis=1)
-    assert share(image, soft) > 0.6
-    assert share(image, soft) > share(image, part) > share(image, 1 - soft)
-    assert share(image, 1 - soft) < 0
-
-
-def test_the_map_s_scale_does_not_matter():
-    image, thing = scene()
-    soft = thing + np.linspace(0, 0.1, 128, dtype=np.float32)
-    assert share(image, soft) == pytest.approx(share(image, soft * 0.01), abs=1e-6)
-
-
-def test_those_walk_that_capture_no_less():
-    before = {1: [0.5, 0.3], 2: [0.2], 3: [], 4: [0.1]}
-    after = {1: [0.3, 0.5], 2: [0.1], 3: [], 4: [0.2]}
-    assert walking(before, after) == {1, 4}
+def test_those_walk_that_rank_95_percent_right():
+    assert walking({1: [1.0, 0.9], 2: [0.94, 0.95], 3: []}) == {1}
 
 
 def test_the_sample_is_spread_over_all_labeled_images(tmp_path):

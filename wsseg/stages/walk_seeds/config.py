@@ -9,8 +9,8 @@ from wsseg.config import setting
 @dataclass(frozen=True)
 class Config:
     """Args:
-    classes: ``all`` walk; ``auto`` lets those walk whose maps capture no less of the classifier's evidence afterwards, on 96
-        images and without looking at any true mask (where the recipe gives this step no classifier: all).
+    classes: ``all`` walk; ``auto`` lets those walk whose maps still tell apart, afterwards, the pixels that were ``sure``
+        before, on 96 images and without looking at any true mask (where the recipe names no sure masks: all).
     size: long side in pixels at which boundaries are read; one value for four pixels.
     radius: of a step, in boundary values.
     beta: power of the affinities; the higher, the less gets across a weak boundary.

@@ -13,8 +13,16 @@ from numpy.typing import NDArray
 
 from wsseg.data.images import LabeledImages
 from wsseg.progress import track
-from wsseg.saliency.seeds import decode_seed, encode_seed
-from wsseg.stages.base import SEED_FOLDER, Role, check_classes, map_processes, seed_path, worker_count
+from wsseg.saliency.seeds import decode_seed, encode_seed, enlarged
+from wsseg.stages.base import (
+    SEED_FOLDER,
+    ArtifactMasks,
+    MaskSource,
+    Role,
+    map_processes,
+    seed_path,
+    worker_count,
+)
 from wsseg.stages.walk_seeds import config as values
 from wsseg.store import Artifact, atomic_write
 from wsseg.types import LabeledImage, Seed
@@ -40,7 +48,7 @@ class WalkSeeds:
         "images": Role(("images",)),
         "seeds": Role(("seeds",)),
         "affinity": Role(("affinity",)),
-        "classifier": Role(("classifier",), optional=True),
+        "sure": Role(("pseudo_masks",), optional=True),  # what the affinities were learnt from
     }
     output = "seeds"
     distributed = False
@@ -50,19 +58,17 @@ class WalkSeeds:
         images: LabeledImages = inputs["images"]
         network = _Boundaries(config, inputs["affinity"])
         seeds: Artifact = inputs["seeds"]
-        walking = frozenset(range(1, len(images.classes) + 1))
-        chosen = {}
-        if config.classes == "auto" and "classifier" in inputs:
-            chosen = _choice(config, images, seeds, network, inputs["classifier"], out)
-            walking = frozenset(images.classes.id_of(name) for name in chosen["classes"])
+        chosen: dict[str, Any] = {"classes": list(images.classes.names)}
+        if config.classes == "auto" and "sure" in inputs:
+            chosen = _choice(config, images, seeds, network, ArtifactMasks(inputs["sure"]), out)
+        walking = frozenset(images.classes.id_of(name) for name in chosen["classes"])
         missing = {item.id for item in images.items if not seed_path(out, item.id).is_file()}
         jobs = network.jobs(images.items, missing, seeds, walking)
         results = map_processes(_walk_one, jobs, worker_count(config.workers))
         for item, seed in track(results, len(images), "walk", done=len(images) - len(missing)):
             atomic_write(seed_path(out, item.id), encode_seed(seed))
         total = sum(path.stat().st_size for path in (out / SEED_FOLDER).rglob("*.png"))
-        metrics = {"images": len(images), "bytes_per_image": total / len(images)}
-        return {**metrics, "chosen": chosen} if chosen else metrics
+        return {"images": len(images), "bytes_per_image": total / len(images), "chosen": chosen}
 
 
 class _Boundaries:
@@ -121,43 +127,32 @@ def _choice(
     images: LabeledImages,
     seeds: Artifact,
     network: _Boundaries,
-    classifier: Artifact,
+    sure: MaskSource,
     out: Path,
 ) -> dict[str, Any]:
-    """Return the names of the classes that walk, and what each captured before and after; kept in choice.json."""
+    """Return the names of the classes that walk, and what share of sure pixels each ranks right; kept in choice.json."""
     path = out / "choice.json"
     if path.is_file():
         return dict(json.loads(path.read_bytes()))
-    from wsseg.data.reading import read_image
-    from wsseg.models.classifier import load_classifier
-    from wsseg.stages.walk_seeds.choice import captured, sample_of, walking
+    from wsseg.stages.walk_seeds.choice import ranked_right, sample_of, walking
 
     sample = sample_of(images.items)
     everything = frozenset(range(1, len(images.classes) + 1))
-    model, spec = load_classifier(classifier.read_bytes, str(classifier.folder))
-    check_classes("classifier", spec.classes, images)
-    model = model.to(network.device)
-    before: dict[int, list[float]] = {class_id: [] for class_id in sorted(everything)}
-    after: dict[int, list[float]] = {class_id: [] for class_id in sorted(everything)}
+    found: dict[int, list[float]] = {class_id: [] for class_id in sorted(everything)}
     jobs = network.jobs(sample, {item.id for item in sample}, seeds, everything)
     results = map_processes(_walk_one, jobs, worker_count(config.workers))
     for item, seed in track(results, len(sample), "whether to walk"):
-        image = read_image(item.path)
-        old = decode_seed(seeds.read_bytes(f"{SEED_FOLDER}/{item.id}.png"))
-        for found, maps in ((before, old.maps), (after, seed.maps)):
-            scores = captured(image, maps, seed.class_ids, model, spec, network.device)
-            for class_id, score in zip(seed.class_ids, scores, strict=True):
-                found[class_id].append(float(score))
+        mask = sure.mask(item.id)
+        for class_id, own in zip(seed.class_ids, enlarged(seed).maps, strict=True):
+            if (share := ranked_right(own, mask, class_id)) is not None:
+                found[class_id].append(share)
+    names = images.classes.with_background
     chosen: dict[str, Any] = {
-        "classes": images.classes.names_of(sorted(walking(before, after))),
-        "captured": {
-            images.classes.with_background[c]: [float(np.mean(before[c])), float(np.mean(after[c]))]
-            for c in before
-            if before[c]
-        },
+        "classes": [names[class_id] for class_id in sorted(walking(found))],
+        "ranked_right": {names[class_id]: float(np.mean(shares)) for class_id, shares in found.items() if shares},
     }
-    for name, (old_share, new_share) in chosen["captured"].items():
-        log.info("walk: %s captures %.3f of the classifier's evidence, %.3f after the walk", name, old_share, new_share)
+    for name, share in chosen["ranked_right"].items():
+        log.info("walk: %s: %.3f of what was sure is still told apart", name, share)
     log.info("walk: %s", ", ".join(chosen["classes"]) or "no class walks")
     atomic_write(path, json.dumps(chosen, indent=1).encode())
     return chosen
