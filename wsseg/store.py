@@ -29,6 +29,7 @@ from wsseg.errors import ArtifactError, nearest
 
 MANIFEST = "manifest.json"
 FILES = "files.json"
+_REMOVED = ".removed"  # suffix of folders that are being removed
 TEMPORARY = ".partial-"  # prefix of files that are being written
 
 
@@ -335,8 +336,12 @@ class ArtifactStore:
                 (self.root / "runs" / f"{run_id}.json").unlink(missing_ok=True)
             for folder in folders:
                 with self.lock(folder.name, blocking=False) as held:
-                    if held:
-                        (folder / MANIFEST).unlink(missing_ok=True)  # first, so that a half-removed object is none
-                        shutil.rmtree(folder)
+                    if held and folder.is_dir():
+                        # out of the way in one rename: what is removed by half must never look like an object or work
+                        doomed = self.root / "work" / f"{folder.name.removesuffix(_REMOVED)}{_REMOVED}"
+                        if folder != doomed:
+                            shutil.rmtree(doomed, ignore_errors=True)
+                            folder.rename(doomed)
+                        shutil.rmtree(doomed)
                         removed.append(folder)
         return removed, dropped

@@ -1,0 +1,129 @@
+"""SIGKILL at random moments: over whole runs, and over the store's own renames, `gc` and `verify`."""
+
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tortures.children import Child, digests, inconsistencies, run_words, write_config, wsseg
+from wsseg.store import TEMPORARY, ArtifactStore, atomic_write
+
+PATIENCE = 120.0  # s that an undisturbed run may take
+IGNORED = {"checkpoint.safetensors", "manifest.json", "files.json"}
+
+
+def finished_items(store: Path) -> Iterator[tuple[str, int]]:
+    """Yield (key/name, time of change) of every whole file of unfinished artifacts."""
+    for path in (store / "work").rglob("*"):
+        try:
+            if path.is_file() and path.name not in IGNORED and not path.name.startswith(TEMPORARY):
+                yield str(path.relative_to(store / "work")), path.stat().st_mtime_ns
+        except FileNotFoundError:
+            continue
+
+
+def over_runs(count: int, folder: Path, rng: np.random.Generator) -> dict[str, Any]:
+    """Kill runs of the whole recipe `best` until `count` kills are reached and the last run is finished."""
+    shutil.rmtree(folder, ignore_errors=True)
+    config = write_config(folder)
+    begin = time.monotonic()
+    clean = Child(wsseg(run_words(config, folder / "clean")), folder / "clean.log")
+    if (code := clean.wait(PATIENCE)) != 0:
+        return {"failures": [f"the undisturbed run ended with {code}: {clean.said[-300:]}"]}
+    undisturbed = time.monotonic() - begin
+    expected = digests(folder / "clean")
+    failures: list[str] = []
+    kills = runs = redone = kept = 0
+    busy = 0.0
+    while kills < count:
+        store = folder / "killed"
+        shutil.rmtree(store, ignore_errors=True)
+        runs += 1
+        seen: dict[str, int] = {}
+        while True:
+            begin = time.monotonic()
+            child = Child(wsseg(run_words(config, store)), folder / "killed.log")
+            code = child.wait(float(rng.exponential(undisturbed / 6)) if kills < count else PATIENCE)
+            busy += time.monotonic() - begin
+            if code is not None:
+                break
+            child.kill(with_workers=bool(rng.integers(2)))
+            kills += 1
+            seen |= dict(finished_items(store)) if (store / "work").is_dir() else {}
+        if code != 0:
+            failures.append(f"run {runs} ended with {code}: {child.said[-300:]}")
+            continue
+        if digests(store) != expected:
+            failures.append(f"run {runs}: artifacts differ from the undisturbed ones")
+        failures += [f"run {runs}: {wrong}" for wrong in inconsistencies(store)]
+        for name, changed in seen.items():
+            again = (store / "objects" / name).stat().st_mtime_ns != changed
+            redone, kept = redone + again, kept + (not again)
+    if redone:
+        failures.append(f"{redone} finished items were made again")
+    return {
+        "kills": kills,
+        "runs": runs,
+        "seconds_lost_a_kill": round((busy - runs * undisturbed) / max(kills, 1), 2),
+        "finished_items_kept": kept,
+        "failures": failures,
+    }
+
+
+def care(store: Path, rng_seed: int) -> None:
+    """Make, damage, reopen, verify and remove small artifacts for ever: nothing but renames and removals."""
+    opened, rng = ArtifactStore(store), np.random.default_rng(rng_seed)
+    manifest = {"kind": "seeds", "step": "toy", "stage": "toy", "metrics": {}, "provenance": {}}
+    for index in range(1_000_000):
+        key = f"{int(rng.integers(6)):064x}"
+        with opened.lock(key):
+            work = opened.open_work(key)
+            if not (store / "objects" / key).exists():
+                for number in range(3):
+                    atomic_write(work / "seeds" / f"{number}.png", key.encode() * (number + 1))
+                opened.complete(key, manifest)
+            elif index % 3 == 0:
+                (store / "objects" / key / "seeds" / "1.png").write_bytes(b"rot")
+                opened.reopen(key)
+        if index % 5 == 0:
+            used = {"steps": {"toy": {"key": f"{int(rng.integers(6)):064x}"}}, "started": str(index)}
+            opened.save_run(f"run{int(rng.integers(3))}", used)
+        if index % 7 == 0:
+            opened.collect(keep=1)
+
+
+def over_care(count: int, folder: Path, rng: np.random.Generator) -> dict[str, Any]:
+    """Kill a process that does nothing but rename, repair and collect; after each kill look for half-made objects."""
+    shutil.rmtree(folder, ignore_errors=True)
+    store = folder / "store"
+    ArtifactStore(store)
+    failures: list[str] = []
+    unfinished_repairs = 0
+    for number in range(count):
+        child = Child(lambda number=number: care(store, number), folder / "care.log")  # type: ignore[misc]
+        if (code := child.wait(float(rng.uniform(0.005, 0.15)))) is not None:
+            failures.append(f"care ended by itself with {code}: {child.said[-300:]}")
+            continue
+        child.kill(with_workers=True)
+        opened = ArtifactStore(store)
+        for key in opened.keys():  # noqa: SIM118
+            if not (store / "objects" / key / "manifest.json").exists():
+                unfinished_repairs += 1  # a repair that was killed: it says so at the next use, and is taken for nothing
+                shutil.rmtree(store / "objects" / key)
+            elif (artifact := opened.get(key)) is None or artifact.damaged_files() not in ([], ["seeds/1.png"]):
+                failures.append(f"after kill {number}: object {key[-4:]} is half-made")
+        runs = opened.runs()
+        failures += [f"after kill {number}: run {name} is half-written" for name, r in runs.items() if "steps" not in r]
+    return {"kills": count, "repairs_caught_midway": unfinished_repairs, "failures": failures}
+
+
+def torment(count: int, folder: Path) -> dict[str, Any]:
+    """Kill `count` times in all, a third of it within the store's own care."""
+    rng = np.random.default_rng(0)
+    over_store = over_care(count // 3, folder / "care", rng)
+    over_stages = over_runs(count - count // 3, folder / "runs", rng)
+    failures = over_stages.pop("failures") + over_store.pop("failures")
+    return {"stages": over_stages, "store": over_store, "failures": failures}
