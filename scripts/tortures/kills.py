@@ -111,7 +111,9 @@ def over_care(count: int, folder: Path, rng: np.random.Generator) -> dict[str, A
         opened = ArtifactStore(store)
         for key in opened.keys():  # noqa: SIM118
             if not (store / "objects" / key / "manifest.json").exists():
-                unfinished_repairs += 1  # a repair that was killed: it says so at the next use, and is taken for nothing
+                unfinished_repairs += (
+                    1  # a repair that was killed: it says so at the next use, and is taken for nothing
+                )
                 shutil.rmtree(store / "objects" / key)
             elif (artifact := opened.get(key)) is None or artifact.damaged_files() not in ([], ["seeds/1.png"]):
                 failures.append(f"after kill {number}: object {key[-4:]} is half-made")

@@ -70,7 +70,7 @@ def terms_of(artifact: Artifact, truth: TruthSource) -> dict[str, Any]:
     terms: dict[str, Any] = {"split": truth.split, "images": len(truth.ids), "diagnostic": truth.split == "train"}
     told = {
         "pseudo_masks": ("background", "levels", "crf"),
-        "walk": ("classes",),
+        "walk": ("when",),
         "walked_masks": ("background", "levels", "crf"),
         "rounds": ("crf", "scales", "flip", "certainty"),
         "predictions": ("crf", "scales", "flip"),

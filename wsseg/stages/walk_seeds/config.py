@@ -9,8 +9,8 @@ from wsseg.config import setting
 @dataclass(frozen=True)
 class Config:
     """Args:
-    classes: ``all`` walk; ``auto`` lets those walk whose maps still tell apart, afterwards, the pixels that were ``sure``
-        before, on 96 images and without looking at any true mask (where the recipe names no sure masks: all).
+    when: ``always``; or ``auto``: if the pixels that were ``sure`` before are still told apart afterwards, on 96 images and
+        without looking at any true mask (where the recipe names no sure masks: always).
     size: long side in pixels at which boundaries are read; one value for four pixels.
     radius: of a step, in boundary values.
     beta: power of the affinities; the higher, the less gets across a weak boundary.
@@ -20,7 +20,7 @@ class Config:
     workers: processes; 0 for one a core.
     """
 
-    classes: Literal["all", "auto"] = setting("auto")
+    when: Literal["always", "auto"] = setting("auto")
     size: int = setting(480, low=32, high=8192)
     radius: int = setting(5, low=2, high=64)
     beta: float = setting(10.0, low=0.0, high=100.0)

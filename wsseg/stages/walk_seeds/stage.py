@@ -36,7 +36,6 @@ class _Job:
     seed: Seed
     boundary: NDArray[np.float32]
     config: values.Config
-    walking: frozenset[int]  # class ids
 
 
 class WalkSeeds:
@@ -58,15 +57,17 @@ class WalkSeeds:
         images: LabeledImages = inputs["images"]
         network = _Boundaries(config, inputs["affinity"])
         seeds: Artifact = inputs["seeds"]
-        chosen: dict[str, Any] = {"classes": list(images.classes.names)}
-        if config.classes == "auto" and "sure" in inputs:
+        chosen: dict[str, Any] = {"when": "always"}
+        if config.when == "auto" and "sure" in inputs:
             chosen = _choice(config, images, seeds, network, ArtifactMasks(inputs["sure"]), out)
-        walking = frozenset(images.classes.id_of(name) for name in chosen["classes"])
         missing = {item.id for item in images.items if not seed_path(out, item.id).is_file()}
-        jobs = network.jobs(images.items, missing, seeds, walking)
-        results = map_processes(_walk_one, jobs, worker_count(config.workers))
-        for item, seed in track(results, len(images), "walk", done=len(images) - len(missing)):
-            atomic_write(seed_path(out, item.id), encode_seed(seed))
+        if chosen["when"] == "never":
+            for item_id in missing:
+                atomic_write(seed_path(out, item_id), seeds.read_bytes(f"{SEED_FOLDER}/{item_id}.png"))
+        else:
+            results = map_processes(_walk_one, network.jobs(images.items, missing, seeds), worker_count(config.workers))
+            for item, seed in track(results, len(images), "walk", done=len(images) - len(missing)):
+                atomic_write(seed_path(out, item.id), encode_seed(seed))
         total = sum(path.stat().st_size for path in (out / SEED_FOLDER).rglob("*.png"))
         return {"images": len(images), "bytes_per_image": total / len(images), "chosen": chosen}
 
@@ -86,9 +87,7 @@ class _Boundaries:
         model = folded(model, torch.zeros(1, 3, 64, 64))
         self.model = model.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
-    def jobs(
-        self, items: Sequence[LabeledImage], missing: Set[str], seeds: Artifact, walking: frozenset[int]
-    ) -> Iterator[_Job]:
+    def jobs(self, items: Sequence[LabeledImage], missing: Set[str], seeds: Artifact) -> Iterator[_Job]:
         """Yield what is left to do, with each image's boundaries."""
         from wsseg.data.batches import batches_by_size, network_size, read_batch
         from wsseg.models.boundary import boundaries
@@ -104,21 +103,20 @@ class _Boundaries:
             for item, own in zip(batch, found, strict=True):
                 if item.id in missing:
                     seed = decode_seed(seeds.read_bytes(f"{SEED_FOLDER}/{item.id}.png"))
-                    yield _Job(item, seed, own, self.config, walking)
+                    yield _Job(item, seed, own, self.config)
 
 
 def _walk_one(job: _Job) -> tuple[LabeledImage, Seed]:
-    """Return one seed whose classes have walked, those that are to; runs in a worker process."""
+    """Return one seed that has walked; runs in a worker process."""
     from wsseg.saliency.walk import walked
 
     seed, config = job.seed, job.config
-    which = [class_id in job.walking for class_id in seed.class_ids]
-    if not any(which):
-        return job.item, seed
     height, width = job.boundary.shape
-    # area averaging, where the walk's grid is coarser than the seed's
-    maps = np.stack([cv2.resize(m, (width, height), interpolation=cv2.INTER_AREA) for m in seed.maps])
-    maps[which] = walked(maps[which], job.boundary, config.radius, config.beta, config.steps)
+    maps = np.zeros((0, height, width), np.float32)
+    if seed.class_ids:
+        # area averaging, where the walk's grid is coarser than the seed's
+        maps = np.stack([cv2.resize(m, (width, height), interpolation=cv2.INTER_AREA) for m in seed.maps])
+        maps = walked(maps, job.boundary, config.radius, config.beta, config.steps)
     return job.item, Seed(seed.class_ids, maps, seed.size)
 
 
@@ -130,16 +128,15 @@ def _choice(
     sure: MaskSource,
     out: Path,
 ) -> dict[str, Any]:
-    """Return the names of the classes that walk, and what share of sure pixels each ranks right; kept in choice.json."""
+    """Return whether the seeds walk, and what share of sure pixels each class would rank right; kept in choice.json."""
     path = out / "choice.json"
     if path.is_file():
         return dict(json.loads(path.read_bytes()))
-    from wsseg.stages.walk_seeds.choice import ranked_right, sample_of, walking
+    from wsseg.stages.walk_seeds.choice import ranked_right, sample_of, serves
 
     sample = sample_of(images.items)
-    everything = frozenset(range(1, len(images.classes) + 1))
-    found: dict[int, list[float]] = {class_id: [] for class_id in sorted(everything)}
-    jobs = network.jobs(sample, {item.id for item in sample}, seeds, everything)
+    found: dict[int, list[float]] = {class_id: [] for class_id in range(1, len(images.classes) + 1)}
+    jobs = network.jobs(sample, {item.id for item in sample}, seeds)
     results = map_processes(_walk_one, jobs, worker_count(config.workers))
     for item, seed in track(results, len(sample), "whether to walk"):
         mask = sure.mask(item.id)
@@ -147,12 +144,10 @@ def _choice(
             if (share := ranked_right(own, mask, class_id)) is not None:
                 found[class_id].append(share)
     names = images.classes.with_background
-    chosen: dict[str, Any] = {
-        "classes": [names[class_id] for class_id in sorted(walking(found))],
-        "ranked_right": {names[class_id]: float(np.mean(shares)) for class_id, shares in found.items() if shares},
-    }
-    for name, share in chosen["ranked_right"].items():
-        log.info("walk: %s: %.3f of what was sure is still told apart", name, share)
-    log.info("walk: %s", ", ".join(chosen["classes"]) or "no class walks")
+    shares = {names[class_id]: float(np.mean(shares)) for class_id, shares in found.items() if shares}
+    chosen = {"when": "always" if serves(found) else "never", "ranked_right": shares}
+    for name, share in shares.items():
+        log.info("walk: %s: %.3f of what was sure would still be told apart", name, share)
+    log.info("walk: the seeds %s", "walk" if chosen["when"] == "always" else "do not walk: they would run out")
     atomic_write(path, json.dumps(chosen, indent=1).encode())
     return chosen

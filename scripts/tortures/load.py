@@ -1,0 +1,94 @@
+"""A stage of very many tiny items through store and runner: memory, time an item, and the time to find it finished."""
+
+import resource
+import shutil
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tortures.children import Child
+from wsseg.config import setting
+from wsseg.progress import track
+from wsseg.stages import STAGES, TABLES
+from wsseg.stages.base import Role, mask_path
+from wsseg.store import ArtifactStore, atomic_write
+
+_SMALLEST = 10_000
+
+
+@dataclass(frozen=True)
+class ToyConfig:
+    """Args:
+    items: how many files are written.
+    """
+
+    items: int = setting(1, low=1)
+
+
+class MakeItems:
+    """A stage without inputs that writes a small file an item, whatever is missing of them."""
+
+    name = "make_items"
+    table = "items"
+    version = 1
+    Config = ToyConfig
+    inputs: Mapping[str, Role] = {}
+    output = "pseudo_masks"
+    distributed = False
+
+    def run(self, config: ToyConfig, inputs: Mapping[str, Any], out: Path) -> dict[str, Any]:
+        """Write masks/<hundred>/<id>.png."""
+        wanted = (mask_path(out, f"{i // 1000:04d}/{i:07d}") for i in range(config.items))
+        missing = [path for path in wanted if not path.is_file()]
+        for path in track(missing, config.items, "items", done=config.items - len(missing)):
+            atomic_write(path, path.stem.encode())
+        return {"images": config.items}
+
+
+def one_run(items: int, folder: Path) -> None:
+    """Run the toy recipe over `items`, in a process of its own; print seconds and MiB as a line."""
+    from wsseg.runner import make_plan, run_plan
+
+    STAGES["make_items"], TABLES["items"] = MakeItems(), ToyConfig  # type: ignore[assignment]
+    (folder / "toy.toml").write_text('[steps.items]\nstage = "make_items"\n')
+    values = f'[data]\nkind = "demo"\ntrain = {{ images = 1 }}\n[items]\nitems = {items}\n'
+    (folder / "values.toml").write_text(values)
+    begin = time.monotonic()
+    plan = make_plan(str(folder / "toy.toml"), str(folder / "values.toml"), ArtifactStore(folder / "store"))
+    run_plan(plan)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    print("figures", plan.steps[0].state, time.monotonic() - begin, peak)
+
+
+def measured(items: int, folder: Path) -> tuple[str, float, float]:
+    """Return (state, seconds, peak MiB) of one run."""
+    child = Child(lambda: one_run(items, folder), folder / "run.log")
+    code = child.wait(7200)
+    if code != 0:
+        return f"ended with {code}: {child.said[-300:]}", 0.0, 0.0
+    words = child.said.split("figures ")[-1].split()
+    return words[0], float(words[1]), float(words[2])
+
+
+def torment(count: int, folder: Path) -> dict[str, Any]:
+    """Run with 10 thousand items and `count`; then again, finished."""
+    failures: list[str] = []
+    figures: dict[str, Any] = {}
+    for items in sorted({min(_SMALLEST, count), count}):
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        first, made_in, peak = measured(items, folder)
+        again, found_in, _ = measured(items, folder)
+        if (first, again) != ("ran", "cached"):
+            failures.append(f"{items} items: {first}, then {again}")
+        figures[str(items)] = {
+            "microseconds_an_item": round(1e6 * made_in / items, 1),
+            "finished_found_in_seconds": round(found_in, 2),
+            "peak_mib": round(peak),
+        }
+    shutil.rmtree(folder, ignore_errors=True)
+    if figures[str(count)]["finished_found_in_seconds"] > 30:
+        failures.append("it took more than 30 s to find the stage finished")
+    return {"items": figures, "failures": failures}

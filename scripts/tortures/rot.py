@@ -1,0 +1,157 @@
+"""Flipped bits, cut files and files crafted to execute: found by digest at use, named, rebuilt; never run, never believed."""
+
+import io
+import os
+import pickle
+import shutil
+import time
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tortures.children import Child, digests, run_words, write_config, wsseg
+from wsseg.config import read_toml
+from wsseg.errors import WssegError
+from wsseg.models.weights import read_state
+from wsseg.store import FILES, MANIFEST, ArtifactStore
+
+PATIENCE = 120.0
+SECONDS = 5.0  # that a use of a damaged file may take
+
+
+def damaged(data: bytes, rng: np.random.Generator) -> bytes:
+    """Return other bytes than `data`."""
+    found = bytearray(data)
+    how = int(rng.integers(5)) if found else 3
+    place = int(rng.integers(max(len(found), 1)))
+    if how == 0:
+        found[place] ^= 1 << int(rng.integers(8))
+    elif how == 1:
+        found = found[:place]
+    elif how == 2:
+        end = min(len(found), place + int(rng.integers(1, 64)))
+        zeros = bytes(end - place)
+        found[place:end] = zeros if found[place:end] != zeros else b"\xff" * len(zeros)
+    elif how == 3:
+        found += rng.bytes(int(rng.integers(1, 64)))
+    else:
+        found[place:place] = rng.bytes(int(rng.integers(1, 64)))
+    return bytes(found)
+
+
+def over_bytes(count: int, store: Path, rng: np.random.Generator) -> dict[str, Any]:
+    """Damage one file at a time and use it; every use must name the file, and the file made whole is well again."""
+    opened = ArtifactStore(store)
+    places = [(key, name) for key in opened.keys() for name in (MANIFEST, FILES, *digests(store)[key])]  # noqa: SIM118
+    failures: list[str] = []
+    kinds: dict[str, int] = {}
+    for number in range(count):
+        key, name = places[number % len(places)]
+        path = store / "objects" / key / name
+        whole = path.read_bytes()
+        path.write_bytes(damaged(whole, rng))
+        kinds[path.suffix] = kinds.get(path.suffix, 0) + 1
+        begin = time.monotonic()
+        try:
+            artifact = opened.get(key)
+            if artifact is not None:
+                artifact.read_bytes(name) if name not in (MANIFEST, FILES) else artifact.files
+            failures.append(f"{name} of {key[:8]}: damage was not noticed")
+        except WssegError as error:
+            if path.name not in str(error):
+                failures.append(f"{name} of {key[:8]}: the error does not name it: {error}")
+        except Exception as error:  # noqa: BLE001 (that is what is looked for)
+            failures.append(f"{name} of {key[:8]}: {type(error).__name__}: {error}")
+        if (took := time.monotonic() - begin) > SECONDS:
+            failures.append(f"{name} of {key[:8]}: took {took:.1f} s")
+        path.write_bytes(whole)
+    return {"cases": count, "by_suffix": kinds, "failures": failures}
+
+
+def over_repairs(count: int, config: Path, store: Path, rng: np.random.Generator, log: Path) -> dict[str, Any]:
+    """Damage a file, run: refused in one line that names it; run with --repair: the same bytes as before."""
+    expected = digests(store)
+    failures: list[str] = []
+    for _ in range(count):
+        key = str(rng.choice(sorted(expected)))
+        name = str(rng.choice([MANIFEST, FILES, *sorted(expected[key])]))
+        path = store / "objects" / key / name
+        path.write_bytes(path.read_bytes()[:-1])  # sizes are looked at even where nothing is read
+        words = run_words(config, store)
+        child = Child(wsseg(words), log)
+        if child.wait(PATIENCE) != 1 or path.name not in child.said or "--repair" not in child.said:
+            failures.append(f"{name}: the run did not name it: {child.said[-200:]}")
+        child = Child(wsseg([*words, "--repair"]), log)
+        if (code := child.wait(PATIENCE)) != 0:
+            failures.append(f"{name}: --repair ended with {code}: {child.said[-200:]}")
+        elif digests(store) != expected:
+            failures.append(f"{name}: rebuilt to other bytes")
+    return {"repairs": count, "failures": failures}
+
+
+class _Touch:
+    """Unpickling one of these makes a file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Any, tuple[str]]:
+        return os.mkdir, (str(self.path),)
+
+
+def over_hostile_files(folder: Path) -> dict[str, Any]:
+    """Offer files that would execute, or explode, where networks, arrays and values are expected."""
+    folder.mkdir(parents=True, exist_ok=True)
+    trace = folder / "executed"
+    evil = pickle.dumps(_Touch(trace))
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w") as file:
+        file.writestr("archive/data.pkl", evil)
+        file.writestr("archive/version", "3\n")
+    bomb = io.BytesIO()
+    with zipfile.ZipFile(bomb, "w", zipfile.ZIP_DEFLATED) as file:
+        file.writestr("archive/data.pkl", bytes(2**28))
+    length = (2**40).to_bytes(8, "little")
+    files = {
+        "pickle.safetensors": evil, "pickle.pth": evil, "pickle.pt": evil, "pickle.bin": evil,
+        "archive.pth": archive.getvalue(), "archive.pt": archive.getvalue(), "bomb.pth": bomb.getvalue(),
+        "header.safetensors": length + b"{}", "nothing.safetensors": b"", "text.safetensors": b"hello",
+        "deep.safetensors": (20_000).to_bytes(8, "little") + b"[" * 20_000,
+        "yaml.toml": b"!!python/object/apply:os.mkdir ['" + str(trace).encode() + b"']\n",
+        "deep.toml": b"a = " + b"[" * 100_000, "zeros.toml": bytes(1000), "laughs.toml": b"&a [*a, *a]\n",
+    }  # fmt: skip
+    failures = []
+    for name, data in files.items():
+        (folder / name).write_bytes(data)
+        begin = time.monotonic()
+        try:
+            (read_toml if name.endswith(".toml") else read_state)(folder / name)
+            failures.append(f"{name}: was read in peace")
+        except WssegError as error:
+            if "\n" in str(error) or name not in str(error):
+                failures.append(f"{name}: not one line that names it: {error}")
+        except Exception as error:  # noqa: BLE001
+            failures.append(f"{name}: {type(error).__name__}: {str(error)[:200]}")
+        if trace.exists():
+            failures.append(f"{name}: was executed")
+            trace.rmdir()
+        if (took := time.monotonic() - begin) > SECONDS:
+            failures.append(f"{name}: took {took:.1f} s")
+    return {"hostile": len(files), "failures": failures}
+
+
+def torment(count: int, folder: Path) -> dict[str, Any]:
+    """Damage `count` files, repair a hundredth as many, offer hostile ones."""
+    shutil.rmtree(folder, ignore_errors=True)
+    rng = np.random.default_rng(0)
+    config, store = write_config(folder), folder / "store"
+    child = Child(wsseg(run_words(config, store)), folder / "run.log")
+    if (code := child.wait(PATIENCE)) != 0:
+        return {"failures": [f"the undisturbed run ended with {code}: {child.said[-300:]}"]}
+    byte_cases = over_bytes(count, store, rng)
+    repairs = over_repairs(max(2, count // 100), config, store, rng, folder / "run.log")
+    hostile = over_hostile_files(folder / "hostile")
+    failures = [f for part in (byte_cases, repairs, hostile) for f in part.pop("failures")]
+    return {**byte_cases, **repairs, **hostile, "failures": failures}
