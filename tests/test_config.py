@@ -1,10 +1,11 @@
 """Every message of a config, and the values that come out of a legal one."""
 
+import time
 from pathlib import Path
 
 import pytest
 
-from wsseg.config import expand_path, find_file, hashed, shipped_folder, to_toml
+from wsseg.config import expand_path, find_file, hashed, read_toml, shipped_folder, to_toml
 from wsseg.errors import ConfigError
 from wsseg.runner import open_config
 
@@ -119,3 +120,21 @@ def test_unknown_name_lists_the_shipped_ones():
 @pytest.mark.parametrize("path", sorted(shipped_folder("configs").glob("*.toml")), ids=lambda p: p.stem)
 def test_every_shipped_config_loads(path):
     assert open_config(path.stem).name == path.stem
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("x = 1\n" * 200_000, "at most 1000 kB"),
+        ("a." * 50_000 + "b = 1", "20 parts in a key"),
+        ("x = " + "9" * 5_000, "not valid TOML"),
+        ("x = " + "[" * 50_000, "not valid TOML"),
+    ],
+)
+def test_a_file_made_to_keep_us_busy_is_refused_at_once(tmp_path, text, words):
+    path = tmp_path / "bomb.toml"
+    path.write_text(text)
+    begin = time.monotonic()
+    with pytest.raises(ConfigError, match=words):
+        read_toml(path)
+    assert time.monotonic() - begin < 5

@@ -102,8 +102,16 @@ def test_a_lock_is_held_by_one_and_freed_by_an_error(store):
 
 
 def run_record(*keys, started="2026-01-01"):
+    step = {"stage": "make_seeds", "version": 1, "config": {}, "inputs": {}}
     return {"recipe": "r", "config_name": "c", "started": started, "status": "finished",
-            "steps": {f"s{i}": {"key": key} for i, key in enumerate(keys)}}  # fmt: skip
+            "steps": {f"s{i}": {**step, "key": key} for i, key in enumerate(keys)}}  # fmt: skip
+
+
+@pytest.mark.parametrize("text", ["[]", "null", "5", '{"steps": 5}', '{"steps": {"a": 1}}', "{", "[" * 100_000])
+def test_a_run_s_record_that_is_none_is_named(store, text):
+    (store.root / "runs" / "broken.json").write_text(text)
+    with pytest.raises(ArtifactError, match=r"broken\.json is damaged"):
+        store.runs()
 
 
 def test_gc_removes_what_no_run_refers_to_and_nothing_that_is_worked_on(store):

@@ -22,6 +22,8 @@ import tomli_w
 
 from wsseg.errors import ConfigError, nearest
 
+_LONGEST_TOML = 1_000_000  # characters
+_DEEP_KEY = re.compile(r"(?:[\w'\"-]+\s*\.\s*){20}")  # each part of a key costs the parser the time of all before it
 _VARIABLE = re.compile(r"\$\{(\w+)(?::-([^}]*))?\}|\$(\w+)")
 
 
@@ -99,13 +101,19 @@ def find_file(name: str, folder: str) -> Path:
 
 
 def read_toml(path: Path) -> dict[str, Any]:
-    """Read a TOML file; ConfigError with file, line and reason where it is not TOML."""
+    """Read a TOML file; ConfigError with file, line and reason where it is not TOML, or made to keep us busy."""
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
         raise ConfigError(f"{path}: not valid TOML: {error}") from error
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
+    if len(text) > _LONGEST_TOML or _DEEP_KEY.search(text):
+        raise ConfigError(f"{path}: legal: at most {_LONGEST_TOML // 1000} kB, and at most 20 parts in a key")
+    try:
+        return tomllib.loads(text)
+    except (ValueError, RecursionError) as error:  # numbers of thousands of digits are no TOMLDecodeError
+        raise ConfigError(f"{path}: not valid TOML: {error}") from error
 
 
 # --- loading -----------------------------------------------------------------------------------------------------

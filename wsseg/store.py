@@ -30,6 +30,7 @@ from wsseg.errors import ArtifactError, nearest
 MANIFEST = "manifest.json"
 FILES = "files.json"
 _REMOVED = ".removed"  # suffix of folders that are being removed
+_RUN_KEYS = {"recipe", "config_name", "started", "status", "steps"}
 TEMPORARY = ".partial-"  # prefix of files that are being written
 
 
@@ -158,6 +159,16 @@ class Artifact:
         )
 
 
+def _are_steps(steps: Any) -> bool:
+    """Return whether a run's record tells of each step what later runs ask it for."""
+    return isinstance(steps, dict) and all(
+        isinstance(step, dict)
+        and {"key", "stage", "version"} <= set(step)
+        and all(isinstance(step.get(name), dict) for name in ("config", "inputs"))
+        for step in steps.values()
+    )
+
+
 class ArtifactStore:
     """The store in one folder; it is made where it does not exist.
 
@@ -279,10 +290,15 @@ class ArtifactStore:
         records = {}
         for path in sorted((self.root / "runs").glob("*.json")):
             try:
-                records[path.stem] = json.loads(path.read_bytes())
-            except (OSError, ValueError) as error:
+                record = json.loads(path.read_bytes())
+                if not (isinstance(record, dict) and set(record) >= _RUN_KEYS and _are_steps(record["steps"])):
+                    raise ValueError("it is no record of a run")
+                records[path.stem] = record
+            except FileNotFoundError:
+                continue  # forgotten by another process meanwhile
+            except (OSError, ValueError, RecursionError) as error:
                 raise ArtifactError(f"{path} is damaged: {error}; delete it if the run is no longer wanted") from error
-        return dict(sorted(records.items(), key=lambda pair: pair[1].get("started", "")))
+        return dict(sorted(records.items(), key=lambda pair: str(pair[1]["started"])))
 
     def resolve(self, reference: str) -> Artifact:
         """Return the artifact that a person means.

@@ -89,7 +89,14 @@ def care(store: Path, rng_seed: int) -> None:
                 (store / "objects" / key / "seeds" / "1.png").write_bytes(b"rot")
                 opened.reopen(key)
         if index % 5 == 0:
-            used = {"steps": {"toy": {"key": f"{int(rng.integers(6)):064x}"}}, "started": str(index)}
+            step = {"key": f"{int(rng.integers(6)):064x}", "stage": "toy", "version": 1, "config": {}, "inputs": {}}
+            used = {
+                "recipe": "toy",
+                "config_name": "toy",
+                "status": "running",
+                "steps": {"toy": step},
+                "started": str(index),
+            }
             opened.save_run(f"run{int(rng.integers(3))}", used)
         if index % 7 == 0:
             opened.collect(keep=1)

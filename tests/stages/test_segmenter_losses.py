@@ -70,7 +70,7 @@ def test_the_teacher_labels_what_is_undecided_among_the_classes_present_only():
     probabilities = torch.tensor([[0.2, 0.3, 0.5], [0.6, 0.1, 0.3]]).T.reshape(1, 3, 1, 2)
     labels, weights = lesson(torch.tensor([[[255, 1]]]), probabilities, torch.tensor([[1.0, 0.0]]))
     assert labels.tolist() == [[[1, 1]]]  # class 2 is most probable, but not in the image
-    assert weights.flatten().tolist() == pytest.approx([0.3 / 0.5, 0.1 / 0.7])
+    assert weights.flatten().tolist() == pytest.approx([0.3 / 0.5, (1 + 0.1 / 0.7) / 2])
 
 
 def test_the_teacher_is_the_mean_of_what_the_student_was():
@@ -127,3 +127,12 @@ def test_a_taught_network_learns_through_wrong_labels():
         optimizer.step()
     assert (network.teacher(images).argmax(1) == truth).float().mean() > 0.99
     assert F.cross_entropy(network.teacher(images), truth) < 0.3  # surer than the noise would have it: 0.45
+
+
+def test_a_pair_that_denies_a_rare_class_still_has_a_loss():
+    """The trap of weights that are the teacher's probability alone: denial would make the loss vanish."""
+    masks = torch.zeros(1, 10, 10, dtype=torch.int64)
+    masks[0, :2] = 1
+    denial = torch.stack([torch.full((1, 10, 10), 8.0), torch.full((1, 10, 10), -8.0)], 1)
+    labels, weights = lesson(masks, denial.softmax(1), torch.ones(1, 1))
+    assert weighted_mean(per_pixel(denial, labels, "cross_entropy"), weights) > 1

@@ -345,7 +345,7 @@ def read_label_csv(path: Path, separator: str) -> dict[str, frozenset[str]]:
     try:
         header = [cell.strip() for cell in next(rows, [])]
         if header != ["image_id", "classes"]:
-            raise DatasetError(f"{path}: line 1: found {','.join(header)!r}; legal: 'image_id,classes'")
+            raise DatasetError(f"{path}: line 1: found {','.join(header)[:60]!r}; legal: 'image_id,classes'")
         for row in rows:
             if not row:
                 continue

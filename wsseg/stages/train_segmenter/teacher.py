@@ -57,7 +57,9 @@ class TaughtNetwork(nn.Module):
 def lesson(masks: Tensor, probabilities: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:
     """Return what the student is to learn: labels (N, H, W) int64 without 255, and weights (N, H, W) in [0, 1].
 
-    The weight is the teacher's probability of the label, among the background and the classes present.
+    The weight of the teacher's own label is its probability among the background and the classes present; that of a mask's label is
+    a half at least, and one where the teacher agrees. (Were it the probability alone, a pair that denies every rare class
+    would have no loss left: it did so on steel defects.)
 
     Args:
         masks: (N, H, W) int64, may hold 255.
@@ -67,8 +69,10 @@ def lesson(masks: Tensor, probabilities: Tensor, present: Tensor) -> tuple[Tenso
     possible = torch.cat([torch.ones_like(present[:, :1]), present], dim=1)[:, :, None, None]
     among = probabilities * possible
     among = among / among.sum(1, keepdim=True).clamp_min(1e-6)
-    labels = torch.where(masks == IGNORE_INDEX, among.argmax(1), masks)
-    return labels, probability_of(among, labels)
+    decided = masks != IGNORE_INDEX
+    labels = torch.where(decided, masks, among.argmax(1))
+    agreement = probability_of(among, labels)
+    return labels, torch.where(decided, (1 + agreement) / 2, agreement)
 
 
 def boxes(count: int, size: tuple[int, int], device: torch.device) -> Tensor:
