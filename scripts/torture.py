@@ -33,7 +33,9 @@ TORMENTS = {
 @click.command(help=__doc__)
 @click.argument("torments", nargs=-1, type=click.Choice(list(TORMENTS)))
 @click.option("--count", type=click.IntRange(2), help="How often, for each torment; a full run's number without it.")
-@click.option("--json", "target", type=click.Path(dir_okay=False, path_type=Path), help="Where the figures are written.")
+@click.option(
+    "--json", "target", type=click.Path(dir_okay=False, path_type=Path), help="Where the figures are written."
+)
 def main(torments: tuple[str, ...], count: int | None, target: Path | None) -> None:
     """Torment, print, write."""
     warm_up()

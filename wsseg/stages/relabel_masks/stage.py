@@ -8,16 +8,26 @@ from typing import Any
 from wsseg.data.images import LabeledImages
 from wsseg.errors import StageError
 from wsseg.progress import track
-from wsseg.stages.base import ArtifactMasks, Role, check_classes, map_processes, mask_path, mask_shares, worker_count
+from wsseg.stages.base import (
+    ArtifactMasks,
+    MaskSource,
+    Role,
+    check_classes,
+    map_processes,
+    mask_path,
+    mask_shares,
+    worker_count,
+)
 from wsseg.stages.relabel_masks import config as values
 from wsseg.store import Artifact, atomic_write
-from wsseg.types import LabeledImage, Scores
+from wsseg.types import LabeledImage, Mask, Scores
 
 
 @dataclass(frozen=True)
 class _Job:
     item: LabeledImage
     scores: Scores
+    previous: Mask
     config: values.Config
     target: Path
 
@@ -25,7 +35,7 @@ class _Job:
 class RelabelMasks:
     name = "relabel_masks"
     table = "rounds"
-    version = 1
+    version = 2
     Config = values.Config
     inputs: Mapping[str, Role] = {
         "images": Role(("images",)),
@@ -48,11 +58,11 @@ class RelabelMasks:
         model, spec = load_segmenter(segmenter.read_bytes, str(segmenter.folder))
         check_classes("segmenter", spec.classes, images)
         missing = [item for item in images.items if not mask_path(out, item.id).is_file()]
-        jobs = _jobs(config, images, {item.id for item in missing}, model, spec, out)
+        previous = ArtifactMasks(inputs["previous"])
+        jobs = _jobs(config, images, {item.id for item in missing}, previous, model, spec, out)
         results = map_processes(_relabel_one, jobs, worker_count(config.workers))
         for _ in track(results, len(images), "pseudo-masks", done=len(images) - len(missing)):
             pass
-        previous = ArtifactMasks(inputs["previous"])
         differ = decided = 0
         for item in images.items:
             found = changed(previous.mask(item.id), decode_mask(mask_path(out, item.id).read_bytes()))
@@ -61,7 +71,13 @@ class RelabelMasks:
 
 
 def _jobs(
-    config: values.Config, images: LabeledImages, missing: set[str], model: Any, spec: Any, out: Path
+    config: values.Config,
+    images: LabeledImages,
+    missing: set[str],
+    previous: MaskSource,
+    model: Any,
+    spec: Any,
+    out: Path,
 ) -> Iterator[_Job]:
     """Yield what is left to do, with the network's scores."""
     import torch
@@ -84,7 +100,8 @@ def _jobs(
             scores = segment(model, tensor.to(device), quarter(size), sizes, config.flip).float().cpu().numpy()
         for item, own in zip(batch, scores, strict=True):
             if item.id in missing:
-                yield _Job(item, among_present(own, item.class_ids), config, mask_path(out, item.id))
+                own = among_present(own, item.class_ids)
+                yield _Job(item, own, previous.mask(item.id), config, mask_path(out, item.id))
 
 
 def _relabel_one(job: _Job) -> None:
@@ -93,11 +110,12 @@ def _relabel_one(job: _Job) -> None:
     from wsseg.crf.settings import PRESETS
     from wsseg.data.masks import encode_mask
     from wsseg.data.reading import read_image
-    from wsseg.stages.relabel_masks.relabeling import relabelled
+    from wsseg.stages.relabel_masks.relabeling import relabelled, with_lost_classes
 
     item, config = job.item, job.config
     crf = None
     if config.crf != "off" and item.class_ids:
         crf = DenseCrf(read_image(item.path), PRESETS[config.crf])
     mask = relabelled(job.scores, item.class_ids, item.size, crf, config.certainty)
+    mask = with_lost_classes(mask, job.previous, item.class_ids)
     atomic_write(job.target, encode_mask(mask))
