@@ -1,5 +1,6 @@
 """Broken, odd and hostile image files through the one reader: each is read right, or refused with a reason."""
 
+import functools
 import io
 import resource
 import struct
@@ -72,6 +73,7 @@ def png_of_zeros(width: int, height: int, whole: bool) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + png_chunk(b"IHDR", header) + png_chunk(b"IDAT", data) + png_chunk(b"IEND", b"")
 
 
+@functools.cache
 def hostile_files() -> dict[str, bytes]:
     """Return files that lie about what they are, by name."""
     svg = b'<svg xmlns="http://www.w3.org/2000/svg"><script>alert(1)</script></svg>'

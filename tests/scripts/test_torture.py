@@ -1,0 +1,93 @@
+"""The short form of `scripts/torture.py`, and Hypothesis at the parsers that it torments."""
+
+import json
+import sys
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tests.conftest import REPOSITORY
+
+sys.path.insert(0, str(REPOSITORY / "scripts"))
+from tortures import inputs, load, names, texts
+from tortures.texts import CSV, judge, parsers
+
+pytestmark = pytest.mark.skipif(not hasattr(__import__("os"), "fork"), reason="it forks")
+
+
+def test_names_that_would_leave_their_folder_are_refused(tmp_path):
+    from wsseg.data.reading import check_id
+    from wsseg.errors import DatasetError
+
+    for item_id in names.ILLEGAL:
+        with pytest.raises(DatasetError, match="no legal image id"):
+            check_id(item_id, "here")
+    assert [check_id(item_id, "here") for item_id in names.LEGAL] == list(names.LEGAL)
+
+
+def test_broken_and_hostile_texts(tmp_path):
+    figures = texts.torment(60, tmp_path / "texts")
+    assert figures["failures"] == []
+    assert all(found["refused"] > 20 for found in figures["texts"].values())
+
+
+def test_mutated_images(tmp_path):
+    verdicts, failures, _ = inputs.read_many((tmp_path, 7, 300))
+    assert failures == []
+    assert verdicts["read"] > 30 and verdicts["refused"] > 30
+
+
+@pytest.mark.parametrize("name", sorted(inputs.hostile_files()))
+def test_hostile_images(tmp_path, name):
+    path = tmp_path / name
+    path.write_bytes(inputs.hostile_files()[name])
+    verdict, why = inputs.judge(path)
+    assert (verdict, why) == ("read" if name.startswith("large_but_whole") else "refused", "")
+
+
+@pytest.fixture(scope="module")
+def known(tmp_path_factory):
+    return parsers(tmp_path_factory.mktemp("parsers"))
+
+
+@pytest.mark.parametrize("name", ["config", "recipe", "csv", "coco", "voc", "run"])
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_any_text_is_read_or_refused_in_one_line(known, name, data):
+    json_like = st.recursive(
+        st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
+        lambda inner: st.lists(inner, max_size=4) | st.dictionaries(
+            st.sampled_from(["images", "annotations", "categories", "id", "file_name", "name", "steps", "image_id", "key",
+                             "category_id", "config", "inputs", "stage", "started", "recipe", "config_name", "status"]),
+            inner, max_size=6,
+        ),
+        max_leaves=25,
+    )  # fmt: skip
+    sound, read = known[name]
+    kind = data.draw(st.sampled_from(["bytes", "text", "json", "inserted"]))
+    if kind == "bytes":
+        content = data.draw(st.binary(max_size=300))
+    elif kind == "text":
+        content = data.draw(st.text(max_size=300)).encode("utf-8", "surrogatepass")
+    elif kind == "json":
+        content = json.dumps(data.draw(json_like)).encode()
+    else:
+        place = data.draw(st.integers(0, len(sound)))
+        content = (sound[:place] + data.draw(st.text(max_size=30)) + sound[place:]).encode("utf-8", "surrogatepass")
+    verdict, why = judge(read, content)
+    assert verdict in ("read", "refused"), why
+
+
+def test_the_sound_texts_are_read(known):
+    for sound, read in known.values():
+        assert judge(read, sound.encode()) == ("read", "")
+    assert CSV.count("\n") == 4
+
+
+@pytest.mark.slow
+def test_a_stage_of_many_items_is_found_finished_and_its_memory_is_flat(tmp_path):
+    figures = load.torment(20_000, tmp_path / "load")
+    assert figures["failures"] == []
+    ten, twenty = figures["items"]["10000"], figures["items"]["20000"]
+    assert twenty["peak_mib"] < ten["peak_mib"] + 60
