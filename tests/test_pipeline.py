@@ -103,9 +103,10 @@ def test_the_best_recipe_with_every_ingredient(csv_data, tmp_path):
     assert set(chosen["ranked_right"]) <= {"red", "blue"}
     shares = list(chosen["ranked_right"].values())
     assert chosen["when"] == ("always" if shares and np.mean(shares) >= 0.97 else "never")
-    assert stages["segmenter"]["metrics"]["stopped"] == stages["pseudo_masks_1"]["metrics"]["changed"]
+    for network, masks in (("segmenter_1", "pseudo_masks_1"), ("segmenter", "pseudo_masks_2")):
+        assert stages[network]["metrics"]["stopped"] == stages[masks]["metrics"]["changed"]
     networks = (
         tmp_path / "wsseg-store" / "objects" / stages[name]["key"] / "network.safetensors"
-        for name in ("segmenter_0", "segmenter")
+        for name in ("segmenter_0", "segmenter_1", "segmenter")
     )
     assert len({path.read_bytes() for path in networks}) == 1  # the round before stands
