@@ -1,0 +1,126 @@
+"""Pictures of a finished run: the best, the median and the worst images, at every stage, beside the truth.
+
+python scripts/draw_stages.py best voc_vehicles -o docs/pictures/voc_vehicles.png
+
+Rows are training images by the IoU of their last pseudo-mask (mean over background and classes present, 255 counted as a miss), then
+validation images by that of their prediction. Photographs are drawn small.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+import cv2
+import numpy as np
+from PIL import Image as PILImage
+
+from wsseg.cli import common, store_option
+from wsseg.data.reading import read_image
+from wsseg.errors import StageError
+from wsseg.labels import IGNORE_INDEX, voc_palette
+from wsseg.metrics.confusion import confusion, iou_per_class, mean_iou
+from wsseg.progress import track
+from wsseg.runner import Plan, make_plan
+from wsseg.saliency.pictures import overlay, panel, sheet
+from wsseg.saliency.seeds import decode_seed, enlarged
+from wsseg.stages.base import SEED_FOLDER, ArtifactMasks
+from wsseg.store import ArtifactStore
+from wsseg.types import Image, LabeledImage, Mask
+
+_WIDTH, _HEIGHT = 150, 120  # px, of a cell
+_PLACES = {"best": 0.98, "good": 0.75, "median": 0.5, "poor": 0.25, "worst": 0.02}
+
+
+def fitted(picture: Image) -> Image:
+    """Return a picture scaled into a cell, on white."""
+    height, width = picture.shape[:2]
+    factor = min(_WIDTH / width, _HEIGHT / height)
+    size = max(1, round(width * factor)), max(1, round(height * factor))
+    small = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
+    cell = np.full((_HEIGHT, _WIDTH, 3), 255, np.uint8)
+    cell[: small.shape[0], : small.shape[1]] = small
+    return cell
+
+
+def painted(image: Image, mask: Mask) -> Image:
+    """Return a grey photograph with a mask in the VOC palette over it; 255 is white."""
+    grey = image.mean(axis=2, keepdims=True).repeat(3, axis=2)
+    colours = voc_palette()[mask].astype(np.float64)
+    colours[mask == IGNORE_INDEX] = 255
+    share = np.where(mask[..., None] == 0, 0.0, 0.6)
+    return np.rint(grey * (1 - share) + colours * share).astype(np.uint8)
+
+
+def image_iou(truth: Mask, mask: Mask, classes: int) -> float:
+    """Return the mean IoU of one image over the classes that truth or mask show."""
+    return mean_iou(iou_per_class(confusion(truth, mask, classes + 1)))
+
+
+def picked(scores: dict[str, float]) -> list[tuple[str, str]]:
+    """Return (place, id) of the images at the places from best to worst."""
+    order = sorted(scores, key=scores.__getitem__)
+    return [(place, order[round(share * (len(order) - 1))]) for place, share in _PLACES.items()]
+
+
+def rows_of(plan: Plan, split: str, steps: Sequence[Any]) -> list[tuple[str, list[Image]]]:
+    """Return (what the row is, its cells) of one split; `steps` are planned steps whose artifacts hold seeds or masks."""
+    images, truth = plan.sources.get(f"data.{split}"), plan.sources.get(f"truth.{split}")
+    last = ArtifactMasks(steps[-1].artifact)
+    classes = len(images.classes)
+    scores = {
+        item.id: image_iou(truth.mask(item.id), last.mask(item.id), classes)
+        for item in track(images.items, len(images), f"judging {split}")
+    }
+    items: dict[str, LabeledImage] = {item.id: item for item in images.items}
+    rows = []
+    for place, item_id in picked(scores):
+        image = read_image(items[item_id].path)
+        cells = [image]
+        for planned in steps:
+            if planned.artifact.kind == "seeds":
+                seed = enlarged(decode_seed(planned.artifact.read_bytes(f"{SEED_FOLDER}/{item_id}.png")))
+                highest = seed.maps.max(axis=0) if seed.class_ids else np.zeros(seed.size, np.float32)
+                cells.append(overlay(image, highest))
+            else:
+                cells.append(painted(image, ArtifactMasks(planned.artifact).mask(item_id)))
+        cells.append(painted(image, truth.mask(item_id)))
+        rows.append((f"{split}, {place}: {100 * scores[item_id]:.0f}", cells))
+    return rows
+
+
+@click.command(help=__doc__)
+@click.argument("recipe")
+@click.argument("config")
+@click.option("-o", "--output", type=click.Path(dir_okay=False, path_type=Path), required=True)
+@store_option
+@common
+def main(recipe: str, config: str, output: Path, store: Path) -> None:
+    """Draw RECIPE on CONFIG."""
+    plan = make_plan(recipe, config, ArtifactStore(store))
+    shown = [p for p in plan.active if p.artifact and p.artifact.kind in ("seeds", "pseudo_masks", "predictions")]
+    shown = [p for p in shown if p.step.table != "affinity_labels"]
+    train = [p for p in shown if p.artifact is not None and p.artifact.kind != "predictions"]
+    val = [p for p in shown if p.artifact is not None and p.artifact.kind == "predictions"]
+    if not train or not val:
+        raise StageError(f"{store}: this run is not finished; run: wsseg run {recipe} -c {config} --store {store}")
+    parts = [
+        (["photograph", *(p.step.name for p in steps), "truth"], rows_of(plan, split, steps))
+        for split, steps in (("train", train), ("val", val))
+    ]
+    columns = max(len(titles) for titles, _ in parts)
+    panels = []
+    for titles, rows in parts:
+        for name, cells in rows:
+            row = [
+                panel(fitted(cell), title, bar=False) for cell, title in zip(cells, [name, *titles[1:]], strict=True)
+            ]
+            panels += row + [np.full_like(row[0], 255)] * (columns - len(row))
+    drawn = PILImage.fromarray(sheet(panels, columns))
+    output.parent.mkdir(parents=True, exist_ok=True)
+    drawn.quantize(128).save(output, optimize=True)
+    click.echo(f"{output}: {drawn.width} x {drawn.height}")
+
+
+if __name__ == "__main__":
+    main()
