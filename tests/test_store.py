@@ -1,10 +1,11 @@
-import json
 import os
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from wsseg.errors import ArtifactError
-from wsseg.store import ArtifactStore, atomic_write, key_of
+from wsseg.store import ArtifactStore, FileTable, atomic_write, key_of
 
 MANIFEST = {"kind": "seeds", "step": "seeds", "provenance": {}, "metrics": {}}
 
@@ -65,12 +66,13 @@ def test_a_damaged_file_is_never_read(store, damage):
     assert artifact.read_bytes("seeds/two.png") == b"2"
 
 
-@pytest.mark.parametrize("name", ["manifest.json", "files.json"])
+@pytest.mark.parametrize("name", ["manifest.json", "files.txt"])
 def test_damaged_metadata_is_never_believed(store, name):
     folder = make(store).folder
-    content = json.loads((folder / name).read_text())
-    content["metrics" if name == "manifest.json" else "seeds/one.png"] = [1, "0" * 64]
-    (folder / name).write_text(json.dumps(content))
+    text = (folder / name).read_text()
+    changed = text.replace('"kind"', '"kinds"') if name == "manifest.json" else text.replace(text[:64], "0" * 64)
+    assert changed != text
+    (folder / name).write_text(changed)
     with pytest.raises(ArtifactError, match="damaged"):
         store.get("a" * 64).read_bytes("seeds/one.png")
 
@@ -151,3 +153,25 @@ def test_a_store_that_cannot_be_made_is_one_clear_line(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(ArtifactError, match="cannot be used as a store.*choose --store"):
         ArtifactStore(tmp_path / "file" / "store")
+
+
+@given(
+    st.dictionaries(st.text(st.characters(codec="utf-8", exclude_characters="\n"), min_size=1), st.integers(0, 2**40))
+)
+def test_a_file_table_is_a_dictionary_of_its_lines(sizes):
+    digest = "0f" * 32
+    names = sorted(sizes, key=str.encode)
+    table = FileTable("".join(f"{digest} {sizes[n]} {n}\n" for n in names).encode())
+    assert dict(table.items()) == {n: (sizes[n], digest) for n in sizes} == {n: table[n] for n in table}
+    assert list(table) == names and len(table) == len(sizes)
+    for name in ("", "absent", "\U0010ffff"):
+        assert (name in table) == (name in sizes)
+
+
+def test_a_file_table_reads_what_it_tells_of(tmp_path):
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b" / "two words.png").write_bytes(b"abc")
+    (tmp_path / "b-side").write_bytes(b"")
+    table = FileTable.of(tmp_path, ["b/two words.png", "b-side"])
+    assert list(table) == ["b-side", "b/two words.png"]  # by bytes, not by folders
+    assert table["b/two words.png"] == (3, "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad")

@@ -266,6 +266,7 @@ def status(store: Path) -> None:
 def verify(store: Path) -> None:
     """Compare every file of every artifact with its digest; name each damaged one."""
     from wsseg.errors import ArtifactError
+    from wsseg.store import FILES
 
     opened = open_store(store)
     damaged, files = [], 0
@@ -278,7 +279,7 @@ def verify(store: Path) -> None:
         if artifact:
             names = artifact.damaged_files()
             damaged += [artifact.folder / name for name in names]
-            files += 0 if "files.json" in names else len(artifact.files)
+            files += 0 if FILES in names else len(artifact.files)
     for path in damaged:
         click.echo(f"damaged: {path}")
     click.echo(f"{len(opened.keys())} artifacts, {files} files: {len(damaged)} damaged")

@@ -2,7 +2,7 @@
 
 Layout of a store folder::
 
-    objects/<key>/   complete artifacts: manifest.json, files.json (sizes, digests) and the stage's own files
+    objects/<key>/   complete artifacts: manifest.json, files.txt (digests, sizes) and the stage's own files
     work/<key>/      unfinished artifacts; a later run goes on from the items or the checkpoint they hold
     locks/<key>      one lock a key, held by the process that works on it; released by the system when it dies
     runs/<id>.json   what each run was made of: recipe, resolved config, keys
@@ -16,7 +16,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -28,7 +28,7 @@ from filelock import FileLock, Timeout
 from wsseg.errors import ArtifactError, nearest
 
 MANIFEST = "manifest.json"
-FILES = "files.json"
+FILES = "files.txt"
 _REMOVED = ".removed"  # suffix of folders that are being removed
 _RUN_KEYS = {"recipe", "config_name", "started", "status", "steps"}
 TEMPORARY = ".partial-"  # prefix of files that are being written
@@ -76,6 +76,70 @@ def file_digest(path: Path) -> tuple[int, str]:
     return path.stat().st_size, digest
 
 
+class FileTable(Mapping[str, tuple[int, str]]):
+    """(size in bytes, sha256) of each file of an artifact by its relative name, looked up in the text of ``files.txt``.
+
+    A line is ``DIGEST SIZE NAME``, sorted by the bytes of the names: a lookup is a bisection, and a million files take no
+    more memory than their text.
+
+    Args:
+        text: the whole file, whose digest was compared already.
+    """
+
+    def __init__(self, text: bytes) -> None:
+        self._text = text
+
+    @classmethod
+    def of(cls, folder: Path, names: Iterable[str]) -> "FileTable":
+        """Read the files `names` below `folder` and tell of them."""
+        text = bytearray()
+        for name in sorted(names, key=str.encode):
+            size, digest = file_digest(folder / name)
+            text += f"{digest} {size} {name}\n".encode()
+        return cls(bytes(text))
+
+    @property
+    def text(self) -> bytes:
+        """The content of ``files.txt``."""
+        return self._text
+
+    def __getitem__(self, name: str) -> tuple[int, str]:
+        wanted, low, high = name.encode(), 0, len(self._text)
+        while low < high:  # a line that begins in [low, high) may be the one
+            start = self._text.rfind(b"\n", low, (low + high) // 2) + 1 or low
+            end = self._text.index(b"\n", start)
+            digest, size, found = self._text[start:end].split(b" ", 2)
+            if found == wanted:
+                return int(size), digest.decode()
+            low, high = (end + 1, high) if found < wanted else (low, start)
+        raise KeyError(name)
+
+    def __iter__(self) -> Iterator[str]:
+        start = 0
+        while start < len(self._text):
+            end = self._text.index(b"\n", start)
+            yield self._text[start:end].split(b" ", 2)[2].decode()
+            start = end + 1
+
+    def items(self) -> Iterator[tuple[str, tuple[int, str]]]:  # type: ignore[override]
+        """Yield (name, (size, digest)), one after the other."""
+        start = 0
+        while start < len(self._text):
+            end = self._text.index(b"\n", start)
+            digest, size, name = self._text[start:end].split(b" ", 2)
+            yield name.decode(), (int(size), digest.decode())
+            start = end + 1
+
+    def __len__(self) -> int:
+        return self._text.count(b"\n")
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, FileTable) and self._text == other._text
+
+    def __hash__(self) -> int:
+        return hash(self._text)
+
+
 @dataclass(frozen=True)
 class Artifact:
     """A complete artifact. Every read checks the digest, so damage is never used in silence.
@@ -95,12 +159,12 @@ class Artifact:
         return str(self.manifest["kind"])
 
     @cached_property
-    def files(self) -> dict[str, tuple[int, str]]:
+    def files(self) -> FileTable:
         """(size in bytes, sha256) of each file by its relative name."""
         data = self._read(FILES)
         if hashlib.sha256(data).hexdigest() != self.manifest["files_sha256"]:
             raise self._damaged(FILES)
-        return {name: (size, digest) for name, (size, digest) in json.loads(data).items()}
+        return FileTable(data)
 
     def read_bytes(self, name: str) -> bytes:
         """Return one file's bytes; ArtifactError where it is missing or differs from its digest."""
@@ -144,7 +208,7 @@ class Artifact:
     @property
     def size(self) -> int:
         """Bytes on disk."""
-        return sum(size for size, _ in self.files.values())
+        return sum(size for _, (size, _) in self.files.items())
 
     def _read(self, name: str) -> bytes:
         try:
@@ -220,14 +284,14 @@ class ArtifactStore:
     def complete(self, key: str, manifest: Mapping[str, Any]) -> Artifact:
         """Turn ``work/<key>`` into an object: digests, manifest, one rename. The caller holds the key's lock."""
         folder = self.root / "work" / key
-        names = sorted(
+        names = (
             p.relative_to(folder).as_posix()
             for p in folder.rglob("*")
             if p.is_file() and p.name not in (MANIFEST, FILES)
         )
-        files = canonical_json({name: file_digest(folder / name) for name in names})
-        atomic_write(folder / FILES, files)
-        body = {**manifest, "key": key, "files_sha256": hashlib.sha256(files).hexdigest()}
+        files = FileTable.of(folder, names)
+        atomic_write(folder / FILES, files.text)
+        body = {**manifest, "key": key, "files_sha256": hashlib.sha256(files.text).hexdigest()}
         body = json.loads(canonical_json(body))  # tuples become lists before the digest is taken
         body["sha256"] = hashlib.sha256(canonical_json(body)).hexdigest()
         atomic_write(folder / MANIFEST, json.dumps(body, indent=1, sort_keys=True, ensure_ascii=False).encode())

@@ -9,7 +9,7 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 
-from wsseg.store import ArtifactStore
+from wsseg.store import ArtifactStore, FileTable
 
 log = logging.getLogger("wsseg")
 
@@ -164,7 +164,7 @@ def wsseg(words: list[str], before: Callable[[], object] = lambda: None) -> Call
     return work
 
 
-def digests(store: Path) -> dict[str, dict[str, tuple[int, str]]]:
+def digests(store: Path) -> dict[str, FileTable]:
     """Return size and digest of every file of every artifact, by key."""
     opened = ArtifactStore(store)
     found = ((key, opened.get(key)) for key in opened.keys())  # noqa: SIM118 (a store is no mapping)

@@ -12,7 +12,7 @@ from tortures.children import Child, digests, inconsistencies, run_words, write_
 from wsseg.store import TEMPORARY, ArtifactStore, atomic_write
 
 PATIENCE = 120.0  # s that an undisturbed run may take
-IGNORED = {"checkpoint.safetensors", "manifest.json", "files.json"}
+IGNORED = {"checkpoint.safetensors", "manifest.json", "files.txt"}
 
 
 def finished_items(store: Path) -> Iterator[tuple[str, int]]:

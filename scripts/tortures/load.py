@@ -40,10 +40,10 @@ class MakeItems:
 
     def run(self, config: ToyConfig, inputs: Mapping[str, Any], out: Path) -> dict[str, Any]:
         """Write masks/<hundred>/<id>.png."""
-        wanted = (mask_path(out, f"{i // 1000:04d}/{i:07d}") for i in range(config.items))
-        missing = [path for path in wanted if not path.is_file()]
-        for path in track(missing, config.items, "items", done=config.items - len(missing)):
-            atomic_write(path, path.stem.encode())
+        for number in track(range(config.items), config.items, "items"):
+            path = mask_path(out, f"{number // 1000:04d}/{number:07d}")
+            if not path.is_file():
+                atomic_write(path, path.stem.encode())
         return {"images": config.items}
 
 
