@@ -115,6 +115,7 @@ class Child:
         self.pid = os.fork()
         if self.pid == 0:
             os.setsid()
+            signal.signal(signal.SIGINT, signal.default_int_handler)  # what runs in the background ignores it
             target = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
             os.dup2(target, 1)
             os.dup2(target, 2)

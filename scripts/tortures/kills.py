@@ -1,6 +1,8 @@
 """SIGKILL at random moments: over whole runs, and over the store's own renames, `gc` and `verify`."""
 
+import os
 import shutil
+import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +13,7 @@ import numpy as np
 from tortures.children import Child, digests, inconsistencies, run_words, write_config, wsseg
 from wsseg.store import TEMPORARY, ArtifactStore, atomic_write
 
+LONGEST_END = 2.0  # s from Ctrl-C to the end
 PATIENCE = 120.0  # s that an undisturbed run may take
 IGNORED = {"checkpoint.safetensors", "manifest.json", "files.txt"}
 
@@ -129,10 +132,31 @@ def over_care(count: int, folder: Path, rng: np.random.Generator) -> dict[str, A
     return {"kills": count, "repairs_caught_midway": unfinished_repairs, "failures": failures}
 
 
+def over_interrupts(count: int, folder: Path, rng: np.random.Generator) -> dict[str, Any]:
+    """Press Ctrl-C at random moments of runs: it says what is kept, and ends soon."""
+    config, store = write_config(folder), folder / "interrupted"
+    failures, waits = [], []
+    while len(waits) < count:
+        child = Child(wsseg(run_words(config, store)), folder / "interrupted.log")
+        if child.wait(float(rng.uniform(0.5, 3))) is not None:
+            shutil.rmtree(store)
+            continue
+        begin = time.monotonic()
+        os.kill(child.pid, signal.SIGINT)
+        code = child.wait(PATIENCE)
+        waits.append(time.monotonic() - begin)
+        if code != 130 or "all that is finished is kept" not in child.said or "Traceback" in child.said:
+            failures.append(f"Ctrl-C: exit code {code}: {child.said[-300:]}")
+    if max(waits) > LONGEST_END:
+        failures.append(f"Ctrl-C: {max(waits):.1f} s until the end")
+    return {"interrupts": count, "longest_end_seconds": round(max(waits), 2), "failures": failures}
+
+
 def torment(count: int, folder: Path) -> dict[str, Any]:
-    """Kill `count` times in all, a third of it within the store's own care."""
+    """Kill `count` times in all, a third of it within the store's own care, and press Ctrl-C a tenth as often."""
     rng = np.random.default_rng(0)
     over_store = over_care(count // 3, folder / "care", rng)
     over_stages = over_runs(count - count // 3, folder / "runs", rng)
-    failures = over_stages.pop("failures") + over_store.pop("failures")
-    return {"stages": over_stages, "store": over_store, "failures": failures}
+    ended = over_interrupts(max(2, count // 10), folder / "interrupts", rng)
+    failures = [f for part in (over_stages, over_store, ended) for f in part.pop("failures")]
+    return {"stages": over_stages, "store": over_store, "ctrl_c": ended, "failures": failures}
