@@ -52,3 +52,13 @@ def test_the_crf_moves_a_mask_to_the_edge_of_the_object():
     without, with_crf = (pseudo_mask(seed, "threshold", [0.3], r) for r in ([], [crf.refine]))
     assert (with_crf == truth).mean() > (without == truth).mean()
     assert (with_crf == truth).mean() > 0.97
+
+
+def test_a_class_that_the_refinement_loses_keeps_its_pixels():
+    """A thin line that a CRF would dissolve into the background."""
+
+    def dissolve(scores):
+        return np.stack([np.ones_like(scores[0]), 0 * scores[1], scores[2]])
+
+    seed = Seed((2, 5), np.array([[[0.9, 0.9, 0.1, 0.0]], [[0.0, 0.0, 0.0, 0.9]]], dtype=np.float32), (1, 4))
+    assert pseudo_mask(seed, "threshold", [0.3], [dissolve]).tolist() == [[2, 2, 0, 5]]

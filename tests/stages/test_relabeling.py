@@ -3,7 +3,7 @@ import pytest
 
 from wsseg.crf.dense_crf import DenseCrf
 from wsseg.crf.settings import PRESETS
-from wsseg.stages.relabel_masks.relabeling import among_present, changed, relabelled, with_lost_classes
+from wsseg.stages.relabel_masks.relabeling import among_present, changed, relabelled
 
 # background, class 1, class 2, class 3 on a 2 x 2 grid
 SCORES = np.array(
@@ -52,16 +52,3 @@ def test_the_crf_chooses_and_the_network_must_agree():
 )
 def test_changed_by_hand(before, after, expected):
     assert changed(np.array(before, np.uint8), np.array(after, np.uint8)) == expected
-
-
-def test_a_class_that_the_network_lost_keeps_its_former_pixels_where_nothing_else_is():
-    previous = np.array([[1] * 10 + [2] * 10], np.uint8)
-    mask = np.array([[0, 255, 2] + [0] * 7 + [2] * 10], np.uint8)
-    expected = np.array([[1, 1, 2] + [1] * 7 + [2] * 10], np.uint8)
-    assert with_lost_classes(mask, previous, [1, 2]).tolist() == expected.tolist()
-
-
-def test_a_class_that_only_shrank_is_left_to_the_network():
-    previous = np.array([[1] * 10], np.uint8)
-    mask = np.array([[1] + [0] * 9], np.uint8)
-    assert with_lost_classes(mask, previous, [1]).tolist() == mask.tolist()

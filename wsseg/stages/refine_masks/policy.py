@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from wsseg.data.masks import with_lost_classes
 from wsseg.labels import IGNORE_INDEX
 from wsseg.types import Mask, Scores, Seed
 
@@ -41,7 +42,7 @@ def labels_at(seed: Seed, background: str, level: float, refinements: Sequence[R
 
 
 def pseudo_mask(seed: Seed, background: str, levels: Sequence[float], refinements: Sequence[Refinement] = ()) -> Mask:
-    """Turn a seed into a pseudo-mask.
+    """Turn a seed into a pseudo-mask; a class that the refinements lose keeps the pixels that it had before them.
 
     Args:
         seed: maps at the image's size.
@@ -57,6 +58,9 @@ def pseudo_mask(seed: Seed, background: str, levels: Sequence[float], refinement
     if not seed.class_ids:
         return np.zeros(seed.size, dtype=np.uint8)
     masks = [labels_at(seed, background, level, refinements) for level in levels]
+    if refinements:
+        before = [labels_at(seed, background, level, ()) for level in levels]
+        masks = [with_lost_classes(m, b, seed.class_ids) for m, b in zip(masks, before, strict=True)]
     if len(masks) == 1:
         return masks[0]
     # a high threshold favours the background, and so does a low alpha

@@ -29,7 +29,7 @@ class _Job:
 class RefineMasks:
     name = "refine_masks"
     table = "pseudo_masks"
-    version = 2
+    version = 3
     Config = values.Config
     inputs: Mapping[str, Role] = {
         "images": Role(("images",)),

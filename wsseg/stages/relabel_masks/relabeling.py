@@ -6,10 +6,8 @@ import cv2
 import numpy as np
 
 from wsseg.crf.dense_crf import DenseCrf
-from wsseg.labels import BACKGROUND, IGNORE_INDEX
+from wsseg.labels import IGNORE_INDEX
 from wsseg.types import Mask, Scores
-
-_LOST = 0.1  # of a class's former area
 
 
 def among_present(scores: Scores, class_ids: Sequence[int]) -> Scores:
@@ -44,24 +42,6 @@ def relabelled(
     mask: Mask = np.array((0, *class_ids), dtype=np.uint8)[chosen]
     mask[np.take_along_axis(large, chosen[None], axis=0)[0] < certainty] = IGNORE_INDEX
     return mask
-
-
-def with_lost_classes(mask: Mask, previous: Mask, class_ids: Sequence[int]) -> Mask:
-    """Return a mask in which a class that the image-level labels name, and the network lost, keeps its former pixels.
-
-    Lost is less than a tenth of its former area. Without this, rounds eat classes that are rare, thin or pale.
-
-    Args:
-        mask: (H, W), what the network labelled.
-        previous: (H, W), the mask of the round before.
-        class_ids: (C,) the classes present.
-    """
-    result = mask.copy()
-    for class_id in class_ids:
-        former = previous == class_id
-        if (mask == class_id).sum() < _LOST * former.sum():
-            result[former & ((mask == BACKGROUND) | (mask == IGNORE_INDEX))] = class_id
-    return result
 
 
 def changed(before: Mask, after: Mask) -> tuple[int, int]:

@@ -108,9 +108,9 @@ def _relabel_one(job: _Job) -> None:
     """Make one pseudo-mask; runs in a worker process."""
     from wsseg.crf.dense_crf import DenseCrf
     from wsseg.crf.settings import PRESETS
-    from wsseg.data.masks import encode_mask
+    from wsseg.data.masks import encode_mask, with_lost_classes
     from wsseg.data.reading import read_image
-    from wsseg.stages.relabel_masks.relabeling import relabelled, with_lost_classes
+    from wsseg.stages.relabel_masks.relabeling import relabelled
 
     item, config = job.item, job.config
     crf = None
