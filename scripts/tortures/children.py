@@ -30,6 +30,7 @@ size = 64
 epochs = 3
 batch_size = 4
 erase = "random"
+workers = {loaders}
 
 [seeds]
 size = 64
@@ -43,6 +44,7 @@ workers = {workers}
 size = 64
 epochs = 2
 batch_size = 4
+workers = {loaders}
 
 [walk]
 size = 64
@@ -64,6 +66,7 @@ size = 64
 epochs = 3
 batch_size = 4
 teacher = 0.9
+workers = {loaders}
 
 [rounds]
 workers = {workers}
@@ -77,7 +80,7 @@ def write_config(folder: Path, workers: int = 1) -> Path:
     """Write the config of the tiny pipeline; return its path."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"tiny_{workers}.toml"
-    path.write_text(CONFIG.format(workers=workers))
+    path.write_text(CONFIG.format(workers=workers, loaders=workers - 1))
     return path
 
 

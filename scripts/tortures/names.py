@@ -47,7 +47,7 @@ def write_data(folder: Path) -> Path:
     head = ["rng_seed = 5", "[data]", 'kind = "csv"', f"classes = {json.dumps(CLASSES, ensure_ascii=False)}"]
     for split in ("train", "val"):
         head += [f"[data.{split}]", f'images = "{split}/images"', f'labels = "{split}.csv"', f'masks = "{split}/masks"']
-    rest = CONFIG.format(workers=1)
+    rest = CONFIG.format(workers=1, loaders=0)
     config = folder / "names.toml"
     config.write_text("\n".join(head) + "\n\n" + rest[rest.index("[classifier]") :], encoding="utf-8")
     return config

@@ -1,6 +1,8 @@
 """The short form of `scripts/torture.py`, and Hypothesis at the parsers that it torments."""
 
 import json
+import os
+import subprocess
 import sys
 
 import pytest
@@ -13,7 +15,7 @@ sys.path.insert(0, str(REPOSITORY / "scripts"))
 from tortures import inputs, load, names, texts
 from tortures.texts import CSV, judge, parsers
 
-pytestmark = pytest.mark.skipif(not hasattr(__import__("os"), "fork"), reason="it forks")
+pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="it forks")
 
 
 def test_names_that_would_leave_their_folder_are_refused(tmp_path):
@@ -91,3 +93,23 @@ def test_a_stage_of_many_items_is_found_finished_and_its_memory_is_flat(tmp_path
     assert figures["failures"] == []
     ten, twenty = figures["items"]["10000"], figures["items"]["20000"]
     assert twenty["peak_mib"] < ten["peak_mib"] + 60
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("torment", ["names", "rot", "disk", "kills", "together", "determinism"])
+def test_the_short_form(tmp_path, torment):
+    target = tmp_path / "figures.json"
+    count = {"rot": 150, "together": 2, "determinism": 2}.get(torment, 6)
+    command = [
+        sys.executable,
+        str(REPOSITORY / "scripts" / "torture.py"),
+        torment,
+        "--count",
+        str(count),
+        "--json",
+        str(target),
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600)
+    assert target.is_file(), done.stderr[-500:]
+    assert json.loads(target.read_text())[torment]["failures"] == []
+    assert done.returncode == 0
