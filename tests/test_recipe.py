@@ -18,6 +18,7 @@ SEGMENTER = '[steps.segmenter]\nstage = "train_segmenter"\ninputs = { images = "
         ("step = 1", "unknown key 'step'; legal: description, steps; did you mean 'steps'?"),
         ("[steps]\na = 1", "steps.a: found 1; legal: a table"),
         ('[steps.a]\nstage = "train_clasifier"', "did you mean 'train_classifier'?"),
+        ("[steps.a]\nstage = { a = 1 }", "steps.a.stage: found {'a': 1}; legal: train_classifier"),
         ('[steps.a]\nstag = "x"', "unknown key 'stag'; legal: stage, inputs, optional, supervision, table; did you mean 'stage'?"),
         ('[steps.a]\nstage = "make_seeds"', "the role 'images' is missing; make_seeds needs images"),
         ('[steps.a]\nstage = "train_classifier"\ninputs = { image = "data.train" }', "no role 'image'; legal: images, val_images"),

@@ -99,7 +99,7 @@ def _read_step(name: str, table: Any, tables: dict[str, Any], path: Path) -> Ste
         if key not in STEP_KEYS:
             raise RecipeError(f"{where}: unknown key {key!r}; legal: {', '.join(STEP_KEYS)}{nearest(key, STEP_KEYS)}")
     stage_name = table.get("stage")
-    if stage_name not in STAGES:
+    if not isinstance(stage_name, str) or stage_name not in STAGES:
         raise RecipeError(
             f"{where}.stage: found {stage_name!r}; legal: {', '.join(STAGES)}{nearest(str(stage_name), STAGES)}"
         )

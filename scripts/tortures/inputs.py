@@ -168,6 +168,15 @@ def read_many(job: tuple[Path, int, int]) -> tuple[Counter[str], list[str], int]
     return verdicts, failures, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
 
 
+def read_hostile(job: tuple[Path, str]) -> tuple[str, tuple[str, str], int]:
+    """Make and read one hostile file; return its name, the verdict and the peak of memory in MiB."""
+    folder, name = job
+    (folder / name).write_bytes(hostile_files()[name])
+    verdict = judge(folder / name)
+    (folder / name).unlink()
+    return name, verdict, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+
+
 def torment(count: int, folder: Path, run: Callable[..., ProcessPoolExecutor] = ProcessPoolExecutor) -> dict[str, Any]:
     """Read sound, hostile and `count` mutated files; return figures and failures."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -177,17 +186,15 @@ def torment(count: int, folder: Path, run: Callable[..., ProcessPoolExecutor] = 
         if (verdict := judge(folder / name)) != ("read", ""):
             failures.append(f"sound {name}: {verdict}")
     refused = 0
-    for name, data in hostile_files().items():
-        (folder / name).write_bytes(data)
-        verdict, why = judge(folder / name)
-        refused += verdict == "refused"
-        if why or (verdict == "read") != name.startswith("large_but_whole"):
-            failures.append(f"hostile {name}: {verdict} {why}")
-        (folder / name).unlink()
     verdicts: Counter[str] = Counter()
-    peaks = [resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024]
+    peaks = []
     share = max(1, count // 20)
     with run(2) as pool:
+        for name, (verdict, why), peak in pool.map(read_hostile, [(folder, name) for name in hostile_files()]):
+            refused += verdict == "refused"
+            if why or (verdict == "read") != name.startswith("large_but_whole"):
+                failures.append(f"hostile {name}: {verdict} {why}")
+            peaks.append(peak)
         for found, why, peak in pool.map(read_many, [(folder, 100 + i, share) for i in range(20)]):
             verdicts += found
             failures += why

@@ -361,6 +361,9 @@ def read_label_csv(path: Path, separator: str) -> dict[str, frozenset[str]]:
     return labels
 
 
+_COCO_TYPES = {"id": int, "image_id": int, "category_id": int, "file_name": str, "name": str}
+
+
 def read_coco(path: Path) -> dict[str, Any]:
     """Read a COCO instances JSON and check the keys that wsseg uses.
 
@@ -377,11 +380,14 @@ def read_coco(path: Path) -> dict[str, Any]:
         if not isinstance(rows, list):
             raise DatasetError(f"{path}: the list {part!r} is missing; legal: a COCO instances file")
         for i, row in enumerate(rows):
-            if not isinstance(row, dict) or any(not isinstance(row.get(key), int | str) for key in keys):
-                raise DatasetError(f"{path}: {part}[{i}]: legal: an object with {', '.join(keys)}")
+            if not isinstance(row, dict) or any(not isinstance(row.get(key), _COCO_TYPES[key]) for key in keys):
+                raise DatasetError(
+                    f"{path}: {part}[{i}]: legal: an object with {', '.join(keys)} (ids numbers, names texts)"
+                )
     return dict(coco)
 
 
 def coco_id(image: dict[str, Any], where: Path) -> str:
     """Return the item id of a COCO image record: its file name without suffix."""
-    return check_id(Path(str(image["file_name"])).with_suffix("").as_posix(), str(where))
+    path = Path(check_id(image["file_name"], str(where)))
+    return check_id(path.with_suffix("").as_posix(), str(where))
