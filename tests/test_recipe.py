@@ -83,5 +83,5 @@ def test_every_shipped_recipe_loads_in_file_order(path):
 
 def test_a_step_may_have_a_table_of_its_own():
     steps = {step.name: step for step in load_recipe(shipped_folder("pipelines") / "irn.toml").steps}
-    assert steps["affinity_labels"].table == "affinity_labels" and steps["pseudo_masks"].table == "pseudo_masks"
+    assert steps["affinity_labels"].table == "affinity_labels" and steps["pseudo_masks"].table == "walked_masks"
     assert steps["affinity_labels"].stage is steps["pseudo_masks"].stage
