@@ -3,7 +3,6 @@ import pytest
 import timm
 import torch
 from torch import nn
-from torch.nn import functional as F
 
 from wsseg.errors import StageError
 from wsseg.models.classifier import Classifier
@@ -96,25 +95,3 @@ def test_unknown_methods_and_networks_without_class_maps_are_named():
         maps_of("cam", nn.Conv2d(3, 3, 1), [0])
     with pytest.raises(StageError, match="names no feature levels"):
         maps_of("grad_cam", nn.Conv2d(3, 3, 1), [0])
-
-
-def test_a_margin_keeps_what_is_seen_in_the_padding_out_of_the_maps():
-    """A convolution that answers to edges sees one all around an even image: zero padding is an edge, mirroring is not."""
-    edge = nn.Conv2d(3, 1, 3, padding=1, bias=False)
-    nn.init.constant_(edge.weight, -1.0)
-    nn.init.constant_(edge.weight[:, :, 1, 1], 8.0)
-
-    @torch.no_grad()
-    def maps_of(images):
-        return F.avg_pool2d(edge(images).relu(), 32)
-
-    images = torch.ones(1, 3, 64, 96)
-    images[:, :, 20:30, 40:60] = 2.0
-    sizes, output = [(64, 96), (128, 192)], (16, 24)
-    bare = multiscale_maps(maps_of, images, sizes, True, output)
-    clean = multiscale_maps(maps_of, images, sizes, True, output, margin=32)
-    assert bare[0, 0, 0, 0] > 0 == clean[0, 0, 0, 0]
-    assert clean.shape == bare.shape
-    assert clean[0, 0, 6, 12] > 0
-    inner = (..., slice(5, 10), slice(9, 14))
-    assert torch.allclose(clean[inner].argmax(), bare[inner].argmax())

@@ -15,7 +15,6 @@ def multiscale_maps(
     sizes: Sequence[tuple[int, int]],
     flip: bool,
     output: tuple[int, int],
-    margin: int = 0,
 ) -> Tensor:
     """Average maps over scales and flips.
 
@@ -25,8 +24,6 @@ def multiscale_maps(
         sizes: (H, W) of the network's input at each scale.
         flip: also average over the mirrored images.
         output: (h, w) of the result.
-        margin: pixels of mirrored image around each input, cut off the maps again: zero padding, at which networks see things
-            that are not there, moves away from the image. A multiple of the maps' stride; 0 for none.
 
     Returns:
         (N, C, *output) float32: the mean of the maps (Ahn, Cho & Kwak 2019, IRNet's make_cam). Not normalised: see
@@ -35,16 +32,11 @@ def multiscale_maps(
     total = images.new_zeros(())
     for size in sizes:
         scaled = F.interpolate(images, size=size, mode="bilinear", align_corners=False, antialias=True)
-        if margin:
-            scaled = F.pad(scaled, (margin,) * 4, mode="reflect" if margin < min(size) else "replicate")
         batch = torch.cat([scaled, scaled.flip(3)]) if flip else scaled
         maps = in_parts(maps_of, batch.contiguous(memory_format=torch.channels_last)).float()
         if flip:
             straight, mirrored = maps.chunk(2)
             maps = (straight + mirrored.flip(3)) / 2
-        if margin:
-            rows, columns = (round(margin * m / s) for m, s in zip(maps.shape[2:], scaled.shape[2:], strict=True))
-            maps = maps[:, :, rows : maps.shape[2] - rows, columns : maps.shape[3] - columns]
         total = total + F.interpolate(maps, size=output, mode="bilinear", align_corners=False)
     return total / len(sizes)
 

@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from typing import Literal
 
 from wsseg.config import setting
-from wsseg.errors import ConfigError
 
 
 @dataclass(frozen=True)
@@ -17,8 +16,6 @@ class Config:
     output_stride: input pixels per value of the class maps; less than 32 makes them finer by dilation.
     scales: factors on `size` that are averaged over.
     flip: also average over the mirrored image.
-    margin: pixels of mirrored image around each input, at every scale; a multiple of 32. Keeps what networks see in the zeros
-        around an image out of the maps.
     batch_size: images of one size that go through the network together.
     precision: autocast; ``auto`` is bfloat16 where the device computes in it.
     """
@@ -34,11 +31,6 @@ class Config:
     output_stride: Literal[8, 16, 32] = setting(32)
     scales: tuple[float, ...] = setting((1.5, 2.5), low=0.1, high=8.0)
     flip: bool = setting(True)
-    margin: int = setting(0, low=0, high=1024)
     batch_size: int = setting(8, low=1, high=4096)
     precision: Literal["auto", "float32", "bfloat16", "float16"] = setting("auto")
     device: Literal["auto", "cpu", "cuda", "mps"] = setting("auto", execution=True)
-
-    def __post_init__(self) -> None:
-        if self.margin % 32:
-            raise ConfigError(f"margin: found {self.margin}; legal: a multiple of 32")

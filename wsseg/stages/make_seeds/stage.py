@@ -61,7 +61,6 @@ class MakeSeeds:
                         [network_size(size, config.size, scale) for scale in config.scales],
                         config.flip,
                         quarter(size),
-                        config.margin,
                     ).cpu()
             for item, maps in zip(batch, cams, strict=True):
                 own = maps[[present.index(class_id) for class_id in item.class_ids]]  # (C, h, w), classes present only
