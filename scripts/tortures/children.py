@@ -114,6 +114,7 @@ class Child:
 
     def __init__(self, work: Callable[[], None], output: Path) -> None:
         self.output = output
+        self.ended: int | None = None
         sys.stdout.flush()
         self.pid = os.fork()
         if self.pid == 0:
@@ -137,18 +138,20 @@ class Child:
     def wait(self, seconds: float) -> int | None:
         """Return the exit code, negative for a signal; None where it is still at work after `seconds`."""
         deadline = time.monotonic() + seconds
-        while True:
+        while self.ended is None:
             pid, status = os.waitpid(self.pid, os.WNOHANG)
             if pid:
-                return os.waitstatus_to_exitcode(status)
-            if time.monotonic() >= deadline:
-                return None
-            time.sleep(0.002)
+                self.ended = os.waitstatus_to_exitcode(status)
+            elif time.monotonic() >= deadline:
+                break
+            else:
+                time.sleep(0.002)
+        return self.ended
 
     def kill(self, with_workers: bool) -> None:
         """SIGKILL it, alone or with all that it started, and wait for its end."""
         (os.killpg if with_workers else os.kill)(self.pid, signal.SIGKILL)
-        os.waitpid(self.pid, 0)
+        self.ended = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
 
     @property
     def said(self) -> str:

@@ -2,12 +2,12 @@
 
 import functools
 import io
+import multiprocessing
 import resource
 import struct
 import time
 import zlib
 from collections import Counter
-from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -177,7 +177,7 @@ def read_hostile(job: tuple[Path, str]) -> tuple[str, tuple[str, str], int]:
     return name, verdict, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
 
 
-def torment(count: int, folder: Path, run: Callable[..., ProcessPoolExecutor] = ProcessPoolExecutor) -> dict[str, Any]:
+def torment(count: int, folder: Path) -> dict[str, Any]:
     """Read sound, hostile and `count` mutated files; return figures and failures."""
     folder.mkdir(parents=True, exist_ok=True)
     failures: list[str] = []
@@ -189,7 +189,8 @@ def torment(count: int, folder: Path, run: Callable[..., ProcessPoolExecutor] = 
     verdicts: Counter[str] = Counter()
     peaks = []
     share = max(1, count // 20)
-    with run(2) as pool:
+    # new processes, which hold the reader and no network: it is the reader's memory that is judged
+    with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("spawn")) as pool:
         for name, (verdict, why), peak in pool.map(read_hostile, [(folder, name) for name in hostile_files()]):
             refused += verdict == "refused"
             if why or (verdict == "read") != name.startswith("large_but_whole"):

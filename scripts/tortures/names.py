@@ -44,7 +44,13 @@ def write_data(folder: Path) -> Path:
                 target = folder / split / "masks" / f"{item_id}.png"
                 target.parent.mkdir(parents=True, exist_ok=True)
                 target.write_bytes(encode_mask(np.asarray(mask)))
-    head = ["rng_seed = 5", "[data]", 'kind = "csv"', f"classes = {json.dumps(CLASSES, ensure_ascii=False)}"]
+    head = [
+        "rng_seed = 5",
+        "[data]",
+        'kind = "csv"',
+        'separator = "|"',
+        f"classes = {json.dumps(CLASSES, ensure_ascii=False)}",
+    ]
     for split in ("train", "val"):
         head += [f"[data.{split}]", f'images = "{split}/images"', f'labels = "{split}.csv"', f'masks = "{split}/masks"']
     rest = CONFIG.format(workers=1, loaders=0)
