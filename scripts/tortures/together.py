@@ -52,7 +52,7 @@ def torment(processes: int, folder: Path) -> dict[str, Any]:
             for stage in json.loads(said[said.index("\n{") if not said.startswith("{") else 0 :])["stages"].values():
                 made[stage["key"]] = made.get(stage["key"], 0) + (stage["status"] == "ran")
         twice = sum(times > 1 for times in made.values())
-        if digests(store) != expected:
+        if digests(store) != {key: expected[key] for key in made}:
             failures.append(f"{count} processes: artifacts differ from those made alone")
         if twice:
             failures.append(f"{count} processes: {twice} artifacts were made twice")
