@@ -69,6 +69,19 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
+def files_below(folder: Path) -> Iterator[str]:
+    """Yield the relative names (with /) of all files below a folder; a folder at a time is held in memory."""
+    pending = [""]
+    while pending:
+        prefix = pending.pop()
+        with os.scandir(folder / prefix) as entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    pending.append(f"{prefix}{entry.name}/")
+                else:
+                    yield prefix + entry.name
+
+
 def file_digest(path: Path) -> tuple[int, str]:
     """Return (bytes, sha256 hex) of a file."""
     with path.open("rb") as file:
@@ -92,11 +105,11 @@ class FileTable(Mapping[str, tuple[int, str]]):
     @classmethod
     def of(cls, folder: Path, names: Iterable[str]) -> "FileTable":
         """Read the files `names` below `folder` and tell of them."""
-        text = bytearray()
-        for name in sorted(names, key=str.encode):
-            size, digest = file_digest(folder / name)
-            text += f"{digest} {size} {name}\n".encode()
-        return cls(bytes(text))
+        lines = sorted(name.encode() for name in names)
+        for index, name in enumerate(lines):  # in place: at no time there are two lists
+            size, digest = file_digest(folder / name.decode())
+            lines[index] = b"%s %d %s\n" % (digest.encode(), size, name)
+        return cls(b"".join(lines))
 
     @property
     def text(self) -> bytes:
@@ -277,18 +290,15 @@ class ArtifactStore:
         """Return ``work/<key>``, cleared of half-written files. The caller holds the key's lock."""
         folder = self.root / "work" / key
         folder.mkdir(parents=True, exist_ok=True)
-        for path in folder.rglob(f"{TEMPORARY}*"):
-            path.unlink()
+        for name in files_below(folder):
+            if name.rpartition("/")[2].startswith(TEMPORARY):
+                (folder / name).unlink()
         return folder
 
     def complete(self, key: str, manifest: Mapping[str, Any]) -> Artifact:
         """Turn ``work/<key>`` into an object: digests, manifest, one rename. The caller holds the key's lock."""
         folder = self.root / "work" / key
-        names = (
-            p.relative_to(folder).as_posix()
-            for p in folder.rglob("*")
-            if p.is_file() and p.name not in (MANIFEST, FILES)
-        )
+        names = (name for name in files_below(folder) if name not in (MANIFEST, FILES))
         files = FileTable.of(folder, names)
         atomic_write(folder / FILES, files.text)
         body = {**manifest, "key": key, "files_sha256": hashlib.sha256(files.text).hexdigest()}
