@@ -185,7 +185,10 @@ def headline(metrics: dict[str, Any]) -> str:
     if "bytes_per_image" in metrics:
         return f"{metrics['bytes_per_image'] / 1000:.1f} kB an image"
     if "undecided" in metrics:
-        return f"{percent(metrics['background'])} % background, {percent(metrics['undecided'])} % undecided"
+        changed = f", {percent(metrics['changed'])} % changed" if "changed" in metrics else ""
+        return f"{percent(metrics['background'])} % background, {percent(metrics['undecided'])} % undecided{changed}"
+    if "stopped" in metrics:
+        return f"{percent(metrics['stopped'])} % changed: the network before stands"
     return f"loss {metrics['loss']:.4f}" if "loss" in metrics else ""
 
 

@@ -63,6 +63,8 @@ class MakeSeeds:
                         quarter(size),
                     ).cpu()
             for item, maps in zip(batch, cams, strict=True):
+                if seed_path(out, item.id).is_file():
+                    continue  # of a batch that was interrupted
                 own = maps[[present.index(class_id) for class_id in item.class_ids]]  # (C, h, w), classes present only
                 seed = Seed(item.class_ids, normalise(own).numpy() if len(own) else own.numpy(), size)
                 atomic_write(seed_path(out, item.id), encode_seed(seed))

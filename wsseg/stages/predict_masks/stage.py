@@ -50,5 +50,6 @@ class PredictMasks:
         missing = [b for b in batches if not all(mask_path(out, item.id).is_file() for item in b)]
         for batch in track(missing, len(batches), "predictions", "batches", len(batches) - len(missing)):
             for item, mask in zip(batch, predictor.masks([item.path for item in batch]), strict=True):
-                atomic_write(mask_path(out, item.id), encode_mask(mask))
+                if not mask_path(out, item.id).is_file():  # it is there in a batch that was interrupted
+                    atomic_write(mask_path(out, item.id), encode_mask(mask))
         return {"images": len(images)}
