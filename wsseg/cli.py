@@ -2,6 +2,7 @@
 
 import json
 import logging
+import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -359,6 +360,41 @@ def list_shipped() -> None:
 # --- data --------------------------------------------------------------------------------------------------------
 
 
+@cli.command()
+@click.argument("folder", type=click.Path(path_type=Path), default=Path())
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="The config; FOLDER's name .toml without it.",
+)
+@store_option
+@common
+def init(folder: Path, output: Path | None, store: Path) -> None:
+    """Look at a FOLDER of photographs, write a config for it, and check the data set.
+
+    \b
+    wsseg init photos                    # class folders, a CSV, VOC or COCO; writes photos.toml
+    wsseg run best -c photos.toml
+    wsseg predict segmenter photos -o masks
+    """
+    from wsseg.data.discovery import config_text, discover
+    from wsseg.store import atomic_write
+
+    target = output or Path(f"{folder.resolve().name or 'photos'}.toml")
+    if target.suffix != ".toml":
+        raise click.BadParameter(f"{target}: legal: a name that ends in .toml", param_hint="--output")
+    found = discover(folder)
+    if target.exists():
+        fail(f"{target}: it is there already; choose another name with -o")
+    atomic_write(target, config_text(found, target).encode())
+    for line in found.said:
+        click.echo(f"assumed: {line}")
+    click.echo(f"wrote {target}")
+    print_check(str(target), (), store)
+    click.echo(f"next: wsseg run best -c {shlex.quote(str(target))}")
+
+
 @cli.group()
 def data() -> None:
     """Look at data sets."""
@@ -371,6 +407,11 @@ def data() -> None:
 @common
 def check(config: str, overrides: tuple[str, ...], store: Path) -> None:
     """Read a data set once and report what is there and what is wrong; exit code 1 if anything is."""
+    print_check(config, overrides, store)
+
+
+def print_check(config: str, overrides: tuple[str, ...], store: Path) -> None:
+    """Check a config's data set and print what was found; exit with 1 where there are problems."""
     from wsseg.data.check import check_data
     from wsseg.data.reading import FileMemory
     from wsseg.runner import Sources, open_config

@@ -1,0 +1,182 @@
+"""`wsseg init` on each layout: small copies of it in a temporary folder, and a part of the real photographs."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from PIL import Image as PILImage
+
+from wsseg.cli import cli
+from wsseg.data.discovery import config_text, discover, network_size_for
+from wsseg.data.masks import encode_mask
+from wsseg.errors import DatasetError
+from wsseg.runner import open_config
+
+
+def picture(path, size=(200, 150)):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    noise = np.random.default_rng(len(path.name)).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
+    PILImage.fromarray(noise).save(path)
+
+
+def mask(path, size=(200, 150)):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(encode_mask(np.ones((size[1], size[0]), np.uint8)))
+
+
+def class_folders(root):
+    for name in ("cat", "dog", "none"):
+        for i in range(3):
+            picture(root / name / f"{i}.jpg")
+
+
+def csv_beside_images(root):
+    for split, count in (("train", 3), ("val", 2)):
+        for i in range(count):
+            picture(root / split / "images" / f"{i}.png")
+            mask(root / split / "masks" / f"{i}.png")
+        rows = "\n".join(f"{i},cat|dog" for i in range(count))
+        (root / split / "labels.csv").write_text(f"image_id,classes\n{rows}\n")
+
+
+def coco(root):
+    for split in ("train", "val"):
+        names = [f"{split}_{i}.jpg" for i in range(3)]
+        for name in names:
+            picture(root / f"{split}2017" / name)
+        content = {
+            "images": [{"id": i, "file_name": name, "width": 200, "height": 150} for i, name in enumerate(names)],
+            "annotations": [
+                {
+                    "id": i,
+                    "image_id": i,
+                    "category_id": 1,
+                    "segmentation": [[0, 0, 50, 0, 50, 50]],
+                    "iscrowd": 0,
+                    "area": 1250,
+                }
+                for i in range(3)
+            ],
+            "categories": [{"id": 1, "name": "cat"}],
+        }
+        (root / "annotations").mkdir(exist_ok=True)
+        (root / "annotations" / f"instances_{split}2017.json").write_text(json.dumps(content))
+
+
+def voc(root):
+    root = root / "VOCdevkit" / "VOC2012"
+    for split in ("train", "val"):
+        (root / "ImageSets" / "Segmentation").mkdir(parents=True, exist_ok=True)
+        (root / "ImageSets" / "Segmentation" / f"{split}.txt").write_text(f"{split}_1\n{split}_2\n")
+        for i in (1, 2):
+            picture(root / "JPEGImages" / f"{split}_{i}.jpg")
+            mask(root / "SegmentationClass" / f"{split}_{i}.png")
+            (root / "Annotations").mkdir(exist_ok=True)
+            xml = "<annotation><object><name>aeroplane</name></object></annotation>"
+            (root / "Annotations" / f"{split}_{i}.xml").write_text(xml)
+
+
+LAYOUTS = {
+    "folder": (class_folders, "cat 3, dog 3, (none) 3"),
+    "csv": (csv_beside_images, "cat 3, dog 3, (none) 0"),
+    "coco": (coco, "cat 3, (none) 0"),
+    "voc": (voc, "aeroplane 2, (none) 0"),
+}
+
+
+@pytest.fixture
+def invoke(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return lambda *words: CliRunner().invoke(cli, ["init", *words])
+
+
+@pytest.mark.parametrize("kind", LAYOUTS)
+def test_each_layout_is_recognised_checked_and_told(invoke, tmp_path, kind):
+    make, classes = LAYOUTS[kind]
+    make(tmp_path / "my photos")
+    result = invoke("my photos")
+    assert result.exit_code == 0, result.output
+    assert "assumed: " in result.output and f"classes: {classes}" in result.output
+    assert "no problem found" in result.output
+    assert result.output.splitlines()[-1] == "next: wsseg run best -c 'my photos.toml'"
+    config = open_config("my photos.toml")
+    assert config.data.kind == kind
+    assert (config.data.val is None) == (kind == "folder")
+    assert config.tables["segmenter"].size == 192
+    assert "/tmp" not in (tmp_path / "my photos.toml").read_text()  # the config may move with its folder
+
+
+def test_masks_beside_a_csv_are_found_and_told_from_photographs(tmp_path):
+    csv_beside_images(tmp_path)
+    found = discover(tmp_path)
+    for split in ("train", "val"):
+        assert found.data[split]["images"] == tmp_path / split / "images"
+        assert found.data[split]["masks"] == tmp_path / split / "masks"
+    assert found.data["separator"] == "|"
+
+
+def test_a_folder_of_good_pieces_is_background(tmp_path):
+    for name in ("scratch", "good"):
+        picture(tmp_path / "train" / name / "1.png")
+        picture(tmp_path / "test" / name / "1.png")
+    found = discover(tmp_path)
+    assert found.data["background"] == "good"
+    assert found.data["val"]["images"] == tmp_path / "test"
+
+
+def test_a_config_that_is_there_is_left_alone(invoke, tmp_path):
+    class_folders(tmp_path / "photos")
+    (tmp_path / "photos.toml").write_text("mine")
+    result = invoke("photos")
+    assert result.exit_code == 1 and "it is there already; choose another name with -o" in result.output
+    assert (tmp_path / "photos.toml").read_text() == "mine"
+
+
+@pytest.mark.parametrize(("name", "message"), [("nothing", "no such folder"), ("empty", "no data set was recognised")])
+def test_folders_without_a_data_set(invoke, tmp_path, name, message):
+    (tmp_path / "empty").mkdir()
+    result = invoke(name)
+    assert result.exit_code == 1 and message in result.output and result.output.count("\n") == 1
+
+
+def test_what_is_broken_is_named_by_the_check(invoke, tmp_path):
+    class_folders(tmp_path / "photos")
+    (tmp_path / "photos" / "cat" / "broken.jpg").write_bytes(b"no image")
+    result = invoke("photos")
+    assert result.exit_code == 1 and "broken.jpg" in result.output
+    assert (tmp_path / "photos.toml").is_file()
+
+
+@pytest.mark.parametrize(("side", "size"), [(90, 128), (200, 192), (230, 224), (4000, 320)])
+def test_sizes_follow_the_photographs(tmp_path, side, size):
+    picture(tmp_path / "a.png", (side, side // 2))
+    assert network_size_for([tmp_path]) == size
+
+
+def test_the_config_says_what_was_assumed(tmp_path):
+    class_folders(tmp_path / "photos")
+    found = discover(tmp_path / "photos")
+    text = config_text(found, tmp_path / "c.toml")
+    assert all(f"# {line}" in text for line in found.said)
+    with pytest.raises(DatasetError):
+        discover(tmp_path / "none")
+
+
+def test_real_photographs(invoke, tmp_path, real_data):
+    for split in ("train", "val"):
+        source, target = real_data / "neu-seg" / split, tmp_path / "steel" / split
+        lines = (source / "labels.csv").read_text().splitlines()[:13]
+        (target / "masks").mkdir(parents=True)
+        (target / "images").mkdir()
+        (target / "labels.csv").write_text("\n".join(lines) + "\n")
+        for line in lines[1:]:
+            item_id = line.split(",")[0]
+            for kind in ("images", "masks"):
+                path = next((source / kind).glob(f"{item_id}.*"))
+                shutil.copy(path, target / kind / path.name)
+    result = invoke("steel")
+    assert "train: 12 images" in result.output and "wrote steel.toml" in result.output
+    data = open_config("steel.toml").data
+    assert data.train.masks is not None and data.val.masks is not None
