@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from wsseg.errors import ArtifactError
-from wsseg.store import ArtifactStore, FileTable, atomic_write, key_of
+from wsseg.store import CHECKPOINT, ArtifactStore, FileTable, atomic_write, key_of
 
 MANIFEST = {"kind": "seeds", "step": "seeds", "provenance": {}, "metrics": {}}
 
@@ -175,3 +175,11 @@ def test_a_file_table_reads_what_it_tells_of(tmp_path):
     table = FileTable.of(tmp_path, ["b/two words.png", "b-side"])
     assert list(table) == ["b-side", "b/two words.png"]  # by bytes, not by folders
     assert table["b/two words.png"] == (3, "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad")
+
+
+def test_a_checkpoint_goes_when_the_artifact_is_complete(store):
+    key = "d" * 64
+    atomic_write(store.open_work(key) / CHECKPOINT, b"half a training")
+    artifact = make(store, key)
+    assert CHECKPOINT not in artifact.files and not (artifact.folder / CHECKPOINT).exists()
+    assert artifact.damaged_files() == []

@@ -31,6 +31,7 @@ MANIFEST = "manifest.json"
 FILES = "files.txt"
 _REMOVED = ".removed"  # suffix of folders that are being removed
 _RUN_KEYS = {"recipe", "config_name", "started", "status", "steps"}
+CHECKPOINT = "checkpoint.safetensors"  # what a training keeps only until its artifact is complete
 TEMPORARY = ".partial-"  # prefix of files that are being written
 
 
@@ -298,7 +299,7 @@ class ArtifactStore:
     def complete(self, key: str, manifest: Mapping[str, Any]) -> Artifact:
         """Turn ``work/<key>`` into an object: digests, manifest, one rename. The caller holds the key's lock."""
         folder = self.root / "work" / key
-        names = (name for name in files_below(folder) if name not in (MANIFEST, FILES))
+        names = (name for name in files_below(folder) if name not in (MANIFEST, FILES, CHECKPOINT))
         files = FileTable.of(folder, names)
         atomic_write(folder / FILES, files.text)
         body = {**manifest, "key": key, "files_sha256": hashlib.sha256(files.text).hexdigest()}
@@ -309,6 +310,7 @@ class ArtifactStore:
         target = self.root / "objects" / key
         folder.rename(target)
         sync_folder(target.parent)
+        (target / CHECKPOINT).unlink(missing_ok=True)
         artifact = self.get(key)
         if artifact is None:
             raise ArtifactError(f"{target} vanished while it was completed; is the store being removed?")

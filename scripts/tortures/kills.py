@@ -12,11 +12,12 @@ from typing import Any
 import numpy as np
 
 from tortures.children import Child, digests, inconsistencies, run_words, write_config, wsseg
-from wsseg.store import TEMPORARY, ArtifactStore, atomic_write
+from wsseg.store import CHECKPOINT, FILES, MANIFEST, TEMPORARY, ArtifactStore, atomic_write
 
 LONGEST_END = 2.0  # s from Ctrl-C to the end
 PATIENCE = 120.0  # s that an undisturbed run may take
-IGNORED = {"checkpoint.safetensors", "manifest.json", "files.txt"}
+# what is written at the end, from what is kept: no item
+IGNORED = {CHECKPOINT, MANIFEST, FILES, "network.safetensors", "network.json", "report.json"}
 
 
 def finished_items(store: Path) -> Iterator[tuple[str, int]]:

@@ -8,7 +8,8 @@ from wsseg.data.transforms import TrainingImages, augmentation
 from wsseg.errors import StageError
 from wsseg.models import training
 from wsseg.models.segmenter import enlarged_argmax, segment
-from wsseg.models.training import CHECKPOINT, Schedule, fit, freeze_levels, learning_rate_factor, resolve_device
+from wsseg.models.training import Schedule, fit, freeze_levels, learning_rate_factor, resolve_device
+from wsseg.store import CHECKPOINT
 from wsseg.types import LabeledImage
 
 
@@ -34,6 +35,12 @@ def network():
     )
 
 
+def folder(tmp_path, name):
+    """A folder of its own for each training: it goes on from the checkpoint that it finds."""
+    (tmp_path / str(name)).mkdir()
+    return tmp_path / str(name)
+
+
 def loss_of(model, batch):
     return nn.functional.binary_cross_entropy_with_logits(model(batch["image"]), batch["present"])
 
@@ -42,19 +49,24 @@ def state(model):
     return {name: tensor.clone() for name, tensor in model.state_dict().items()}
 
 
-def test_training_learns_and_leaves_no_checkpoint(data, tmp_path):
+def test_training_learns_and_a_second_call_finds_it_done(data, tmp_path):
     model = network()
     model[2].p = 0.0
     losses = fit(
         model, model[5], data, loss_of, schedule(epochs=20, batch_size=3, learning_rate=0.02), tmp_path, "tiny"
     )
-    assert losses[-1] < 0.7 * losses[0] and not (tmp_path / CHECKPOINT).exists() and not model.training
+    assert losses[-1] < 0.7 * losses[0] and not model.training
+    again = network()
+    again[2].p = 0.0
+    found = fit(again, again[5], data, None, schedule(epochs=20, batch_size=3, learning_rate=0.02), tmp_path, "tiny")
+    assert found == losses and (tmp_path / CHECKPOINT).exists() and not again.training
+    assert all(torch.equal(a, b) for a, b in zip(state(model).values(), state(again).values(), strict=True))
 
 
 def test_a_training_stopped_after_any_epoch_ends_in_the_same_bytes(data, tmp_path, monkeypatch):
     whole = network()
-    losses = fit(whole, whole[5], data, loss_of, schedule(), tmp_path, "tiny")
-    for stop_after in (1, 2):
+    losses = fit(whole, whole[5], data, loss_of, schedule(), folder(tmp_path, "whole"), "tiny")
+    for stop_after in (1, 2, 3):
         out = tmp_path / f"stopped{stop_after}"
         out.mkdir()
         written = []
@@ -78,7 +90,7 @@ def test_workers_do_not_change_the_bytes(data, tmp_path):
     states = []
     for workers in (0, 2):
         model = network()
-        fit(model, model[5], data, loss_of, schedule(epochs=2, workers=workers), tmp_path, "tiny")
+        fit(model, model[5], data, loss_of, schedule(epochs=2, workers=workers), folder(tmp_path, workers), "tiny")
         states.append(state(model))
     assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
 
@@ -87,7 +99,7 @@ def test_another_seed_gives_another_network(data, tmp_path):
     states = []
     for seed in (0, 1):
         model = network()
-        fit(model, model[5], data, loss_of, schedule(epochs=1, rng_seed=seed), tmp_path, "tiny")
+        fit(model, model[5], data, loss_of, schedule(epochs=1, rng_seed=seed), folder(tmp_path, seed), "tiny")
         states.append(state(model)["0.weight"])
     assert not torch.equal(*states)
 

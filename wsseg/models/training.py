@@ -21,11 +21,10 @@ from wsseg.data.transforms import TrainingImages
 from wsseg.errors import StageError
 from wsseg.models.depthwise import DepthwiseGradientsInFloat32
 from wsseg.progress import track
-from wsseg.store import atomic_write
+from wsseg.store import CHECKPOINT, atomic_write
 
 log = logging.getLogger("wsseg")
 
-CHECKPOINT = "checkpoint.safetensors"
 Device = Literal["auto", "cpu", "cuda", "mps"]
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
 
@@ -119,7 +118,8 @@ def fit(
         data: augmented training images; its `epoch` is set.
         loss_of: returns the scalar loss of a batch.
         schedule: how to train.
-        out: folder that holds the checkpoint meanwhile; it is removed at the end.
+        out: folder that holds the checkpoint; it stays until the artifact is complete, so that a kill after the last epoch
+            costs nothing either.
         what: a word for the progress line.
 
     Returns:
@@ -195,9 +195,8 @@ def fit(
             )
         losses.append(mean)
         log.info("%s: epoch %d/%d, loss %.4f", what, epoch + 1, schedule.epochs, mean)
-        if accelerator.is_main_process and epoch + 1 < schedule.epochs:
+        if accelerator.is_main_process:
             atomic_write(checkpoint, _checkpoint_bytes(model, optimizer.optimizer, losses))
-    checkpoint.unlink(missing_ok=True)
     model.eval()
     return losses
 
