@@ -25,7 +25,7 @@ from wsseg.store import atomic_write
 
 # how often, in a full run
 TORMENTS = {
-    "names": 1, "texts": 3_000, "inputs": 5_000, "rot": 2_000, "determinism": 4, "disk": 100, "together": 8, "kills": 200,
+    "names": 1, "texts": 3_000, "inputs": 5_000, "rot": 2_000, "determinism": 4, "disk": 1_000, "together": 8, "kills": 200,
     "load": 1_000_000,
 }  # fmt: skip
 

@@ -9,8 +9,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from tortures.children import Child, digests, inconsistencies, run_words, write_config, wsseg
 
 CODES = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS)
@@ -18,28 +16,44 @@ PATIENCE = 120.0
 _SIZE = 120  # MiB of the small file system
 
 
+def counting(path: Path) -> Callable[[], None]:
+    """Return what makes a process leave a byte in a file for each of its writes, flushes and renames."""
+
+    def patch() -> None:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        guard(lambda _: os.write(descriptor, b"."))
+
+    return patch
+
+
+def guard(before: Callable[[str | None], object]) -> None:
+    """Have `before` called with the place of every flush, rename and new folder of this process."""
+
+    def guarded(call: Callable[..., Any]) -> Callable[..., Any]:
+        def wrapper(*args: Any, **kwargs: Any) -> Any:
+            before(str(args[0]) if args else None)
+            return call(*args, **kwargs)
+
+        return wrapper
+
+    os.fsync = guarded(os.fsync)
+    Path.replace = guarded(Path.replace)  # type: ignore[method-assign]
+    Path.rename = guarded(Path.rename)  # type: ignore[method-assign]
+    Path.mkdir = guarded(Path.mkdir)  # type: ignore[method-assign]
+
+
 def failing(after: int, code: int) -> Callable[[], None]:
     """Return what makes the `after`-th write, flush or rename of a process fail, and all later ones on a full disk."""
 
-    def patch() -> None:
-        left = after
+    left = after
 
-        def guarded(call: Callable[..., Any]) -> Callable[..., Any]:
-            def wrapper(*args: Any, **kwargs: Any) -> Any:
-                nonlocal left
-                left -= 1
-                if left == 0 or (left < 0 and code in (errno.ENOSPC, errno.EDQUOT, errno.EROFS)):
-                    raise OSError(code, os.strerror(code), str(args[0]) if args else None)
-                return call(*args, **kwargs)
+    def count(place: str | None) -> None:
+        nonlocal left
+        left -= 1
+        if left == 0 or (left < 0 and code in (errno.ENOSPC, errno.EDQUOT, errno.EROFS)):
+            raise OSError(code, os.strerror(code), place)
 
-            return wrapper
-
-        os.fsync = guarded(os.fsync)
-        Path.replace = guarded(Path.replace)  # type: ignore[method-assign]
-        Path.rename = guarded(Path.rename)  # type: ignore[method-assign]
-        Path.mkdir = guarded(Path.mkdir)  # type: ignore[method-assign]
-
-    return patch
+    return lambda: guard(count)
 
 
 def one_line(said: str) -> str:
@@ -60,31 +74,34 @@ def judge(code: int | None, child: Child, store: Path, what: str) -> list[str]:
     return wrong + [f"{what}: {w}" for w in (inconsistencies(store) if (store / "objects").is_dir() else [])]
 
 
-def over_injections(count: int, folder: Path, rng: np.random.Generator) -> dict[str, Any]:
-    """Let single writes fail at random places of runs, `count` times, each run going on where the last one failed."""
-    config = write_config(folder)
-    clean = Child(wsseg(run_words(config, folder / "clean")), folder / "clean.log")
+def over_every_write(most: int, folder: Path) -> dict[str, Any]:
+    """Let the first, the second, the third ... write of a run fail, each in a store of its own, until one run gets by.
+
+    Every tenth store is then run again, on a disk that is well.
+
+    Args:
+        most: how many; where there are more writes, they are spread over all of them.
+        folder: where all is written.
+    """
+    config, store = write_config(folder), folder / "store"
+    clean = Child(wsseg(run_words(config, folder / "clean"), counting(folder / "writes")), folder / "clean.log")
     if (code := clean.wait(PATIENCE)) != 0:
         return {"failures": [f"the undisturbed run ended with {code}: {clean.said[-300:]}"], "failed_writes": 0}
-    expected = digests(folder / "clean")
+    expected, writes = digests(folder / "clean"), (folder / "writes").stat().st_size
     failures: list[str] = []
-    store, injected, finished = folder / "store", 0, 0
-    while injected < count:
-        code, after = int(rng.choice(CODES)), int(rng.geometric(1 / 60))
+    places = sorted({1 + index * writes // min(most, writes) for index in range(min(most, writes))})
+    again = 0
+    for number, after in enumerate(places):
+        code = CODES[number % len(CODES)]
+        shutil.rmtree(store, ignore_errors=True)
         child = Child(wsseg(run_words(config, store), failing(after, code)), folder / "run.log")
-        ended = child.wait(PATIENCE)
-        if ended == 0:
-            finished += 1
-            if digests(store) != expected:
-                failures.append("artifacts differ from the undisturbed ones")
-            shutil.rmtree(store)
-            continue
-        injected += 1
-        failures += judge(ended, child, store, f"{errno.errorcode[code]} at write {after}")
-    last = Child(wsseg(run_words(config, store)), folder / "run.log")
-    if (ended := last.wait(PATIENCE)) != 0 or digests(store) != expected:
-        failures.append(f"once the disk was well again the run ended with {ended}: {last.said[-300:]}")
-    return {"failed_writes": injected, "runs_finished_between": finished, "failures": failures}
+        failures += judge(child.wait(PATIENCE), child, store, f"{errno.errorcode[code]} at write {after}")
+        if number % 10 == 0:
+            again += 1
+            child = Child(wsseg(run_words(config, store)), folder / "run.log")
+            if (ended := child.wait(PATIENCE)) != 0 or digests(store) != expected:
+                failures.append(f"after write {after} failed, the next run ended with {ended}: {child.said[-300:]}")
+    return {"writes_of_a_run": writes, "failed_writes": len(places), "run_again": again, "failures": failures}
 
 
 def over_a_small_file_system(folder: Path) -> dict[str, Any]:
@@ -141,9 +158,9 @@ def fill(path: Path) -> None:
 
 
 def torment(count: int, folder: Path) -> dict[str, Any]:
-    """Let `count` writes fail, then torment a run on a real, small file system."""
+    """Let up to `count` writes fail, then torment a run on a real, small file system."""
     shutil.rmtree(folder, ignore_errors=True)
-    injections = over_injections(count, folder, np.random.default_rng(0))
+    injections = over_every_write(count, folder)
     small = over_a_small_file_system(folder)
     failures = injections.pop("failures") + small.pop("failures")
     return {"injected": injections, "small_file_system": small, "failures": failures}

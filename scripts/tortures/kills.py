@@ -114,6 +114,12 @@ def care(store: Path, rng_seed: int) -> None:
             opened.save_run(f"run{int(rng.integers(3))}", used)
         if index % 7 == 0:
             opened.collect(keep=1)
+        if index % 11 == 0:  # what verify does
+            for known in opened.keys():  # noqa: SIM118
+                with opened.lock(known):
+                    artifact = opened.get(known)
+                    if artifact is not None:
+                        artifact.damaged_files()
 
 
 def over_care(count: int, folder: Path, rng: np.random.Generator) -> dict[str, Any]:
