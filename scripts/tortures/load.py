@@ -48,7 +48,7 @@ class MakeItems:
 
 
 def one_run(items: int, folder: Path) -> None:
-    """Run the toy recipe over `items`, in a process of its own; print seconds and MiB as a line."""
+    """Run the toy recipe over `items`, in a process of its own; leave state, seconds and MiB in the file ``figures``."""
     from wsseg.runner import make_plan, run_plan
 
     STAGES["make_items"], TABLES["items"] = MakeItems(), ToyConfig  # type: ignore[assignment]
@@ -59,7 +59,7 @@ def one_run(items: int, folder: Path) -> None:
     plan = make_plan(str(folder / "toy.toml"), str(folder / "values.toml"), ArtifactStore(folder / "store"))
     run_plan(plan)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print("figures", plan.steps[0].state, time.monotonic() - begin, peak)
+    (folder / "figures").write_text(f"{plan.steps[0].state} {time.monotonic() - begin} {peak}")
 
 
 def measured(items: int, folder: Path) -> tuple[str, float, float]:
@@ -68,8 +68,8 @@ def measured(items: int, folder: Path) -> tuple[str, float, float]:
     code = child.wait(7200)
     if code != 0:
         return f"ended with {code}: {child.said[-300:]}", 0.0, 0.0
-    words = child.said.split("figures ")[-1].split()
-    return words[0], float(words[1]), float(words[2])
+    state, seconds, peak = (folder / "figures").read_text().split()
+    return state, float(seconds), float(peak)
 
 
 def torment(count: int, folder: Path) -> dict[str, Any]:
