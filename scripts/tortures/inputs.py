@@ -77,6 +77,9 @@ def png_of_zeros(width: int, height: int, whole: bool) -> bytes:
 def hostile_files() -> dict[str, bytes]:
     """Return files that lie about what they are, by name."""
     svg = b'<svg xmlns="http://www.w3.org/2000/svg"><script>alert(1)</script></svg>'
+    jpeg = bytearray(sound_images(np.random.default_rng(0))["plain.jpg"])
+    frame = jpeg.index(b"\xff\xc0")  # start of frame: marker, length, depth, height, width
+    jpeg[frame + 5 : frame + 9] = struct.pack(">HH", 65_500, 65_500)
     bmp = bytearray(sound_images(np.random.default_rng(0))["plain.bmp"])
     bmp[18:26] = struct.pack("<ii", 60_000, 60_000)
     return {
@@ -93,6 +96,7 @@ def hostile_files() -> dict[str, bytes]:
         "bomb_of_170_megapixels.png": png_of_zeros(17_000, 10_000, whole=True),
         "large_but_whole_90_megapixels.png": png_of_zeros(10_000, 9_000, whole=True),
         "declares_much.bmp": bytes(bmp),
+        "declares_much.jpg": bytes(jpeg),
         "zero_wide.png": png_of_zeros(0, 5, whole=False),
     }
 
