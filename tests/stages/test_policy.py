@@ -62,3 +62,5 @@ def test_a_class_that_the_refinement_loses_keeps_its_pixels():
 
     seed = Seed((2, 5), np.array([[[0.9, 0.9, 0.1, 0.0]], [[0.0, 0.0, 0.0, 0.9]]], dtype=np.float32), (1, 4))
     assert pseudo_mask(seed, "threshold", [0.3], [dissolve]).tolist() == [[2, 2, 0, 5]]
+    # with two levels nothing is sure of what was lost: 255, where the lax level saw it
+    assert pseudo_mask(seed, "threshold", [0.95, 0.3], [dissolve]).tolist() == [[255, 255, 0, 255]]

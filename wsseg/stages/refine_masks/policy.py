@@ -42,7 +42,9 @@ def labels_at(seed: Seed, background: str, level: float, refinements: Sequence[R
 
 
 def pseudo_mask(seed: Seed, background: str, levels: Sequence[float], refinements: Sequence[Refinement] = ()) -> Mask:
-    """Turn a seed into a pseudo-mask; a class that the refinements lose keeps the pixels that it had before them.
+    """Turn a seed into a pseudo-mask.
+
+    A class that the refinements lose keeps the pixels that it had before them; with two levels, these are 255: not sure.
 
     Args:
         seed: maps at the image's size.
@@ -57,15 +59,14 @@ def pseudo_mask(seed: Seed, background: str, levels: Sequence[float], refinement
     """
     if not seed.class_ids:
         return np.zeros(seed.size, dtype=np.uint8)
-    masks = [labels_at(seed, background, level, refinements) for level in levels]
+    # a high threshold favours the background, and so does a low alpha: the strictest first
+    order = sorted(levels, reverse=background == "threshold")
+    masks = [labels_at(seed, background, level, refinements) for level in order]
     if refinements:
-        before = [labels_at(seed, background, level, ()) for level in levels]
-        masks = [with_lost_classes(m, b, seed.class_ids) for m, b in zip(masks, before, strict=True)]
+        masks[-1] = with_lost_classes(masks[-1], labels_at(seed, background, order[-1], ()), seed.class_ids)
     if len(masks) == 1:
         return masks[0]
-    # a high threshold favours the background, and so does a low alpha
-    order = sorted(zip(levels, masks, strict=True), key=lambda pair: pair[0], reverse=background == "threshold")
-    strict, lax = order[0][1], order[1][1]
+    strict, lax = masks
     mask = np.full_like(strict, IGNORE_INDEX)
     mask[lax == 0] = 0
     mask[strict > 0] = strict[strict > 0]

@@ -29,7 +29,7 @@ class _Job:
 class RefineMasks:
     name = "refine_masks"
     table = "pseudo_masks"
-    version = 3
+    version = 4
     Config = values.Config
     inputs: Mapping[str, Role] = {
         "images": Role(("images",)),
