@@ -33,7 +33,7 @@ def measured(recipe: str, config: str, rng_seed: int, store: ArtifactStore) -> d
         "miou": {name: round(metrics["miou"], 5) for name, (_, metrics) in judged.items()},
         "result": round(held_out[-1]["miou"], 5),
         "iou": held_out[-1]["iou"],
-        "minutes": {step.name: round(m["made_with"]["seconds"] / 60, 2) for step, m in manifests},
+        "minutes": {step.name: round(m["made_with"]["seconds"] / 60, 3) for step, m in manifests},
     }
 
 
@@ -51,7 +51,7 @@ def summary(runs: dict[str, dict[str, Any]]) -> dict[str, Any]:
         "full_miou": [full[s]["result"] for s in both],
         "seed_miou": [last(weak[s], "seed_quality") for s in both],
         "pseudo_miou": [last(weak[s], "pseudo_mask_quality") for s in both],
-        "minutes": [round(sum(weak[s]["minutes"].values()), 1) for s in both],
+        "minutes": [round(sum(weak[s]["minutes"].values()), 2) for s in both],
     }
     if both:
         found["ratio"] = round(statistics.mean(found["weak_miou"]) / statistics.mean(found["full_miou"]), 4)

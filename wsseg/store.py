@@ -129,11 +129,7 @@ class FileTable(Mapping[str, tuple[int, str]]):
         raise KeyError(name)
 
     def __iter__(self) -> Iterator[str]:
-        start = 0
-        while start < len(self._text):
-            end = self._text.index(b"\n", start)
-            yield self._text[start:end].split(b" ", 2)[2].decode()
-            start = end + 1
+        return (name for name, _ in self.items())
 
     def items(self) -> Iterator[tuple[str, tuple[int, str]]]:  # type: ignore[override]
         """Yield (name, (size, digest)), one after the other."""

@@ -1,6 +1,7 @@
 """Disks that fill up, vanish, turn read-only or fail late: one line, exit code 1, a whole store, and the run goes on after."""
 
 import errno
+import io
 import os
 import shutil
 import subprocess
@@ -27,7 +28,28 @@ def counting(path: Path) -> Callable[[], None]:
 
 
 def guard(before: Callable[[str | None], object]) -> None:
-    """Have `before` called with the place of every flush, rename and new folder of this process."""
+    """Have `before` called with the place of every write, flush, rename and new folder of this process.
+
+    A write that fails leaves half of its bytes, as a full disk does. SQLite writes by itself: a file that it cannot read or
+    write is done without (`wsseg.data.reading.FileMemory`).
+    """
+
+    class Guarded(io.FileIO):
+        def write(self, data: Any) -> int:
+            try:
+                before(str(self.name))
+            except OSError:
+                super().write(memoryview(data)[: len(data) // 2])
+                raise
+            return super().write(data)
+
+    def opened(path: Path, mode: str = "r", *args: Any, **kwargs: Any) -> Any:
+        if mode == "wb" and not args and not kwargs:
+            return io.BufferedWriter(Guarded(path, "w"))
+        return whole_open(path, mode, *args, **kwargs)
+
+    whole_open = Path.open
+    Path.open = opened  # type: ignore[method-assign, assignment]
 
     def guarded(call: Callable[..., Any]) -> Callable[..., Any]:
         def wrapper(*args: Any, **kwargs: Any) -> Any:
@@ -75,7 +97,7 @@ def judge(code: int | None, child: Child, store: Path, what: str) -> list[str]:
 
 
 def over_every_write(most: int, folder: Path) -> dict[str, Any]:
-    """Let the first, the second, the third ... write of a run fail, each in a store of its own, until one run gets by.
+    """Let the first, the second, the third ... write of a run fail, each in a store of its own, up to the last.
 
     Every tenth store is then run again, on a disk that is well.
 

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from tortures.children import Child, digests, inconsistencies, run_words, write_config, wsseg
+from wsseg.errors import WssegError
 from wsseg.store import CHECKPOINT, FILES, MANIFEST, TEMPORARY, ArtifactStore, atomic_write
 
 LONGEST_END = 2.0  # s from Ctrl-C to the end
@@ -138,14 +139,14 @@ def over_care(count: int, folder: Path, rng: np.random.Generator) -> dict[str, A
         opened = ArtifactStore(store)
         for key in opened.keys():  # noqa: SIM118
             if not (store / "objects" / key / "manifest.json").exists():
-                unfinished_repairs += (
-                    1  # a repair that was killed: it says so at the next use, and is taken for nothing
-                )
+                unfinished_repairs += 1  # it says so at the next use, and is taken for nothing
                 shutil.rmtree(store / "objects" / key)
             elif (artifact := opened.get(key)) is None or artifact.damaged_files() not in ([], ["seeds/1.png"]):
                 failures.append(f"after kill {number}: object {key[-4:]} is half-made")
-        runs = opened.runs()
-        failures += [f"after kill {number}: run {name} is half-written" for name, r in runs.items() if "steps" not in r]
+        try:
+            opened.runs()
+        except WssegError as error:
+            failures.append(f"after kill {number}: {error}")
     return {"kills": count, "repairs_caught_midway": unfinished_repairs, "failures": failures}
 
 

@@ -117,6 +117,7 @@ def over_hostile_files(folder: Path) -> dict[str, Any]:
     files = {
         "pickle.safetensors": evil, "pickle.pth": evil, "pickle.pt": evil, "pickle.bin": evil,
         "archive.pth": archive.getvalue(), "archive.pt": archive.getvalue(), "bomb.pth": bomb.getvalue(),
+        "pickle.npz": evil, "archive.npz": archive.getvalue(), "bomb.npz": bomb.getvalue(),
         "header.safetensors": length + b"{}", "nothing.safetensors": b"", "text.safetensors": b"hello",
         "deep.safetensors": (20_000).to_bytes(8, "little") + b"[" * 20_000,
         "yaml.toml": b"!!python/object/apply:os.mkdir ['" + str(trace).encode() + b"']\n",

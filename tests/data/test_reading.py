@@ -1,6 +1,7 @@
 """The one reader of image files, on files of every kind, made here."""
 
 import io
+import sqlite3
 
 import numpy as np
 import pytest
@@ -129,3 +130,30 @@ def test_a_file_is_read_once_and_again_when_it_changes(tmp_path, monkeypatch):
     assert memory.inspect([path], "reading") == first and read == [path]
     saved(tmp_path, PILImage.fromarray(RGB[:3]))
     assert memory.inspect([path], "reading")[path].size == (3, 6) and len(read) == 2
+
+
+@pytest.mark.parametrize("content", [b"no database at all, " * 99, None, b""])
+def test_a_memory_that_is_damaged_is_made_anew(tmp_path, caplog, content):
+    """Garbage from the first byte, a database with garbage in its middle, and nothing at all."""
+    path = saved(tmp_path, PILImage.fromarray(RGB))
+    file = tmp_path / "files.sqlite"
+    if content is None:
+        FileMemory(file).inspect([path], "reading")
+        whole = file.read_bytes()
+        content = whole[:100] + bytes(len(whole) - 100)
+    file.write_bytes(content)
+    expected = FileMemory().inspect([path], "reading")
+    assert FileMemory(file).inspect([path], "reading") == expected
+    caplog.clear()
+    assert FileMemory(file).inspect([path], "reading") == expected
+    assert FileMemory(file).inspect([path], "reading") == expected and not caplog.records
+
+
+def test_a_memory_that_cannot_be_written_is_done_without(tmp_path, caplog):
+    path = saved(tmp_path, PILImage.fromarray(RGB))
+    assert FileMemory(tmp_path).inspect([path], "reading")[path].size == (4, 6)  # a folder is no database
+    assert "the images are read again" in caplog.text
+    file = tmp_path / "files.sqlite"
+    with sqlite3.connect(file) as other:
+        other.execute("CREATE TABLE file (what TEXT)")  # another program's
+    assert FileMemory(file).inspect([path], "reading")[path].size == (4, 6) and file.exists()

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from wsseg.errors import StageError
-from wsseg.saliency.walk import ends, highest_on_paths, neighbours, starts, transition, walked
+from wsseg.saliency.walk import above_frame, ends, highest_on_paths, neighbours, starts, transition, walked
 
 
 @pytest.fixture
@@ -77,6 +77,34 @@ def test_a_wall_holds_and_a_room_fills():
     maps[0, 10, 3] = 1
     found = walked(maps, wall, 5, 10.0, 4096)
     assert (found[0, :, :14] > 0.5).all() and (found[0, :, 15:] == 0).all()
+
+
+def test_what_the_frame_reaches_is_background():
+    """A boat (a closed wall) on water: its evidence lies over the water as well, and the water goes on to the frame."""
+    wall = np.zeros((24, 30), np.float32)
+    wall[8:16, 10] = wall[8:16, 20] = wall[8, 10:21] = wall[15, 10:21] = 1
+    boat = np.zeros((24, 30), bool)
+    boat[9:15, 11:20] = True
+    maps = np.full((1, 24, 30), 0.4, np.float32)
+    maps[0, 6:18, 8:22] = 0.8
+    plain, framed = (walked(maps, wall, 3, 10.0, 512, frame=frame) for frame in (False, True))
+    water = ~boat & (wall == 0)
+    # without the frame, no level of a quarter tells them apart
+    assert plain[0, boat].min() == pytest.approx(1) and plain[0, water].min() > 0.4
+    assert framed[0, boat].min() > 0.9 and framed[0, water].max() < 0.1
+
+
+def test_above_the_frame_by_hand():
+    maps = np.full((1, 3, 3), 0.2, np.float32)
+    maps[0, 1, 1] = 1
+    maps[0, 0, 0] = 0.6
+    frame = np.zeros((3, 3), np.float32)
+    frame[0, 0] = 0.25
+    expected = np.zeros((3, 3))
+    expected[1, 1], expected[0, 0] = 1, 0.5  # ((0.6 - 0.2) / 0.8 - 0.25)^0.5; the median along the frame is 0.2
+    assert np.allclose(above_frame(maps, frame)[0], expected, atol=1e-6)
+    assert not above_frame(np.full((1, 3, 3), 0.5, np.float32), np.zeros((3, 3), np.float32)).any()
+    assert above_frame(np.zeros((0, 3, 3), np.float32), frame).shape == (0, 3, 3)
 
 
 def test_flips_and_zeros(boundary):

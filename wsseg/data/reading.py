@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 import io
+import logging
 import os
 import sqlite3
 import threading
@@ -22,6 +23,7 @@ from wsseg.errors import DatasetError
 from wsseg.progress import track
 from wsseg.types import Image, Mask
 
+log = logging.getLogger("wsseg")
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm"})
 _FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP", "PPM")  # the JPEG reader also opens MPO, what many phones write
 MOST_PIXELS = 100_000_000  # of one image: a file of some kilobytes may declare billions
@@ -56,20 +58,27 @@ def check_id(item_id: str, where: str) -> str:
     return item_id
 
 
-def open_image(data: bytes) -> PILImage.Image:
-    """Decode an image file completely; OSError or ValueError with the reason where it is unreadable or too large."""
+@contextlib.contextmanager
+def opened_image(data: bytes) -> Iterator[PILImage.Image]:
+    """Decode an image file completely; a large one alone, until the block ends, whatever the number of threads.
+
+    Raises:
+        OSError, ValueError: it is unreadable or too large, with the reason; whatever the block raises is told the same way.
+    """
     try:
         image = PILImage.open(io.BytesIO(data), formats=_FORMATS)
-        if image.width * image.height > MOST_PIXELS:
+        pixels = image.width * image.height
+        if pixels > MOST_PIXELS:
             raise OSError(
                 f"it is {image.width} x {image.height}; legal: at most {MOST_PIXELS // 10**6} megapixels, so shrink it"
             )
-        image.load()
+        with _one_large if pixels > _LARGE_PIXELS else contextlib.nullcontext():
+            image.load()
+            yield image
     except UnidentifiedImageError as error:
         raise OSError(f"no image in a known format ({', '.join(_FORMATS)})") from error
     except (PILImage.DecompressionBombError, SyntaxError, EOFError, IndexError, OverflowError) as error:
         raise OSError(str(error) or type(error).__name__) from error
-    return image
 
 
 def orientation_of(image: PILImage.Image) -> int:
@@ -122,7 +131,8 @@ def read_image(path: Path) -> Image:
         DatasetError: the file is missing, damaged or no image.
     """
     try:
-        return to_rgb(open_image(path.read_bytes()))
+        with opened_image(path.read_bytes()) as image:
+            return to_rgb(image)
     except (OSError, ValueError) as error:
         raise DatasetError(f"{path}: {_reason(error)}") from error
 
@@ -137,11 +147,11 @@ def read_mask_file(path: Path) -> tuple[Mask, int | None]:
         DatasetError: missing, unreadable, or not one channel of 8 bits.
     """
     try:
-        image = open_image(path.read_bytes())
+        with opened_image(path.read_bytes()) as found:
+            stated = found.getexif().get(_EXIF_ORIENTATION)
+            image = ImageOps.exif_transpose(found)
     except (OSError, ValueError) as error:
         raise DatasetError(f"{path}: {_reason(error)}") from error
-    stated = image.getexif().get(_EXIF_ORIENTATION)
-    image = ImageOps.exif_transpose(image)
     if image.mode == "1":
         image = image.convert("L").point(lambda v: v // 255)
     if image.mode not in ("P", "L"):
@@ -167,6 +177,9 @@ def _reason(error: Exception) -> str:
 
 # --- what is remembered of files -------------------------------------------------------------------------------------
 
+_Stated = tuple[Path, int, int]  # a file, its bytes, and when it was changed last (ns)
+_REMEMBERED_AT_ONCE = 1000  # inspections that a kill may lose
+
 
 @dataclass(frozen=True)
 class Inspection:
@@ -186,8 +199,7 @@ def inspect_file(path: Path) -> Inspection:
         return Inspection("", (0, 0), 1, _reason(error))
     digest = hashlib.sha256(data).hexdigest()
     try:
-        with _one_large if _is_large(data) else contextlib.nullcontext():
-            image = open_image(data)
+        with opened_image(data) as image:
             orientation = orientation_of(image)
             height, width = to_rgb(image).shape[:2]
     except (OSError, ValueError) as error:
@@ -195,17 +207,10 @@ def inspect_file(path: Path) -> Inspection:
     return Inspection(digest, (height, width), orientation, "")
 
 
-def _is_large(data: bytes) -> bool:
-    """Return whether an image file declares more pixels than may be decoded side by side."""
-    try:
-        image = PILImage.open(io.BytesIO(data), formats=_FORMATS)
-    except Exception:  # noqa: BLE001 (whatever it is, decoding says it)
-        return False
-    return image.width * image.height > _LARGE_PIXELS
-
-
 class FileMemory:
     """Remembers `Inspection` by (path, size, mtime_ns), so that a data set is read in full only once.
+
+    It is a convenience: where its file is damaged or cannot be written, that is logged, and images are read again.
 
     Args:
         path: the SQLite file; None to remember within this object only.
@@ -216,36 +221,68 @@ class FileMemory:
 
     def inspect(self, paths: Iterable[Path], what: str) -> dict[Path, Inspection]:
         """Return the inspection of every file; only those unknown or changed are read, on all cores."""
-        wanted = list(paths)
         found: dict[Path, Inspection] = {}
-        unknown: list[tuple[Path, int, int]] = []
-        with closing(self._connect()) as database:
+        stated: list[_Stated] = []
+        for path in paths:
             try:
-                for path in wanted:
-                    try:
-                        stat = path.stat()
-                    except OSError as error:
-                        found[path] = Inspection("", (0, 0), 1, _reason(error))
-                        continue
+                stat = path.stat()
+            except OSError as error:
+                found[path] = Inspection("", (0, 0), 1, _reason(error))
+            else:
+                stated.append((path, stat.st_size, stat.st_mtime_ns))
+        found |= self._recalled(stated)
+        unknown = [own for own in stated if own[0] not in found]
+        fresh: list[tuple[_Stated, Inspection]] = []
+        try:
+            with ThreadPoolExecutor(os.cpu_count()) as pool:
+                inspected = track(_map_in_order(pool, [own[0] for own in unknown]), len(unknown), what)
+                for own, seen in zip(unknown, inspected, strict=True):
+                    found[own[0]] = seen
+                    fresh.append((own, seen))
+                    if len(fresh) == _REMEMBERED_AT_ONCE:
+                        self._remember(fresh)
+                        fresh = []
+        finally:
+            self._remember(fresh)  # what was read before Ctrl-C is not read again
+        return found
+
+    def _recalled(self, stated: list[_Stated]) -> dict[Path, Inspection]:
+        """Return what is known of files that have not changed since."""
+        found = {}
+        try:
+            with closing(self._connect()) as database:
+                for path, size, mtime in stated:
                     row = database.execute(
                         "SELECT sha256, height, width, orientation, error FROM file WHERE path=? AND size=? AND mtime=?",
-                        (str(path), stat.st_size, stat.st_mtime_ns),
+                        (str(path), size, mtime),
                     ).fetchone()
                     if row:
                         found[path] = Inspection(row[0], (row[1], row[2]), row[3], row[4])
-                    else:
-                        unknown.append((path, stat.st_size, stat.st_mtime_ns))
-                with ThreadPoolExecutor(os.cpu_count()) as pool:
-                    inspected = track(_map_in_order(pool, [u[0] for u in unknown]), len(unknown), what)
-                    for (path, size, mtime), seen in zip(unknown, inspected, strict=True):
-                        found[path] = seen
-                        database.execute(
-                            "INSERT OR REPLACE INTO file VALUES (?,?,?,?,?,?,?,?)",
-                            (str(path), size, mtime, seen.sha256, *seen.size, seen.orientation, seen.error),
-                        )
-            finally:
-                database.commit()  # what was read before Ctrl-C is not read again
+        except sqlite3.Error as error:
+            self._give_up(error)
         return found
+
+    def _remember(self, fresh: list[tuple[_Stated, Inspection]]) -> None:
+        rows = [
+            (str(path), size, mtime, seen.sha256, *seen.size, seen.orientation, seen.error)
+            for (path, size, mtime), seen in fresh
+        ]
+        if not rows:
+            return
+        try:
+            with closing(self._connect()) as database, database:
+                database.executemany("INSERT OR REPLACE INTO file VALUES (?,?,?,?,?,?,?,?)", rows)
+        except sqlite3.Error as error:
+            self._give_up(error)
+
+    def _give_up(self, error: sqlite3.Error) -> None:
+        """Go on in memory; a file that is no database, or a damaged one, is removed, so that the next run has a new one."""
+        log.warning("%s: %s; the images are read again where it does not know them", self.path, error)
+        # an operational error says locked, full, read-only: there the file itself is well
+        if self.path is not None and not isinstance(error, sqlite3.OperationalError):
+            with contextlib.suppress(OSError):
+                self.path.unlink()
+        self.path = None
 
     def _connect(self) -> sqlite3.Connection:
         database = sqlite3.connect(self.path or ":memory:", timeout=60)

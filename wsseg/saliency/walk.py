@@ -15,6 +15,8 @@ from torch import Tensor
 
 from wsseg.errors import StageError
 
+_FRAME = 2  # places, width of the image's frame
+
 
 def neighbours(radius: int) -> list[tuple[int, int]]:
     """Return the offsets (dy, dx) of half of all places closer than `radius`: one of each pair, nearest first."""
@@ -97,25 +99,64 @@ def transition(boundary: NDArray[np.float32], radius: int, beta: float) -> csr_a
 
 
 def walked(
-    maps: NDArray[np.float32], boundary: NDArray[np.float32], radius: int = 5, beta: float = 10.0, steps: int = 256
+    maps: NDArray[np.float32],
+    boundary: NDArray[np.float32],
+    radius: int = 5,
+    beta: float = 10.0,
+    steps: int = 256,
+    frame: bool = False,
 ) -> NDArray[np.float32]:
     """Let maps spread over a boundary map's affinities (IRNet, equation 8).
 
     Args:
-        maps: (C, H, W), not negative.
+        maps: (C, H, W) in [0, 1].
         boundary: (H, W) in [0, 1]; evidence on a boundary itself is taken away first, as in IRNet's code.
         radius: of a step, in places.
         beta: the higher, the less gets across a weak boundary.
         steps: of the walk.
+        frame: the image's frame walks as well, and what it reaches is background, see `above_frame`.
 
     Returns:
         (C, H, W) float32 over the highest value of all maps: what little a class had spreads thin, and must not be blown up
         to 1 beside a class that holds its place. Maps of zeros stay so.
     """
+    start = maps
+    if frame:
+        edge = np.ones_like(boundary)
+        edge[_FRAME:-_FRAME, _FRAME:-_FRAME] = 0
+        start = np.concatenate([maps, (edge * (1 - maps.max(axis=0, initial=0)))[None]])
     matrix = transition(boundary, radius, beta)
-    state = np.ascontiguousarray((maps * (1 - boundary)).reshape(len(maps), -1).T)  # (H W, C)
+    state = np.ascontiguousarray((start * (1 - boundary)).reshape(len(start), -1).T)  # (H W, C)
     for _ in range(steps):
         state = matrix @ state
-    result = state.T.reshape(maps.shape)
-    peak = result.max(initial=0)
-    return result / peak if peak > 0 else result
+    result = state.T.reshape(start.shape)
+    return above_frame(_over_peak(result[:-1]), _over_peak(result[-1])) if frame else _over_peak(result)
+
+
+def above_frame(maps: NDArray[np.float32], frame: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Take from walked maps what the frame of the image has of them, and what the frame reaches itself.
+
+    Water round a boat has some of the boat's evidence, and so has water at the frame: photographers leave what they
+    mean inside (the boundary prior of saliency detection, Wei et al. 2012). From each map its median along the frame is
+    taken, then where the frame's own walk arrived, and what is left is stretched by a square root, so that background
+    levels of about a quarter serve as they do for maps that did not walk.
+
+    Args:
+        maps: (C, H, W) in [0, 1], walked.
+        frame: (H, W) in [0, 1], the walk of the frame.
+
+    Returns:
+        (C, H, W) float32 in [0, 1], the highest of all 1. A map that holds nothing above its frame becomes zeros.
+    """
+    around = np.concatenate([maps[:, 0], maps[:, -1], maps[:, 1:-1, 0], maps[:, 1:-1, -1]], axis=1)
+    level = np.median(around, axis=1)[:, None, None]
+    peak = maps.max(axis=(1, 2), keepdims=True)
+    room = np.where(peak > level, peak - level, 1)  # a flat map has none
+    result: NDArray[np.float32] = _over_peak(((maps - level) / room * peak - frame).clip(0)) ** np.float32(0.5)
+    return result
+
+
+def _over_peak(maps: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return values over the highest of all; zeros stay so."""
+    peak = maps.max(initial=0)
+    return maps / peak if peak > 0 else maps

@@ -41,7 +41,7 @@ class _Job:
 class WalkSeeds:
     name = "walk_seeds"
     table = "walk"
-    version = 3
+    version = 4
     Config = values.Config
     inputs: Mapping[str, Role] = {
         "images": Role(("images",)),
@@ -116,7 +116,7 @@ def _walk_one(job: _Job) -> tuple[LabeledImage, Seed]:
     if seed.class_ids:
         # area averaging, where the walk's grid is coarser than the seed's
         maps = np.stack([cv2.resize(m, (width, height), interpolation=cv2.INTER_AREA) for m in seed.maps])
-        maps = walked(maps, job.boundary, config.radius, config.beta, config.steps)
+        maps = walked(maps, job.boundary, config.radius, config.beta, config.steps, config.frame)
     return job.item, Seed(seed.class_ids, maps, seed.size)
 
 
