@@ -30,7 +30,7 @@ def model(monkeypatch):
 
 @pytest.fixture
 def sources(csv_data, tmp_path):
-    return Sources(open_config(str(csv_data)), ArtifactStore(tmp_path / "store"))
+    return Sources(open_config(str(csv_data)).data, ArtifactStore(tmp_path / "store"))
 
 
 def test_the_figures_of_a_network_that_sees_colours(model, sources):

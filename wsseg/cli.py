@@ -123,9 +123,12 @@ def open_classifier(store: "ArtifactStore", name: str) -> "tuple[Classifier, Cla
 @set_option
 @store_option
 @click.option("--repair", is_flag=True, help="Rebuild damaged artifacts.")
+@click.option("--report/--no-report", default=True, help="Write a page about the run at its end (the default).")
 @json_option
 @common
-def run(recipe: str, config: str, overrides: tuple[str, ...], store: Path, repair: bool, as_json: bool) -> None:
+def run(
+    recipe: str, config: str, overrides: tuple[str, ...], store: Path, repair: bool, report: bool, as_json: bool
+) -> None:
     """Run RECIPE with a config; what is cached is not computed again.
 
     \b
@@ -140,10 +143,31 @@ def run(recipe: str, config: str, overrides: tuple[str, ...], store: Path, repai
     if not processes.is_first():
         return help_run(plan)
     run_id = run_plan(plan, repair)
+    page = write_page(plan, run_id) if report else None
     if as_json:
-        click.echo(json.dumps({"run": run_id, **summary(plan)}, indent=1))
+        click.echo(json.dumps({"run": run_id, "report": str(page) if page else None, **summary(plan)}, indent=1))
     else:
         print_results(plan, run_id)
+        if page:
+            click.echo(f"report: {page}")
+
+
+def write_page(plan: "Plan", run_id: str) -> Path | None:
+    """Write a run's page beside its record, unless nothing ran and it is there; the run does not fail for it."""
+    from wsseg.report.contents import gather
+    from wsseg.report.page import render
+    from wsseg.store import atomic_write
+
+    path = plan.store.root / "runs" / f"{run_id}.html"
+    if path.is_file() and all(p.state == "cached" for p in plan.active):
+        return path
+    try:
+        page = render(gather(plan.store, run_id, plan.store.runs()[run_id]))
+        atomic_write(path, page.encode())
+    except (WssegError, OSError) as error:
+        log.warning("no report: %s", error)
+        return None
+    return path
 
 
 def print_results(plan: "Plan", run_id: str) -> None:
@@ -357,6 +381,66 @@ def list_shipped() -> None:
             click.echo(f"  {path.stem:18} {first}")
 
 
+# --- looking -----------------------------------------------------------------------------------------------------
+
+
+@cli.command()
+@click.argument("run", required=False)
+@click.option("-o", "--output", type=click.Path(dir_okay=False, path_type=Path), default=Path("report.html"),
+              show_default=True, help="The page.")  # fmt: skip
+@click.option("--compare", nargs=2, metavar="RUN_A RUN_B", help="Set two runs side by side.")
+@store_option
+@common
+def report(run: str | None, output: Path, compare: tuple[str, str] | None, store: Path) -> None:
+    """Write one page about a RUN (its id or the beginning of it; the newest where none is named).
+
+    \b
+    wsseg report -o report.html
+    wsseg report 20261124-0059
+    wsseg report --compare 20261123 20261124 -o both.html
+    """
+    from wsseg.report.contents import find_run, gather
+    from wsseg.report.page import render, render_comparison
+    from wsseg.store import atomic_write
+
+    opened = open_store(store)
+    if compare and run:
+        raise click.UsageError("name either a RUN or --compare RUN_A RUN_B")
+    if compare:
+        both = [gather(opened, *find_run(opened, name)) for name in compare]
+        page = render_comparison(*both)
+    else:
+        page = render(gather(opened, *find_run(opened, run)))
+    atomic_write(output, page.encode())
+    click.echo(f"{output}: {len(page.encode()) / 2**20:.1f} MiB")
+
+
+@cli.command()
+@click.argument("run", required=False)
+@click.option("--port", type=click.IntRange(0, 65535), default=0, help="Of 127.0.0.1; any free one by default.")
+@click.option("--open", "open_browser", is_flag=True, help="Open it in the browser.")
+@store_option
+@common
+def view(run: str | None, port: int, open_browser: bool, store: Path) -> None:
+    """Show a RUN in the browser, every image of it, until Ctrl-C; only this machine is answered.
+
+    \b
+    wsseg view --open
+    wsseg view 20261124-0059 --port 8000
+    """
+    from wsseg.report.contents import find_run, gather
+    from wsseg.report.server import serve
+
+    opened = open_store(store)
+
+    def ready(address: str) -> None:
+        click.echo(address)
+        if open_browser:
+            click.launch(address)
+
+    serve(gather(opened, *find_run(opened, run)), port, ready)
+
+
 # --- data --------------------------------------------------------------------------------------------------------
 
 
@@ -417,7 +501,7 @@ def print_check(config: str, overrides: tuple[str, ...], store: Path) -> None:
     from wsseg.runner import Sources, open_config
 
     opened = open_store(store)
-    sources = Sources(open_config(config, overrides), opened)
+    sources = Sources(open_config(config, overrides).data, opened)
     reports = check_data(sources.data, FileMemory(opened.root / "files.sqlite"))
     for report in reports:
         click.echo(f"{report.split}: {report.images} images")
@@ -566,7 +650,7 @@ def audit(
     opened = open_store(store)
     loaded = open_config(config, overrides)
     model, spec = open_classifier(opened, classifier)
-    sources = Sources(loaded, opened)
+    sources = Sources(loaded.data, opened)
     truth = sources.get(f"truth.{split}") if sources.has(f"truth.{split}") else None
     sample = Sample(images, steps, substrate, road, steady)
     names = parsed(methods, METHODS, "method") or methods_for(model)

@@ -36,20 +36,20 @@ _PACKAGES = ("wsseg", "torch", "torchvision", "timm", "segmentation-models-pytor
 class Sources:
     """The data set of a config: images with labels by split, and masks for those who may have them. Read once."""
 
-    def __init__(self, config: Config, store: ArtifactStore) -> None:
+    def __init__(self, data: Any, store: ArtifactStore) -> None:
         self._memory = FileMemory(store.root / "files.sqlite")
-        self._config, self._folder = config, store.root / "data"
+        self._data, self._folder = data, store.root / "data"
         self._loaded: dict[str, Any] = {}
 
     @cached_property
     def data(self) -> Any:
         """The data config; a demo data set is generated first and then is a CSV data set like any other."""
-        if not isinstance(self._config.data, DemoData):
-            return self._config.data
+        if not isinstance(self._data, DemoData):
+            return self._data
         from wsseg.data.demo import demo_data
 
         self._folder.mkdir(parents=True, exist_ok=True)
-        return demo_data(self._config.data, self._folder)
+        return demo_data(self._data, self._folder)
 
     def has(self, source: str) -> bool:
         """Return whether the config names a source."""
@@ -144,7 +144,7 @@ def make_plan(recipe_name: str, config_name: str, store: ArtifactStore, override
     """
     recipe = load_recipe(find_file(recipe_name, "pipelines"))
     config = open_config(config_name, overrides)
-    sources = Sources(config, store)
+    sources = Sources(config.data, store)
     earlier = _newest_steps(store, recipe.name, config.name)
     steps: dict[str, PlannedStep] = {}
     for step in recipe.steps:

@@ -421,7 +421,8 @@ class ArtifactStore:
         with self.lock("store"):
             folders, dropped = self.garbage(keep)
             for run_id in dropped:
-                (self.root / "runs" / f"{run_id}.json").unlink(missing_ok=True)
+                for suffix in ("json", "html"):
+                    (self.root / "runs" / f"{run_id}.{suffix}").unlink(missing_ok=True)
             for folder in folders:
                 with self.lock(folder.name, blocking=False) as held:
                     if held and folder.is_dir():

@@ -86,7 +86,7 @@ def write_config(folder: Path, workers: int = 1) -> Path:
 
 def run_words(config: Path, store: Path, recipe: str = "best") -> list[str]:
     """Return the command line that runs the tiny pipeline."""
-    return ["run", recipe, "-c", str(config), "--store", str(store)]
+    return ["run", recipe, "-c", str(config), "--store", str(store), "--no-report"]
 
 
 def warm_up() -> None:

@@ -3,7 +3,7 @@
 import json
 import logging
 from collections.abc import Iterator, Mapping, Sequence, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -136,7 +136,9 @@ def _choice(
 
     sample = sample_of(images.items)
     found: dict[int, list[float]] = {class_id: [] for class_id in range(1, len(images.classes) + 1)}
-    jobs = network.jobs(sample, {item.id for item in sample}, seeds)
+    # without the frame: what it empties ties, and would be no evidence of how the walk itself went
+    plain = replace(config, frame=False)
+    jobs = (replace(job, config=plain) for job in network.jobs(sample, {item.id for item in sample}, seeds))
     results = map_processes(_walk_one, jobs, worker_count(config.workers))
     for item, seed in track(results, len(sample), "whether to walk"):
         mask = sure.mask(item.id)

@@ -1,0 +1,349 @@
+"""Everything a report says of one run, gathered from its record, its artifacts and, where they can be read, its images."""
+
+import json
+import logging
+import os
+import statistics
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, astuple, dataclass, field, fields
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from wsseg.config import parse_table
+from wsseg.data.config import DATA_KINDS
+from wsseg.data.images import LabeledImages
+from wsseg.errors import ArtifactError, DatasetError, nearest
+from wsseg.labels import ClassMap
+from wsseg.progress import track
+from wsseg.report.judging import ClassErrors, Judged, Judgement, SeedCurves, SizeErrors, judge, seed_curves
+from wsseg.runner import Sources
+from wsseg.saliency.seeds import decode_seed
+from wsseg.stages.base import SEED_FOLDER, ArtifactMasks
+from wsseg.stages.evaluate_masks.judgement import SeedJudge
+from wsseg.store import Artifact, ArtifactStore, atomic_write, key_of
+
+log = logging.getLogger("wsseg")
+
+UPPER_BOUND = "full_supervision"
+_MASKS = ("pseudo_masks", "predictions")
+_AHEAD = 8  # images in flight when they are judged: the counts of one take megabytes where there are many classes
+
+
+@dataclass(frozen=True)
+class StepFacts:
+    """One step of the run: its state, seconds, bytes and losses by epoch where its artifact is there, and the steps it needs."""
+
+    name: str
+    stage: str
+    state: str
+    seconds: float
+    size: int
+    needs: tuple[str, ...]
+    metrics: Mapping[str, Any]
+    losses: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One thing to see of each image of a split: its kind is ``photo``, ``heat`` (seeds), ``mask`` or ``truth``."""
+
+    name: str
+    kind: str
+    artifact: Artifact | None = None
+
+
+@dataclass
+class Split:
+    """The images of one split, what there is to see of them, and how the last masks do."""
+
+    images: LabeledImages
+    truth: Any | None
+    layers: list[Layer]
+    judgement: Judgement | None = None
+    judged: str = ""  # the step whose masks are judged
+    seeds: dict[str, SeedCurves] = field(default_factory=dict)  # by step
+
+
+@dataclass
+class Contents:
+    """A run.
+
+    Args:
+        run: its id.
+        record: what the store keeps of it.
+        steps: in the recipe's order.
+        splits: by name; empty where the data set cannot be read any more.
+        result: the last figures on held-out masks (`evaluate_masks`), or None.
+        reports: all figures of `evaluate_masks`, (report.json), by step.
+        bound: the run of full supervision that the result is compared with: (run id, its mIoU).
+        siblings: mIoU and IoU by class of the same recipe and config with other seeds, by seed.
+        notes: what is missing in this report, and why.
+    """
+
+    run: str
+    record: Mapping[str, Any]
+    steps: list[StepFacts]
+    splits: dict[str, Split] = field(default_factory=dict)
+    result: Mapping[str, Any] | None = None
+    reports: dict[str, Mapping[str, Any]] = field(default_factory=dict)
+    bound: tuple[str, float] | None = None
+    siblings: dict[int, Mapping[str, Any]] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def title(self) -> str:
+        return f"{self.record['recipe']} on {self.record['config_name']}"
+
+    @property
+    def ratio(self) -> float | None:
+        """Weak-to-full ratio, where both figures are known."""
+        if self.result is None or self.bound is None or self.record["recipe"] == UPPER_BOUND:
+            return None
+        return float(self.result["metrics"]["miou"]) / self.bound[1]
+
+
+def find_run(store: ArtifactStore, run: str | None) -> tuple[str, dict[str, Any]]:
+    """Return (id, record) of a run by its id, the beginning of it, or the newest.
+
+    Raises:
+        ArtifactError: there is none, or several begin so.
+    """
+    runs = store.runs()
+    if not runs:
+        raise ArtifactError(f"{store.root}: no run yet; start one, such as: wsseg run cam_crf -c demo")
+    if run is None:
+        return list(runs.items())[-1]
+    if run in runs:
+        return run, runs[run]
+    found = [name for name in runs if name.startswith(run)]
+    if len(found) != 1:
+        what = f"{len(found)} runs begin so" if found else "no such run"
+        raise ArtifactError(f"{run}: {what}; known: {', '.join(list(runs)[-8:])}{nearest(run, runs)}")
+    return found[0], runs[found[0]]
+
+
+def gather(store: ArtifactStore, run: str, record: Mapping[str, Any], judged: bool = True) -> Contents:
+    """Gather what there is to say of a run.
+
+    Args:
+        store: where it is.
+        run: its id.
+        record: its record.
+        judged: also compare every image with its truth, where there is one.
+    """
+    artifacts = {name: _artifact(store, step["key"]) for name, step in record["steps"].items()}
+    contents = Contents(run, record, [_facts(name, artifacts, record) for name in record["steps"]])
+    contents.reports = {name: a.read_json("report.json") for name, a in artifacts.items() if a and a.kind == "report"}
+    contents.result = _result(contents.reports)
+    _compare(contents, store)
+    try:
+        config_path = Path(record["config_path"])
+        kind = record["config"]["data"]["kind"]
+        data = parse_table(DATA_KINDS[kind], record["config"]["data"], "data", config_path)
+        sources = Sources(data, store)
+        for name in ("train", "val"):
+            if sources.has(f"data.{name}"):
+                _add_split(contents, name, sources, artifacts)
+    except (DatasetError, KeyError) as error:
+        contents.splits = {}
+        contents.notes.append(f"No images: the data set of this run cannot be read now ({error}).")
+    if judged:
+        for split in contents.splits.values():
+            _judge_split(split, store)
+    return contents
+
+
+def _artifact(store: ArtifactStore, key: str) -> Artifact | None:
+    try:
+        return store.get(key)
+    except ArtifactError as error:
+        log.warning("report: %s", error)
+        return None
+
+
+def _facts(name: str, artifacts: Mapping[str, Artifact | None], record: Mapping[str, Any]) -> StepFacts:
+    step, artifact = record["steps"][name], artifacts[name]
+    by_key = {other["key"]: other_name for other_name, other in record["steps"].items()}
+    needs = tuple(dict.fromkeys(by_key[k] for k in step["inputs"].values() if k in by_key))
+    if artifact is None:
+        return StepFacts(name, step["stage"], "missing", 0.0, 0, needs, {})
+    manifest = artifact.manifest
+    seconds = float(manifest["made_with"]["seconds"])
+    losses = artifact.read_json("network.json").get("losses", ()) if "network.json" in artifact.files else ()
+    return StepFacts(name, step["stage"], "complete", seconds, artifact.size, needs, manifest["metrics"], tuple(losses))
+
+
+def _result(reports: Mapping[str, Mapping[str, Any]]) -> Mapping[str, Any] | None:
+    """Return the last report that is no diagnostic."""
+    held_out = [r for r in reports.values() if not r["terms"]["diagnostic"] and r["metrics"]["miou"] is not None]
+    return held_out[-1] if held_out else None
+
+
+def _compare(contents: Contents, store: ArtifactStore) -> None:
+    """Find full supervision of the same network and data (the newest, of the same seed where it is there), and other seeds."""
+    record, data = contents.record, contents.record["config"].get("data")
+    seed = record["config"].get("rng_seed")
+    bounds = []
+    for run, other in store.runs().items():
+        if other["config"].get("data") != data:
+            continue
+        is_sibling = (other["recipe"], other["config_name"]) == (record["recipe"], record["config_name"])
+        is_sibling = is_sibling and _without_seeds(other["config"]) == _without_seeds(record["config"])
+        is_bound = other["recipe"] == UPPER_BOUND and _same_network(other["config"], record["config"])
+        if not is_sibling and not is_bound:
+            continue
+        artifacts = {name: _artifact(store, step["key"]) for name, step in other["steps"].items()}
+        reports = {name: a.read_json("report.json") for name, a in artifacts.items() if a and a.kind == "report"}
+        result = _result(reports)
+        if result is None:
+            continue
+        if is_bound:
+            bounds.append((other["config"].get("rng_seed") == seed, run, float(result["metrics"]["miou"])))
+        if is_sibling:
+            contents.siblings[int(other["config"].get("rng_seed", 0))] = result["metrics"]
+    if bounds:
+        _, run, miou = max(bounds, key=lambda b: (b[0], b[1]))
+        contents.bound = run, miou
+
+
+def _same_network(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Return whether two configs train the same network for as long: only then is the ratio of their results one."""
+    tables = ("segmenter", "predictions")
+    return all(_without_seeds({t: one.get(t)}) == _without_seeds({t: other.get(t)}) for t in tables)
+
+
+def _without_seeds(config: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        name: {k: v for k, v in value.items() if k != "rng_seed"} if isinstance(value, dict) else value
+        for name, value in config.items()
+        if name != "rng_seed"
+    }
+
+
+def _add_split(contents: Contents, name: str, sources: Sources, artifacts: Mapping[str, Artifact | None]) -> None:
+    images = sources.get(f"data.{name}")
+    layers = [Layer("photograph", "photo")]
+    for step, artifact in artifacts.items():
+        if artifact is None or artifact.manifest["inputs"].get("images") != images.key:
+            continue
+        if artifact.kind == "seeds":
+            layers.append(Layer(step, "heat", artifact))
+        elif artifact.kind in _MASKS:
+            layers.append(Layer(step, "mask", artifact))
+    if len(layers) == 1:  # nothing was made of these images but networks
+        return
+    truth = sources.get(f"truth.{name}") if sources.has(f"truth.{name}") else None
+    if truth is not None:
+        layers.append(Layer("truth", "truth"))
+    contents.splits[name] = Split(images, truth, layers)
+
+
+def _judge_split(split: Split, store: ArtifactStore) -> None:
+    """Compare the split's last masks and its seeds with its truth; what is found is kept in the store's folder ``reports``."""
+    if split.truth is None:
+        return
+    truth = split.truth
+    masks = [layer for layer in split.layers if layer.kind == "mask"]
+    if masks and (artifact := masks[-1].artifact):
+        split.judged = masks[-1].name
+        given = ArtifactMasks(artifact).mask
+        made = partial(judged_anew, split.images, truth.mask, given)
+        kept = _kept(store, {"masks": artifact.key, "truth": truth.key}, lambda: _plain(made()), _is_judgement)
+        split.judgement = _judgement(kept, split.images.classes)
+    for layer in split.layers:
+        if layer.kind == "heat" and (artifact := layer.artifact):
+            curves = partial(_curves, split.images, truth.mask, artifact)
+            kept = _kept(store, {"seeds": artifact.key, "truth": truth.key}, lambda: asdict(curves()), _is_curves)  # noqa: B023
+            split.seeds[layer.name] = SeedCurves(**kept)
+
+
+def judged_anew(images: LabeledImages, truth: Callable[[str], Any], masks: Callable[[str], Any]) -> Judgement:
+    """Compare every image's mask with its truth, on all cores."""
+    labels = len(images.classes) + 1
+    found = Judgement(images.classes)
+
+    def one(item_id: str) -> Any:
+        return judge(item_id, truth(item_id), masks(item_id), labels)
+
+    for judged, counts, sizes in _mapped(images, one, f"report: {images.split}"):
+        found.add(judged, counts, sizes)
+    return found
+
+
+def _curves(images: LabeledImages, truth: Callable[[str], Any], seeds: Artifact) -> SeedCurves:
+    """Judge seeds at every threshold."""
+    judge_of_seeds = SeedJudge(images.classes)
+
+    def one(item_id: str) -> Any:
+        return judge_of_seeds.count(
+            item_id, truth(item_id), decode_seed(seeds.read_bytes(f"{SEED_FOLDER}/{item_id}.png"))
+        )
+
+    return seed_curves(sum(_mapped(images, one, f"report: {seeds.manifest['step']}")))
+
+
+def _mapped(images: LabeledImages, function: Callable[[str], Any], what: str) -> Iterator[Any]:
+    """Yield what a function of an id returns, in the images' order, on all cores; few are in flight."""
+
+    def results() -> Iterator[Any]:
+        queue = iter([item.id for item in images.items])
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            waiting = deque(pool.submit(function, item_id) for item_id in islice(queue, _AHEAD))
+            while waiting:
+                yield waiting.popleft().result()
+                waiting.extend(pool.submit(function, item_id) for item_id in islice(queue, 1))
+
+    return track(results(), len(images), what)
+
+
+def _kept(
+    store: ArtifactStore, inputs: dict[str, str], make: Callable[[], dict[str, Any]], is_whole: Callable[[Any], bool]
+) -> Any:
+    """Return what an earlier report found of the same artifacts; it is made where there is none, or its file is damaged."""
+    path = store.root / "reports" / f"{key_of('report', 1, {}, inputs)}.json"
+    try:
+        found = json.loads(path.read_bytes())
+        if is_whole(found):
+            return found
+    except (OSError, ValueError):
+        pass
+    found = make()
+    atomic_write(path, json.dumps(found).encode())
+    return json.loads(json.dumps(found))
+
+
+def _plain(judgement: Judgement) -> dict[str, Any]:
+    return {
+        "counts": judgement.counts.tolist(),
+        "images": [[j.id, j.miou, j.shares, {k: astuple(e) for k, e in j.classes.items()}] for j in judgement.images],
+        "by_size": {k: {name: asdict(s) for name, s in by.items()} for k, by in judgement.by_size.items()},
+    }
+
+
+def _is_judgement(found: Any) -> bool:
+    return isinstance(found, dict) and set(found) == {"counts", "images", "by_size"}
+
+
+def _is_curves(found: Any) -> bool:
+    return isinstance(found, dict) and set(found) == {f.name for f in fields(SeedCurves)}
+
+
+def _judgement(kept: Mapping[str, Any], classes: ClassMap) -> Judgement:
+    images = [
+        Judged(item_id, miou, tuple(shares), {int(k): ClassErrors(*e) for k, e in own.items()})
+        for item_id, miou, shares, own in kept["images"]
+    ]
+    sizes = {int(k): {name: SizeErrors(**s) for name, s in by.items()} for k, by in kept["by_size"].items()}
+    return Judgement(classes, images, np.array(kept["counts"], np.int64), sizes)
+
+
+def spread(values: list[float]) -> str:
+    """Return fractions as percent: the mean, and the standard deviation where there are several."""
+    mean = f"{100 * statistics.mean(values):.1f}"
+    return mean if len(values) < 2 else f"{mean} ± {100 * statistics.stdev(values):.1f} ({len(values)} seeds)"

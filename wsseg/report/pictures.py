@@ -1,0 +1,59 @@
+"""Small pictures for the page: photographs as JPEG, masks as grey PNG whose values are class ids, seeds as they are kept."""
+
+import base64
+import io
+
+import cv2
+import numpy as np
+from PIL import Image as PILImage
+
+from wsseg.data.reading import read_image
+from wsseg.report.contents import Layer, Split
+from wsseg.stages.base import SEED_FOLDER, ArtifactMasks
+from wsseg.types import Image, LabeledImage, Mask
+
+SIDE = 240  # px, the longer one, in a page that holds its pictures itself
+_QUALITY = 70  # of JPEG
+
+
+def fitting(size: tuple[int, int], side: int) -> tuple[int, int]:
+    """Return (H, W) shrunk so that the longer side is at most `side`."""
+    factor = min(1.0, side / max(size))
+    return max(1, round(size[0] * factor)), max(1, round(size[1] * factor))
+
+
+def photograph(image: Image, side: int) -> bytes:
+    """Return a small JPEG."""
+    height, width = fitting((image.shape[0], image.shape[1]), side)
+    small = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
+    buffer = io.BytesIO()
+    PILImage.fromarray(np.asarray(small)).save(buffer, "JPEG", quality=_QUALITY)
+    return buffer.getvalue()
+
+
+def small_mask(mask: Mask, side: int) -> bytes:
+    """Return a grey PNG whose values are class ids and 255."""
+    height, width = fitting((mask.shape[0], mask.shape[1]), side)
+    small = cv2.resize(mask, (width, height), interpolation=cv2.INTER_NEAREST)
+    buffer = io.BytesIO()
+    PILImage.fromarray(np.asarray(small)).save(buffer, "PNG", optimize=True)
+    return buffer.getvalue()
+
+
+def picture(split: Split, layer: Layer, item: LabeledImage, side: int) -> tuple[str, bytes]:
+    """Return (media type, bytes) of what a layer shows of an image.
+
+    Raises:
+        WssegError: the image or its artifact cannot be read any more.
+    """
+    if layer.kind == "photo":
+        return "image/jpeg", photograph(read_image(item.path), side)
+    if layer.kind == "heat" and layer.artifact is not None:
+        return "image/png", layer.artifact.read_bytes(f"{SEED_FOLDER}/{item.id}.png")
+    masks = split.truth if layer.artifact is None else ArtifactMasks(layer.artifact)
+    return "image/png", small_mask(masks.mask(item.id), side)  # type: ignore[union-attr]
+
+
+def data_uri(media: str, data: bytes) -> str:
+    """Return a picture as text that stands in a page."""
+    return f"data:{media};base64,{base64.b64encode(data).decode()}"
