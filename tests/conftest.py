@@ -36,6 +36,11 @@ def blob_image(rng: np.random.Generator, kind: int, size: tuple[int, int]) -> tu
 @pytest.fixture
 def csv_data(tmp_path: Path) -> Path:
     """A config file over 12 train and 6 val images of 48 x 64 px in the CSV layout, two classes, some without any."""
+    return write_csv_data(tmp_path)
+
+
+def write_csv_data(tmp_path: Path) -> Path:
+    """Write the data set of `csv_data` into a folder."""
     rng = np.random.default_rng(0)
     for split, count in (("train", 12), ("val", 6)):
         folder = tmp_path / "data" / split

@@ -214,7 +214,9 @@ def drawn_recipe(steps: list[StepFacts]) -> tuple[list[Box], list[str], tuple[in
     rows: dict[int, int] = {}
     places: dict[str, tuple[int, int]] = {}
     for step in steps:
-        depth[step.name] = column = 1 + max((depth[n] for n in step.needs if n in depth), default=-1)
+        depth[step.name] = 1 + max((depth[n] for n in step.needs if n in depth), default=-1)
+    for step in sorted(steps, key=lambda s: s.stage == "evaluate_masks"):  # what is made stands above what is measured
+        column = depth[step.name]
         row = rows.get(column, 0)
         rows[column] = row + 1
         places[step.name] = column * (width + across), row * (height + down)

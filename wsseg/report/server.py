@@ -78,6 +78,7 @@ def serve(contents: Contents, port: int, ready: Callable[[str], None]) -> None:
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind(("127.0.0.1", port))
+        listener.listen()  # who comes from now on waits for the answer
     except OSError as error:
         raise WssegError(f"port {port} of 127.0.0.1: {error.strerror}; choose another with --port") from error
     app = application(contents, token)

@@ -73,11 +73,13 @@ def of_class(judgement: Judgement, class_id: int, split: str) -> str:
         "undecided": errors.undecided,
     }
     kinds = sorted(((pixels / errors.errors, kind) for kind, pixels in shares.items()), reverse=True)
-    parts = [f"{100 * share:.0f} % {kind}" for share, kind in kinds if share > _SELDOM]
+    other, _ = judgement.confused_with(class_id)
+    parts = [
+        f"{100 * share:.0f} % {kind}" + (f" (most with {other})" if kind == "wrong class" else "")
+        for share, kind in kinds
+        if share > _SELDOM
+    ]
     text = f"{name} ({split}), IoU {100 * (errors.iou or 0):.1f}: its errors are " + ", ".join(parts)
-    other, pixels = judgement.confused_with(class_id)
-    if errors.wrong / errors.errors > _SELDOM and pixels:
-        text += f" (most with {other})"
     sizes = {n: s for n, s in judgement.by_size.get(class_id, {}).items() if s.objects}
     if kinds[0][1] == "missed area" and sizes:
         low = {n: low for n, low, _ in SIZES}

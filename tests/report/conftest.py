@@ -1,0 +1,55 @@
+"""One finished run, and full supervision beside it, over images and classes whose names try to be HTML."""
+
+import csv
+import json
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from tests.conftest import write_csv_data
+from wsseg.runner import make_plan, run_plan
+from wsseg.store import ArtifactStore
+
+HOSTILE = ('<img src=x onerror="alert(1)">', "</script><script>alert(2)</script>&amp;'")
+
+
+class Runs(NamedTuple):
+    """A store with a weakly supervised run, the same with other values, and a fully supervised one."""
+
+    store: ArtifactStore
+    weak: str
+    changed: str
+    full: str
+    config: Path
+
+
+@pytest.fixture(scope="session")
+def runs(tmp_path_factory) -> Runs:
+    folder = tmp_path_factory.mktemp("report")
+    config = write_csv_data(folder)
+    names = dict(zip(("red", "blue"), HOSTILE, strict=True))
+    text = config.read_text().replace('classes = ["red", "blue"]', f'classes = {json.dumps(HOSTILE)}\nseparator = "|"')
+    config.write_text(text)
+    for split in ("train", "val"):
+        base = folder / "data" / split
+        with (base / "labels.csv").open() as file:
+            rows = list(csv.reader(file))
+        for row in rows[1:]:
+            row[1] = names.get(row[1], "")
+        hostile = f"<b>{rows[1][0]}&'\"</b>".replace("/", "⁄")  # no slash: it would be a folder
+        for kind in ("images", "masks"):
+            (base / kind / f"{rows[1][0]}.png").rename(base / kind / f"{hostile}.png")
+        rows[1][0] = hostile
+        with (base / "labels.csv").open("w", newline="") as file:
+            csv.writer(file).writerows(rows)
+    store = ArtifactStore(folder / "store")
+    ids = [
+        run_plan(make_plan(recipe, str(config), store, overrides))
+        for recipe, overrides in (
+            ("cam_crf", ()),
+            ("cam_crf", ("pseudo_masks.levels=[0.8]",)),
+            ("full_supervision", ()),
+        )
+    ]
+    return Runs(store, *ids, config)
