@@ -20,7 +20,6 @@ import numpy as np
 from PIL import Image
 from scipy.io import loadmat
 from torchvision.datasets.utils import check_md5, download_url
-from tqdm import tqdm
 
 from wsseg.data.masks import encode_mask
 from wsseg.errors import DatasetError, WssegError
@@ -121,10 +120,11 @@ def voc12(data: Path) -> None:
     train, val = (read_list(root / "ImageSets" / "Segmentation" / f"{name}.txt") for name in ("train", "val"))
     theirs = {*read_list(sbd / "train.txt"), *read_list(sbd / "val.txt")}
     masks = root / "SegmentationClassAug"
-    for image_id in tqdm(sorted(theirs - {*train, *val}), desc="masks of SBD"):
-        if not (target := masks / f"{image_id}.png").is_file():
-            mat = loadmat(sbd / "cls" / f"{image_id}.mat", variable_names=["GTcls"])
-            atomic_write(target, encode_mask(mat["GTcls"]["Segmentation"][0, 0].astype(np.uint8)))
+    with click.progressbar(sorted(theirs - {*train, *val}), label="masks of SBD", file=sys.stderr) as ids:
+        for image_id in ids:
+            if not (target := masks / f"{image_id}.png").is_file():
+                mat = loadmat(sbd / "cls" / f"{image_id}.mat", variable_names=["GTcls"])
+                atomic_write(target, encode_mask(mat["GTcls"]["Segmentation"][0, 0].astype(np.uint8)))
     for image_id in (*train, *val):  # VOC's own masks are finer than SBD's
         if not (target := masks / f"{image_id}.png").is_file():
             atomic_write(target, (root / "SegmentationClass" / f"{image_id}.png").read_bytes())
@@ -158,14 +158,15 @@ def oxford_pet(data: Path) -> None:
         for line in (root / "annotations" / f"{their_list}.txt").read_text(encoding="utf-8").splitlines():
             image_id, _, species, _ = line.split()  # species: 1 cat, 2 dog
             rows.append((image_id, int(species)))
-        for image_id, species in tqdm(rows, desc=f"masks of {split}"):
-            image, mask = (root / split / d / f"{image_id}{s}" for d, s in (("images", ".jpg"), ("masks", ".png")))
-            if not mask.is_file():
-                trimap = np.asarray(Image.open(root / "annotations" / "trimaps" / f"{image_id}.png"))
-                values = np.array([0, species, 0, IGNORE_INDEX], dtype=np.uint8)  # 1 pet, 2 background, 3 border
-                atomic_write(mask, encode_mask(values[trimap]))
-            if not image.is_file():
-                atomic_write(image, (root / "images" / f"{image_id}.jpg").read_bytes())
+        with click.progressbar(rows, label=f"masks of {split}", file=sys.stderr) as shown:
+            for image_id, species in shown:
+                image, mask = (root / split / d / f"{image_id}{s}" for d, s in (("images", ".jpg"), ("masks", ".png")))
+                if not mask.is_file():
+                    trimap = np.asarray(Image.open(root / "annotations" / "trimaps" / f"{image_id}.png"))
+                    values = np.array([0, species, 0, IGNORE_INDEX], dtype=np.uint8)  # 1 pet, 2 background, 3 border
+                    atomic_write(mask, encode_mask(values[trimap]))
+                if not image.is_file():
+                    atomic_write(image, (root / "images" / f"{image_id}.jpg").read_bytes())
         with (root / split / "labels.csv").open("w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file)
             writer.writerow(("image_id", "classes"))

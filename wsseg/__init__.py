@@ -1,3 +1,17 @@
 """Weakly supervised segmentation: image-level labels in, pixel masks and a segmentation network out."""
 
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from wsseg.api import Run, Segmenter, load_segmenter, run
+
 __version__ = "0.1.0"
+__all__ = ["Run", "Segmenter", "load_segmenter", "run"]
+
+
+def __getattr__(name: str) -> Any:  # importing wsseg takes no time; what is used is imported then
+    if name in __all__:
+        from wsseg import api
+
+        return getattr(api, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

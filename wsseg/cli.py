@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 import wsseg
-from wsseg import processes
+from wsseg import processes, progress
 from wsseg.errors import WssegError
 
 if TYPE_CHECKING:
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from wsseg.store import ArtifactStore
 
 FOLDER = click.Path(file_okay=False, path_type=Path)
+NETWORK_FORMS = ("onnx", "torchscript", "torch_export")
+MASK_FORMS = ("coco", "label_studio", "cvat", "huggingface")
 log = logging.getLogger("wsseg")
 
 
@@ -29,7 +31,7 @@ def common(command: Callable[..., None]) -> Callable[..., None]:
     @click.option("--quiet", is_flag=True, help="Print results and errors only.")
     @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
     def wrapped(*args: Any, quiet: bool, debug: bool, **kwargs: Any) -> None:
-        handler = logging.StreamHandler()
+        handler = progress.LogHandler()
         handler.setFormatter(logging.Formatter("%(message)s"))
         log.handlers[:] = [handler]
         log.setLevel(logging.WARNING if quiet or not processes.is_first() else logging.INFO)
@@ -124,10 +126,18 @@ def open_classifier(store: "ArtifactStore", name: str) -> "tuple[Classifier, Cla
 @store_option
 @click.option("--repair", is_flag=True, help="Rebuild damaged artifacts.")
 @click.option("--report/--no-report", default=True, help="Write a page about the run at its end (the default).")
+@click.option("--tensorboard", type=FOLDER, help="Also write losses and metrics here, for TensorBoard.")
 @json_option
 @common
 def run(
-    recipe: str, config: str, overrides: tuple[str, ...], store: Path, repair: bool, report: bool, as_json: bool
+    recipe: str,
+    config: str,
+    overrides: tuple[str, ...],
+    store: Path,
+    repair: bool,
+    report: bool,
+    tensorboard: Path | None,
+    as_json: bool,
 ) -> None:
     """Run RECIPE with a config; what is cached is not computed again.
 
@@ -142,7 +152,8 @@ def run(
         plan = make_plan(recipe, config, open_store(store), overrides)
     if not processes.is_first():
         return help_run(plan)
-    run_id = run_plan(plan, repair)
+    with progress.listening(*([tensorboard_in(tensorboard)] if tensorboard else [])):
+        run_id = run_plan(plan, repair)
     page = write_page(plan, run_id) if report else None
     if as_json:
         click.echo(json.dumps({"run": run_id, "report": str(page) if page else None, **summary(plan)}, indent=1))
@@ -150,6 +161,16 @@ def run(
         print_results(plan, run_id)
         if page:
             click.echo(f"report: {page}")
+
+
+def tensorboard_in(folder: Path) -> progress.TensorBoard:
+    """Return what writes for TensorBoard."""
+    from wsseg.errors import ConfigError
+
+    try:
+        return progress.TensorBoard(folder)
+    except ImportError as error:
+        raise ConfigError(f"--tensorboard: {error.name} is not installed; run: pip install tensorboard") from error
 
 
 def write_page(plan: "Plan", run_id: str) -> Path | None:
@@ -439,6 +460,50 @@ def view(run: str | None, port: int, open_browser: bool, store: Path) -> None:
             click.launch(address)
 
     serve(gather(opened, *find_run(opened, run)), port, ready)
+
+
+@cli.command()
+@click.argument("artifact")
+@click.option(
+    "--format", "form", required=True, type=click.Choice([*NETWORK_FORMS, *MASK_FORMS]), help="What to write."
+)
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path), help="File or folder; by default named after the artifact."
+)
+@store_option
+@common
+def export(artifact: str, form: str, output: Path | None, store: Path) -> None:
+    """Write an ARTIFACT (its key, folder, or step name) for other programs: a network, or masks.
+
+    \b
+    wsseg export segmenter --format onnx -o scratches.onnx
+    wsseg export pseudo_masks --format coco -o scratches.json
+    wsseg export predictions --format huggingface -o folder
+    """
+    from wsseg.errors import ArtifactError
+
+    opened = open_store(store)
+    found = opened.resolve(artifact)
+    if form in NETWORK_FORMS:
+        if found.kind != "segmenter":
+            raise ArtifactError(f"{artifact}: it is of kind {found.kind}; legal for {form}: segmenter")
+        from wsseg.export.networks import SUFFIXES, write_network
+        from wsseg.models.segmenter import load_segmenter
+
+        path = output or Path(f"{artifact}{SUFFIXES[form]}")
+        difference = write_network(*load_segmenter(found.read_bytes, str(found.folder)), form, path)
+        click.echo(f"{path}: {path.stat().st_size / 2**20:.1f} MiB; largest difference to torch {difference:.1g}")
+        return
+    if found.kind not in ("pseudo_masks", "predictions"):
+        raise ArtifactError(f"{artifact}: it is of kind {found.kind}; legal for {form}: pseudo_masks, predictions")
+    from wsseg.export.masks import SUFFIXES as ENDINGS
+    from wsseg.export.masks import WRITERS
+    from wsseg.runner import images_of
+    from wsseg.stages.base import ArtifactMasks
+
+    path = output or Path(f"{artifact}{ENDINGS[form]}")
+    written = WRITERS[form](images_of(opened, found), ArtifactMasks(found), path)
+    click.echo(f"{written.path}: {written.images} images")
 
 
 # --- data --------------------------------------------------------------------------------------------------------

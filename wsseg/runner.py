@@ -15,8 +15,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from wsseg import processes
-from wsseg.config import Config, find_file, hashed, load_config, plain
+from wsseg import processes, progress
+from wsseg.config import Config, find_file, hashed, load_config, parse_table, plain
 from wsseg.data.config import DATA_KINDS, DemoData
 from wsseg.data.images import LabeledImages, load_images
 from wsseg.data.reading import FileMemory
@@ -237,6 +237,33 @@ def _short(value: Any) -> str:
     return text[:8] if len(text) == 64 else text
 
 
+def images_of(store: ArtifactStore, artifact: Artifact) -> LabeledImages:
+    """Return the images that an artifact was made of, from the data set of a run that refers to it.
+
+    Raises:
+        ArtifactError: no run refers to it, or its data set has changed since.
+        DatasetError: the data set cannot be read any more.
+    """
+    for record in reversed(store.runs().values()):
+        if any(step["key"] == artifact.key for step in record["steps"].values()):
+            sources = Sources(recorded_data(record), store)
+            for split in ("train", "val"):
+                if (
+                    sources.has(f"data.{split}")
+                    and sources.get(f"data.{split}").key == artifact.manifest["inputs"]["images"]
+                ):
+                    images: LabeledImages = sources.get(f"data.{split}")
+                    return images
+            raise ArtifactError(f"{artifact.folder}: its images have changed since; run the recipe again")
+    raise ArtifactError(f"{artifact.folder}: no run of this store refers to it, so its data set is not known")
+
+
+def recorded_data(record: Mapping[str, Any]) -> Any:
+    """Return the data config that a run's record keeps."""
+    values = record["config"]["data"]
+    return parse_table(DATA_KINDS[values["kind"]], values, "data", Path(record["config_path"]))
+
+
 # --- running -----------------------------------------------------------------------------------------------------
 
 
@@ -314,8 +341,10 @@ def _settle(planned: PlannedStep, plan: Plan, repair: bool) -> None:
             planned.state = CACHED
             return
         log.info("%s: runs (%s)", name, planned.why or "not cached")
-        planned.artifact, planned.seconds = _execute(planned, plan)
+        with progress.step(name, 1 + plan.active.index(planned), len(plan.active)):
+            planned.artifact, planned.seconds = _execute(planned, plan)
         planned.state = RAN
+        progress.step_done(name, planned.artifact.manifest["metrics"])
     log.info("%s: done in %.1f s (%s)", name, planned.seconds, planned.key[:12])
 
 

@@ -20,7 +20,7 @@ from wsseg import processes
 from wsseg.data.transforms import TrainingImages
 from wsseg.errors import StageError
 from wsseg.models.depthwise import DepthwiseGradientsInFloat32
-from wsseg.progress import track
+from wsseg.progress import epoch_done, metric, track
 from wsseg.store import CHECKPOINT, atomic_write
 
 log = logging.getLogger("wsseg")
@@ -186,6 +186,7 @@ def fit(
             scheduler.step()
             optimizer.zero_grad(set_to_none=True)
             total, count = total + loss.detach().double().cpu(), count + 1
+            metric(f"loss {float(total) / count:.4f}")
         mean = float(total) / max(count, 1)
         if accelerator.num_processes > 1:
             mean = float(accelerator.reduce(torch.tensor(mean, device=accelerator.device), "mean"))
@@ -195,6 +196,7 @@ def fit(
             )
         losses.append(mean)
         log.info("%s: epoch %d/%d, loss %.4f", what, epoch + 1, schedule.epochs, mean)
+        epoch_done(epoch + 1, schedule.epochs, {"loss": mean})
         if accelerator.is_main_process:
             atomic_write(checkpoint, _checkpoint_bytes(model, optimizer.optimizer, losses))
     model.eval()

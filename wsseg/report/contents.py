@@ -10,19 +10,16 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, astuple, dataclass, field, fields
 from functools import partial
 from itertools import islice
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from wsseg.config import parse_table
-from wsseg.data.config import DATA_KINDS
 from wsseg.data.images import LabeledImages
 from wsseg.errors import ArtifactError, DatasetError, nearest
 from wsseg.labels import ClassMap
 from wsseg.progress import track
 from wsseg.report.judging import ClassErrors, Judged, Judgement, SeedCurves, SizeErrors, judge, seed_curves
-from wsseg.runner import Sources
+from wsseg.runner import Sources, recorded_data
 from wsseg.saliency.seeds import decode_seed
 from wsseg.stages.base import SEED_FOLDER, ArtifactMasks
 from wsseg.stages.evaluate_masks.judgement import SeedJudge
@@ -143,10 +140,7 @@ def gather(store: ArtifactStore, run: str, record: Mapping[str, Any], judged: bo
     contents.result = _result(contents.reports)
     _compare(contents, store)
     try:
-        config_path = Path(record["config_path"])
-        kind = record["config"]["data"]["kind"]
-        data = parse_table(DATA_KINDS[kind], record["config"]["data"], "data", config_path)
-        sources = Sources(data, store)
+        sources = Sources(recorded_data(record), store)
         for name in ("train", "val"):
             if sources.has(f"data.{name}"):
                 _add_split(contents, name, sources, artifacts)

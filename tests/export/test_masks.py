@@ -1,0 +1,179 @@
+"""Exported masks are opened again, by the libraries of those who made the formats where they are installed."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from defusedxml import ElementTree
+from PIL import Image as PILImage
+from pycocotools import mask as coco_mask
+from pycocotools.coco import COCO
+
+from wsseg.data.images import LabeledImages
+from wsseg.errors import StageError
+from wsseg.export.masks import (
+    class_regions,
+    label_studio_rle,
+    run_lengths,
+    write_coco,
+    write_cvat,
+    write_huggingface,
+    write_label_studio,
+)
+from wsseg.labels import ClassMap
+from wsseg.types import LabeledImage
+
+NAMES = ("scratch", "<b>\"a|b&'")
+
+
+@pytest.fixture
+def images(tmp_path):
+    rng = np.random.default_rng(0)
+    items, masks = [], {}
+    for number, (item_id, size) in enumerate((("a", (5, 7)), ("deep/b&<c>", (40, 30)), ("empty", (3, 3)))):
+        path = tmp_path / "photos" / f"{item_id}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        PILImage.fromarray(rng.integers(0, 255, (*size, 3)).astype(np.uint8)).save(path)
+        mask = np.zeros(size, np.uint8)
+        if item_id != "empty":
+            mask = rng.choice([0, 0, 1, 2, 255], size).astype(np.uint8)
+            mask[1, :] = 1
+        masks[item_id] = mask
+        items.append(LabeledImage(item_id, path, (1, 2) if number < 2 else (), size, "0" * 64))
+    return LabeledImages("train", ClassMap(NAMES), tuple(items), {}, "key"), masks
+
+
+class Given:
+    def __init__(self, masks):
+        self.mask = masks.__getitem__
+
+
+def painted(regions, size):
+    """Return the mask that (class id, where) pairs make, without 255."""
+    mask = np.zeros(size, np.uint8)
+    for class_id, inside in regions:
+        mask[inside] = class_id
+    return mask
+
+
+def without_255(mask):
+    return np.where(mask == 255, 0, mask)
+
+
+def test_coco(images, tmp_path):
+    listed, masks = images
+    written = write_coco(listed, Given(masks), tmp_path / "out" / "x.json")
+    assert written.images == 3
+    coco = COCO(str(written.path))
+    assert [c["name"] for c in coco.loadCats(coco.getCatIds())] == list(NAMES)
+    for image in coco.loadImgs(coco.getImgIds()):
+        found = coco.loadAnns(coco.getAnnIds(imgIds=image["id"]))
+        mask = masks[str(Path(image["file_name"]).with_suffix(""))]
+        regions = [(a["category_id"], coco.annToMask(a).astype(bool)) for a in found]
+        assert (painted(regions, mask.shape) == without_255(mask)).all()
+        for annotation in found:
+            assert annotation["area"] == coco_mask.area(annotation["segmentation"])
+            rows, columns = np.nonzero(coco.annToMask(annotation))
+            left, top, width, height = annotation["bbox"]
+            assert (left, top, width, height) == (columns.min(), rows.min(), np.ptp(columns) + 1, np.ptp(rows) + 1)
+
+
+def literal_rle(code):
+    """Read Label Studio's code bit by bit."""
+    bits = "".join(f"{byte:08b}" for byte in code)
+    place = 0
+
+    def read(count):
+        nonlocal place
+        place += count
+        return int(bits[place - count : place], 2)
+
+    total, word = read(32), read(5) + 1
+    sizes = [read(4) + 1 for _ in range(4)]
+    out = []
+    while len(out) < total:
+        same = read(1)
+        length = read(sizes[read(2)]) + 1
+        out += [read(word)] * length if same else [read(word) for _ in range(length)]
+    return np.array(out, np.uint8)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (5, 7), (400, 300)])
+def test_label_studio_code(size):
+    rng = np.random.default_rng(0)
+    for inside in (rng.random(size) < 0.5, np.ones(size, bool), np.zeros(size, bool)):
+        code = label_studio_rle(inside)
+        assert (literal_rle(code) == np.repeat(inside.ravel() * 255, 4)).all()
+
+
+def test_label_studio_code_is_read_by_label_studio():
+    brush = pytest.importorskip(
+        "label_studio_sdk.converter.brush",
+        reason="label-studio-sdk holds numpy back: try it in an environment of its own",
+    )
+    inside = np.random.default_rng(0).random((37, 53)) < 0.3
+    decoded = brush.decode_rle(label_studio_rle(inside)).reshape(37, 53, 4)
+    assert (decoded == inside[..., None] * 255).all()
+
+
+def test_label_studio(images, tmp_path):
+    listed, masks = images
+    written = write_label_studio(listed, Given(masks), tmp_path / "x.json")
+    tasks = json.loads(written.path.read_text())
+    for item, task in zip(listed.items, tasks, strict=True):
+        assert task["data"]["image"] == f"/data/local-files/?d={item.id}.png"
+        regions = []
+        for result in task["predictions"][0]["result"]:
+            rgba = literal_rle(result["value"]["rle"]).reshape(*item.size, 4)
+            regions.append((listed.classes.id_of(result["value"]["brushlabels"][0]), rgba[..., 3] > 0))
+            assert (result["original_height"], result["original_width"]) == item.size
+        assert (painted(regions, item.size) == without_255(masks[item.id])).all()
+    config = ElementTree.parse(tmp_path / "x.config.xml")
+    assert [e.get("value") for e in config.iter("Label")] == list(NAMES)
+
+
+def test_cvat(images, tmp_path):
+    sdk = pytest.importorskip("cvat_sdk.masks", reason="pip install wsseg[dev]")
+    listed, masks = images
+    written = write_cvat(listed, Given(masks), tmp_path / "x.xml")
+    root = ElementTree.parse(written.path).getroot()
+    assert [e.text for e in root.findall("meta/task/labels/label/name")] == list(NAMES)
+    for item, element in zip(listed.items, root.findall("image"), strict=True):
+        assert element.get("name") == f"{item.id}.png"
+        regions = class_regions(masks[item.id])
+        assert len(regions) == len(element.findall("mask"))
+        for (class_id, inside), mask in zip(regions, element.findall("mask"), strict=True):
+            *runs, left, top, right, bottom = sdk.encode_mask(inside)
+            assert [int(r) for r in mask.get("rle").split(",")] == runs
+            box = [int(mask.get(name)) for name in ("left", "top", "width", "height")]
+            assert box == [left, top, right - left + 1, bottom - top + 1]
+            assert mask.get("label") == NAMES[class_id - 1]
+
+
+def test_runs_by_hand():
+    assert run_lengths(np.array([[False, True], [True, False]])) == [1, 2, 1]
+    assert run_lengths(np.array([[True, True], [False, False]])) == [0, 2, 2]
+    assert run_lengths(np.zeros((2, 2), bool)) == [4]
+
+
+def test_huggingface(images, tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    datasets = pytest.importorskip("datasets", reason="pip install wsseg[dev]")
+    listed, masks = images
+    folder = tmp_path / "folder"
+    write_huggingface(listed, Given(masks), folder)
+    write_huggingface(listed, Given(masks), folder)  # again: nothing is in its way
+    loaded = datasets.load_dataset(
+        "imagefolder", data_dir=str(folder), split="train", cache_dir=str(tmp_path / "cache")
+    )
+    assert len(loaded) == 3
+    for row in loaded:
+        item = next(i for i in listed.items if i.id == row["id"])
+        assert (np.asarray(row["image"]) == np.asarray(PILImage.open(item.path))).all()
+        assert (np.asarray(row["mask"]) == masks[item.id]).all()
+        assert row["classes"] == ("|".join(NAMES) if item.class_ids else None)
+    (folder / "train" / "something").write_text("else")
+    with pytest.raises(StageError, match="it holds other files"):
+        write_huggingface(listed, Given(masks), folder)

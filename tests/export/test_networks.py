@@ -1,0 +1,71 @@
+"""Exported networks give torch's scores, at sizes that they were not exported with."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from wsseg.errors import StageError
+from wsseg.export import networks
+from wsseg.export.networks import portable, write_network
+from wsseg.models.segmenter import SegmenterSpec, build_segmenter
+
+
+@pytest.fixture(scope="module", params=["tu-test_resnet", "tu-tf_efficientnet_lite0"])
+def segmenter(request):
+    """A network with plain padding, and one with TensorFlow's, that looks at the input's size."""
+    torch.manual_seed(0)
+    spec = SegmenterSpec("fpn", request.param, {}, ("scratch", "patch"), 64, (0.5, 0.4, 0.3), (0.2, 0.3, 0.4))
+    model = build_segmenter(spec)
+    for module in model.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.running_mean.normal_(0, 0.1)
+            module.running_var.uniform_(0.5, 2)
+    return model.eval(), spec
+
+
+def expected(segmenter, images):
+    model, spec = segmenter
+    mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in (spec.mean, spec.std))
+    with torch.no_grad():
+        return model((images - mean) / std).softmax(1)
+
+
+def test_a_portable_copy_computes_the_same_and_leaves_the_network_alone(segmenter):
+    before = {name: tensor.clone() for name, tensor in segmenter[0].state_dict().items()}
+    own = portable(*segmenter)
+    for size in ((32, 32), (96, 160)):
+        images = torch.rand(2, 3, *size)
+        assert torch.allclose(own(images), expected(segmenter, images), atol=1e-4)
+    after = segmenter[0].state_dict()
+    assert all(torch.equal(after[name], tensor) for name, tensor in before.items())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("form", ["onnx", "torchscript", "torch_export"])
+def test_a_file_is_loaded_again_and_agrees(segmenter, form, tmp_path):
+    path = tmp_path / "deep" / f"x{networks.SUFFIXES[form]}"
+    assert write_network(*segmenter, form, path) <= 1e-3
+    images = torch.rand(2, 3, 128, 64)
+    if form == "onnx":
+        onnxruntime = pytest.importorskip("onnxruntime", reason="pip install wsseg[export]")
+        session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+        found = torch.from_numpy(session.run(["scores"], {"images": images.numpy()})[0])
+        assert json.loads(session.get_modelmeta().custom_metadata_map["wsseg"])["classes"] == [
+            "background",
+            "scratch",
+            "patch",
+        ]
+    elif form == "torchscript":
+        found = torch.jit.load(str(path))(images)
+    else:
+        found = torch.export.load(str(path)).module()(images)
+    assert np.allclose(found.detach(), expected(segmenter, images), atol=1e-3)
+    assert json.loads(path.with_suffix(path.suffix + ".json").read_text())["output"]["shape"][1] == 3
+
+
+def test_a_file_that_differs_is_refused(segmenter, tmp_path, monkeypatch):
+    monkeypatch.setitem(networks._FORMS, "onnx", lambda own, description, output: lambda images: own(images) + 0.01)
+    with pytest.raises(StageError, match="differ from torch's by 0.01"):
+        write_network(*segmenter, "onnx", tmp_path / "x.onnx")

@@ -1,0 +1,109 @@
+"""The pipeline from Python."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image as PILImage
+
+import wsseg
+from wsseg.errors import ArtifactError, ConfigError, DatasetError, StageError
+from wsseg.progress import TensorBoard
+
+
+class Recorder:
+    """A callback that writes down what it is told."""
+
+    def __init__(self):
+        self.told = []
+
+    def step_started(self, step):
+        self.told.append(("started", step))
+
+    def epoch_done(self, step, epoch, epochs, metrics):
+        assert metrics["loss"] > 0
+        self.told.append((step, epoch, epochs))
+
+    def step_done(self, step, metrics):
+        self.told.append(("done", step))
+
+
+@pytest.mark.slow
+def test_run_look_and_segment(csv_data, tmp_path):
+    store, recorder = tmp_path / "store", Recorder()
+    done = wsseg.run(
+        "cam_crf",
+        csv_data,
+        store=store,
+        overrides={"segmenter.epochs": 2, "seeds.scales": (1.0,)},
+        callbacks=[recorder],
+    )
+    assert 0 <= done.result["miou"] <= 1 and done.result["terms"]["split"] == "val"
+    assert done.mask("pseudo_masks", "001").shape == (48, 64) and done.seed("seeds", "001").size == (48, 64)
+    assert set(done.metrics("classifier")) >= {"loss", "map"}
+    steps = list(done.artifacts)
+    assert [s for kind, s in (t for t in recorder.told if len(t) == 2) if kind == "done"] == steps
+    assert [t for t in recorder.told if t[0] == "segmenter"] == [("segmenter", 1, 2), ("segmenter", 2, 2)]
+    again = Recorder()
+    assert (
+        wsseg.run(
+            "cam_crf",
+            csv_data,
+            store=store,
+            overrides={"segmenter.epochs": 2, "seeds.scales": [1.0]},
+            callbacks=[again],
+        ).id
+        == done.id
+    )
+    assert again.told == []  # all was cached
+    with pytest.raises(ArtifactError, match="no such step in run"):
+        done.mask("masks", "001")
+
+    segmenter = wsseg.load_segmenter(store=store, crf="off", scales=[1.0])
+    assert segmenter.classes == ("background", "red", "blue")
+    photograph = tmp_path / "data" / "val" / "images" / "001.png"
+    mask = segmenter.predict(photograph)
+    assert mask.shape == (48, 64) and mask.dtype == np.uint8
+    assert (segmenter.predict(np.asarray(PILImage.open(photograph))) == mask).all()
+    assert (wsseg.load_segmenter(done.artifacts["segmenter"].key[:12], store=store).predict(str(photograph)) <= 2).all()
+    for wrong, error in (
+        ("nowhere.jpg", DatasetError),
+        (np.zeros((4, 4), np.uint8), StageError),
+        (np.zeros((4, 4, 3)), StageError),
+    ):
+        with pytest.raises(error):
+            segmenter.predict(wrong)
+    with pytest.raises(ArtifactError, match="legal: segmenter"):
+        wsseg.load_segmenter("classifier", store=store)
+    with pytest.raises(ConfigError, match="did you mean 'flip'"):
+        wsseg.load_segmenter(store=store, flipp=True)
+
+
+def test_values_are_checked_as_in_a_config(csv_data, tmp_path):
+    with pytest.raises(ConfigError, match="did you mean 'epochs'"):
+        wsseg.run("cam_crf", csv_data, store=tmp_path / "store", overrides={"segmenter.epoch": 2})
+    with pytest.raises(ConfigError, match="legal: TOML's values"):
+        wsseg.run("cam_crf", csv_data, store=tmp_path / "store", overrides={"segmenter.epochs": None})
+
+
+def test_tensorboard_reads_what_was_written(tmp_path):
+    events = pytest.importorskip(
+        "tensorboard.backend.event_processing.event_accumulator", reason="pip install wsseg[dev]"
+    )
+    writer = TensorBoard(tmp_path / "board")
+    writer.step_started("segmenter")
+    for epoch, loss in ((1, 0.5), (2, 0.25)):
+        writer.epoch_done("segmenter", epoch, 2, {"loss": loss})
+    writer.step_done("evaluation", {"miou": 0.75, "iou": {"boat": 0.5, "none": None}, "terms": {}})
+    found = events.EventAccumulator(str(tmp_path / "board"))
+    found.Reload()
+    assert [(e.step, e.value) for e in found.Scalars("segmenter/loss")] == [(1, 0.5), (2, 0.25)]
+    assert found.Scalars("evaluation/miou")[0].value == 0.75 and found.Scalars("evaluation/iou/boat")[0].value == 0.5
+
+
+def test_importing_it_takes_no_time():
+    script = "import sys, wsseg\nassert 'numpy' not in sys.modules\nwsseg.run\nassert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", script], check=True, capture_output=True)
+    with pytest.raises(AttributeError, match="no attribute 'runn'"):
+        wsseg.runn  # noqa: B018

@@ -1,0 +1,160 @@
+"""The pipeline from Python: run a recipe, look at what came out, segment photographs with the network.
+
+import wsseg
+
+run = wsseg.run("cam_crf", "mine.toml", overrides={"segmenter.epochs": 5})
+print(run.result["miou"])
+segmenter = wsseg.load_segmenter("segmenter")
+mask = segmenter.predict("photo.jpg")
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from wsseg.errors import ArtifactError, ConfigError, StageError
+from wsseg.progress import Callback, listening
+from wsseg.runner import make_plan, run_plan
+from wsseg.saliency.seeds import decode_seed
+from wsseg.stages.base import SEED_FOLDER, ArtifactMasks
+from wsseg.store import Artifact, ArtifactStore
+from wsseg.types import Image, Mask, Seed
+
+if TYPE_CHECKING:
+    from wsseg.stages.predict_masks.prediction import Predictor
+
+STORE = "wsseg-store"
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run.
+
+    Args:
+        id: the run's id, as in ``wsseg status``.
+        artifacts: what each step made, by the step's name; skipped steps are not in it.
+    """
+
+    id: str
+    artifacts: Mapping[str, Artifact]
+
+    def metrics(self, step: str) -> Mapping[str, Any]:
+        """Return a step's metrics: fractions, not percent."""
+        found: Mapping[str, Any] = self._artifact(step).manifest["metrics"]
+        return found
+
+    @property
+    def result(self) -> Mapping[str, Any] | None:
+        """The metrics of the last step that judged held-out masks (``miou``, ``iou`` by class ...), or None."""
+        reports = [a.manifest["metrics"] for a in self.artifacts.values() if a.kind == "report"]
+        held_out = [m for m in reports if not m["terms"]["diagnostic"]]
+        return held_out[-1] if held_out else None
+
+    def mask(self, step: str, image_id: str) -> Mask:
+        """Return a mask, (H, W) uint8 class ids, of a step that makes masks."""
+        return ArtifactMasks(self._artifact(step)).mask(image_id)
+
+    def seed(self, step: str, image_id: str) -> Seed:
+        """Return the CAMs of one image, of a step that makes seeds."""
+        return decode_seed(self._artifact(step).read_bytes(f"{SEED_FOLDER}/{image_id}.png"))
+
+    def _artifact(self, step: str) -> Artifact:
+        if step not in self.artifacts:
+            raise ArtifactError(f"{step}: no such step in run {self.id}; known: {', '.join(self.artifacts)}")
+        return self.artifacts[step]
+
+
+def run(
+    recipe: str,
+    config: str | Path,
+    *,
+    store: str | Path = STORE,
+    overrides: Mapping[str, Any] | None = None,
+    repair: bool = False,
+    callbacks: Sequence[Callback] = (),
+) -> Run:
+    """Run a recipe; what is cached is not computed again.
+
+    Args:
+        recipe: name of a shipped recipe, or a path.
+        config: name of a shipped config, or a path.
+        store: folder of artifacts.
+        overrides: values by dotted key, such as ``{"segmenter.epochs": 5}``.
+        repair: rebuild damaged artifacts.
+        callbacks: are told of steps and epochs; see `wsseg.progress.Callback`.
+
+    Raises:
+        WssegError: with one line that says what was found, and what is legal.
+    """
+    import tomli_w
+
+    texts = []
+    for key, value in (overrides or {}).items():
+        given = list(value) if isinstance(value, tuple) else str(value) if isinstance(value, Path) else value
+        try:
+            texts.append(f"{key}={tomli_w.dumps({'value': given}).split('=', 1)[1].strip()}")
+        except TypeError as error:
+            raise ConfigError(f"overrides: {key}: found {value!r}; legal: TOML's values") from error
+    plan = make_plan(recipe, str(config), ArtifactStore(Path(store)), tuple(texts))
+    with listening(*callbacks):
+        run_id = run_plan(plan, repair)
+    return Run(run_id, {p.step.name: p.artifact for p in plan.active if p.artifact is not None})
+
+
+class Segmenter:
+    """A trained segmentation network that takes photographs of any size.
+
+    Args:
+        predictor: network and values.
+    """
+
+    def __init__(self, predictor: "Predictor") -> None:
+        self._predictor = predictor
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names by class id, the background first."""
+        return ("background", *self._predictor.spec.classes)
+
+    def predict(self, image: Image | str | Path) -> Mask:
+        """Return the (H, W) uint8 class ids of a photograph: its path, or (H, W, 3) uint8 RGB.
+
+        Raises:
+            DatasetError: the file cannot be read.
+            StageError: the array is no photograph.
+        """
+        from wsseg.data.reading import read_image
+
+        photograph = read_image(Path(image)) if isinstance(image, str | Path) else image
+        if photograph.ndim != 3 or photograph.shape[2] != 3 or photograph.dtype != np.uint8 or 0 in photograph.shape:
+            raise StageError(
+                f"predict: found an array {photograph.shape} {photograph.dtype}; legal: (H, W, 3) uint8, RGB"
+            )
+        return self._predictor.predict([photograph])[0]
+
+
+def load_segmenter(segmenter: str = "segmenter", *, store: str | Path = STORE, **values: Any) -> Segmenter:
+    """Return a trained segmenter of a store.
+
+    Args:
+        segmenter: the artifact's key, its folder, or the name of a step.
+        store: folder of artifacts.
+        values: of the config table ``[predictions]``, such as ``crf="off"`` or ``device="cpu"``; the rest are its defaults.
+
+    Raises:
+        ArtifactError: there is no such artifact, or it is another kind.
+        ConfigError: a value is not legal.
+    """
+    from wsseg.config import parse_table, plain
+    from wsseg.models.segmenter import load_segmenter as load
+    from wsseg.stages.predict_masks.config import Config
+    from wsseg.stages.predict_masks.prediction import Predictor
+
+    found = ArtifactStore(Path(store)).resolve(segmenter)
+    if found.kind != "segmenter":
+        raise ArtifactError(f"{segmenter}: it is of kind {found.kind}; legal: segmenter")
+    config = parse_table(Config, {n: plain(v) for n, v in values.items()}, "predictions", Path("load_segmenter"))
+    return Segmenter(Predictor(*load(found.read_bytes, str(found.folder)), config))

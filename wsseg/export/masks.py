@@ -1,0 +1,208 @@
+"""Masks as files of other tools: COCO, Label Studio, CVAT, and a folder that Hugging Face ``datasets`` loads.
+
+All of them hold the classes; 255 is left out where a format has no word for it, and kept as 255 where masks are pictures.
+"""
+
+import csv
+import io
+import json
+import xml.etree.ElementTree as ElementTree
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from pycocotools import mask as coco_mask
+
+from wsseg.data.images import LabeledImages
+from wsseg.data.masks import encode_mask
+from wsseg.errors import StageError
+from wsseg.labels import BACKGROUND, IGNORE_INDEX, ClassMap, voc_palette
+from wsseg.progress import track
+from wsseg.store import atomic_write
+from wsseg.types import LabeledImage, Mask
+
+
+class Masks(Protocol):
+    """Where masks come from."""
+
+    def mask(self, item_id: str) -> Mask: ...
+
+
+@dataclass(frozen=True)
+class Written:
+    """What an export has made: the file or folder to give to the other tool, and how many images it tells of."""
+
+    path: Path
+    images: int
+
+
+def class_regions(mask: Mask) -> list[tuple[int, NDArray[np.bool_]]]:
+    """Return (class id, (H, W) where it is) of each class in a mask, ascending."""
+    return [(int(k), mask == k) for k in np.unique(mask) if k not in (BACKGROUND, IGNORE_INDEX)]
+
+
+def write_coco(images: LabeledImages, masks: Masks, output: Path) -> Written:
+    """Write COCO instances JSON: one annotation a class and image, as compressed RLE.
+
+    File names are relative to the folder of images that the ids are relative to.
+    """
+    categories = [{"id": k, "name": name} for k, name in enumerate(images.classes.names, start=1)]
+    described: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
+    for number, item in enumerate(track(images.items, len(images), "export"), start=1):
+        height, width = item.size
+        described.append({"id": number, "file_name": _file_name(item), "height": height, "width": width})
+        for class_id, inside in class_regions(masks.mask(item.id)):
+            encoded = coco_mask.encode(np.asfortranarray(inside.astype(np.uint8)))
+            annotations.append({
+                "id": len(annotations) + 1, "image_id": number, "category_id": class_id, "iscrowd": 0,
+                "area": float(inside.sum()), "bbox": [float(v) for v in coco_mask.toBbox(encoded)],
+                "segmentation": {"size": [height, width], "counts": encoded["counts"].decode()},
+            })  # fmt: skip
+    content = {
+        "info": {"description": "wsseg"},
+        "images": described,
+        "annotations": annotations,
+        "categories": categories,
+    }
+    atomic_write(output, json.dumps(content).encode())
+    return Written(output, len(images))
+
+
+def write_label_studio(images: LabeledImages, masks: Masks, output: Path) -> Written:
+    """Write Label Studio tasks with pre-annotations (brush labels); beside them the labelling config to paste into the project.
+
+    Images are named by ``/data/local-files/?d=ID.suffix``: Label Studio's local storage, over the folder of the images.
+    """
+    tasks = []
+    for item in track(images.items, len(images), "export"):
+        height, width = item.size
+        results = [
+            {
+                "id": f"{class_id}", "type": "brushlabels", "from_name": "mask", "to_name": "image", "image_rotation": 0,
+                "original_width": width, "original_height": height,
+                "value": {"format": "rle", "rle": label_studio_rle(inside), "brushlabels": [images.classes.with_background[class_id]]},
+            }
+            for class_id, inside in class_regions(masks.mask(item.id))
+        ]  # fmt: skip
+        data = {"image": f"/data/local-files/?d={_file_name(item)}", "id": item.id}
+        tasks.append({"data": data, "predictions": [{"model_version": "wsseg", "result": results}]})
+    atomic_write(output, json.dumps(tasks).encode())
+    view = ElementTree.Element("View")
+    ElementTree.SubElement(view, "Image", name="image", value="$image", zoom="true")
+    brushes = ElementTree.SubElement(view, "BrushLabels", name="mask", toName="image")
+    for class_id, name in enumerate(images.classes.names, start=1):
+        ElementTree.SubElement(brushes, "Label", value=name, background=_hex_colour(class_id))
+    atomic_write(output.with_suffix(".config.xml"), ElementTree.tostring(view))
+    return Written(output, len(images))
+
+
+def label_studio_rle(inside: NDArray[np.bool_]) -> list[int]:
+    """Return Label Studio's run-length code of a mask: its RGBA bytes, each 255 or 0, in runs, as a list of bytes.
+
+    The format (`label_studio_sdk.converter.brush`): 32 bits for the number of bytes, 5 for the bits of a word less 1, four
+    times 4 for the bits of run lengths less 1; then for each run a bit (1: equal bytes), two for which of the four
+    lengths, the length less 1, and the byte (or all of them, where they are not equal).
+    """
+    flat = inside.ravel()
+    edges = np.flatnonzero(np.diff(flat)) + 1
+    starts = np.concatenate([[0], edges])
+    lengths = 4 * np.diff(np.concatenate([starts, [flat.size]]))  # R, G, B and A
+    sizes = (3, 4, 8, 16)
+    bits = [f"{4 * flat.size:032b}", f"{7:05b}", *(f"{s - 1:04b}" for s in sizes)]
+    for start, length in zip(starts, lengths, strict=True):
+        byte = f"{255 if flat[start] else 0:08b}"
+        while length:
+            part = min(int(length), 2**16)
+            which = next(i for i, s in enumerate(sizes) if part <= 2**s)
+            bits.append(f"1{which:02b}{part - 1:0{sizes[which]}b}{byte}")
+            length -= part
+    text = "".join(bits)
+    text += "0" * (-len(text) % 8)
+    return list(int(text, 2).to_bytes(len(text) // 8, "big"))
+
+
+def write_cvat(images: LabeledImages, masks: Masks, output: Path) -> Written:
+    """Write "CVAT for images 1.1" XML: one ``mask`` element a class and image."""
+    root = ElementTree.Element("annotations")
+    ElementTree.SubElement(root, "version").text = "1.1"
+    labels = ElementTree.SubElement(ElementTree.SubElement(ElementTree.SubElement(root, "meta"), "task"), "labels")
+    for class_id, name in enumerate(images.classes.names, start=1):
+        label = ElementTree.SubElement(labels, "label")
+        ElementTree.SubElement(label, "name").text = name
+        ElementTree.SubElement(label, "color").text = _hex_colour(class_id)
+        ElementTree.SubElement(label, "type").text = "mask"
+    for number, item in enumerate(track(images.items, len(images), "export")):
+        height, width = item.size
+        element = ElementTree.SubElement(
+            root, "image", id=str(number), name=_file_name(item), width=str(width), height=str(height)
+        )
+        for class_id, inside in class_regions(masks.mask(item.id)):
+            rows, columns = np.flatnonzero(inside.any(axis=1)), np.flatnonzero(inside.any(axis=0))
+            box = inside[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+            ElementTree.SubElement(
+                element, "mask", label=images.classes.with_background[class_id], source="auto", occluded="0", z_order="0",
+                rle=", ".join(map(str, run_lengths(box))), left=str(columns[0]), top=str(rows[0]), width=str(box.shape[1]),
+                height=str(box.shape[0]),
+            )  # fmt: skip
+    atomic_write(output, b'<?xml version="1.0" encoding="utf-8"?>\n' + ElementTree.tostring(root))
+    return Written(output, len(images))
+
+
+def run_lengths(inside: NDArray[np.bool_]) -> list[int]:
+    """Return the lengths of runs in row order, the first one of False (0 where it begins with True)."""
+    flat = inside.ravel()
+    edges = np.concatenate([[0], np.flatnonzero(np.diff(flat)) + 1, [flat.size]])
+    lengths: list[int] = np.diff(edges).tolist()
+    return [0, *lengths] if flat[0] else lengths
+
+
+def write_huggingface(images: LabeledImages, masks: Masks, output: Path) -> Written:
+    """Write a folder that ``datasets.load_dataset("imagefolder", data_dir=...)`` reads: photographs, masks, labels.
+
+    Photographs are copied: a link would let a change in the folder reach the originals. Those that are there already stay.
+
+    Raises:
+        StageError: the folder holds something else.
+    """
+    folder = output / images.split
+    if folder.exists() and any(p.name not in ("metadata.csv", "images", "masks") for p in folder.iterdir()):
+        raise StageError(f"{folder}: it holds other files; choose an empty folder")
+    buffer = io.StringIO()
+    rows = csv.writer(buffer)
+    rows.writerow(["file_name", "mask_file_name", "id", "classes"])
+    for item in track(images.items, len(images), "export"):
+        photograph, mask = folder / "images" / _file_name(item), folder / "masks" / f"{item.id}.png"
+        if not photograph.exists():
+            atomic_write(photograph, item.path.read_bytes())
+        atomic_write(mask, encode_mask(masks.mask(item.id)))
+        names = "|".join(images.classes.names_of(item.class_ids))
+        rows.writerow([f"images/{_file_name(item)}", f"masks/{item.id}.png", item.id, names])
+    atomic_write(folder / "metadata.csv", buffer.getvalue().encode())
+    atomic_write(output / "README.md", _card(images.classes).encode())
+    return Written(output, len(images))
+
+
+def _card(classes: ClassMap) -> str:
+    lines = "\n".join(f"{k}: {json.dumps(name)}" for k, name in enumerate(classes.with_background))
+    return f"# Masks made by wsseg\n\nValues of a mask are class ids; 255 is undecided.\n\n{lines}\n"
+
+
+def _file_name(item: LabeledImage) -> str:
+    return item.id + item.path.suffix
+
+
+def _hex_colour(class_id: int) -> str:
+    return "#{:02x}{:02x}{:02x}".format(*voc_palette()[class_id])
+
+
+WRITERS: dict[str, Callable[[LabeledImages, Masks, Path], Written]] = {
+    "coco": write_coco,
+    "label_studio": write_label_studio,
+    "cvat": write_cvat,
+    "huggingface": write_huggingface,
+}
+SUFFIXES: dict[str, str] = {"coco": ".json", "label_studio": ".json", "cvat": ".xml", "huggingface": ""}

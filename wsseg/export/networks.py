@@ -1,0 +1,177 @@
+"""A segmenter as one file that runs without wsseg: photographs in, scores out."""
+
+import copy
+import json
+import logging
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from timm.layers.conv2d_same import Conv2dSame
+from torch import Tensor, nn
+
+from wsseg.errors import StageError
+from wsseg.models.folding import folded
+from wsseg.models.segmenter import SegmenterSpec
+
+STRIDE = 32  # px: heights and widths of the input are multiples of it
+TOLERANCE = 1e-3  # of a score, in [0, 1]: what an exported network may differ by
+_PROBES = ((1, 64, 160), (3, 96, 64))  # (N, H, W) that an exported network is tried with
+_LONGEST = 8192  # px
+
+
+class Portable(nn.Module):
+    """A segmenter with its input's statistics: (N, 3, H, W) float32 RGB in [0, 1] in, (N, K + 1, H, W) scores out.
+
+    Scores are float32, background first, and sum to 1 over the classes. H and W are multiples of 32.
+    """
+
+    def __init__(self, model: nn.Module, spec: SegmenterSpec) -> None:
+        super().__init__()
+        self.model = model
+        self.mean: Tensor
+        self.std: Tensor
+        self.register_buffer("mean", torch.tensor(spec.mean).view(1, 3, 1, 1))
+        self.register_buffer("std", torch.tensor(spec.std).view(1, 3, 1, 1))
+
+    def forward(self, images: Tensor) -> Tensor:
+        scores: Tensor = self.model((images - self.mean) / self.std).softmax(1)
+        return scores
+
+
+def portable(model: nn.Module, spec: SegmenterSpec) -> Portable:
+    """Return a copy of a segmenter that every exporter can follow; on inputs of legal size it computes the same."""
+    own = folded(copy.deepcopy(model).cpu().float().eval(), torch.zeros(1, 3, 64, 64))
+    return Portable(_with_constant_padding(own), spec).eval()
+
+
+def _with_constant_padding(model: nn.Module) -> nn.Module:
+    """Replace TensorFlow's padding, computed from the input's size, by what it is for multiples of the stride."""
+    for name, child in list(model.named_children()):
+        if not isinstance(child, Conv2dSame):
+            _with_constant_padding(child)
+            continue
+        height, width = (
+            max(d * (k - 1) + 1 - s, 0) for k, s, d in zip(child.kernel_size, child.stride, child.dilation, strict=True)
+        )
+        plain = nn.Conv2d(
+            child.in_channels, child.out_channels, child.kernel_size, child.stride,  # type: ignore[arg-type]
+            dilation=child.dilation, groups=child.groups, bias=child.bias is not None,  # type: ignore[arg-type]
+        )  # fmt: skip
+        plain.load_state_dict(child.state_dict())
+        sides = (width // 2, width - width // 2, height // 2, height - height // 2)
+        setattr(model, name, nn.Sequential(nn.ZeroPad2d(sides), plain))
+    return model.eval()
+
+
+def write_network(model: nn.Module, spec: SegmenterSpec, form: str, output: Path) -> float:
+    """Write a segmenter to a file, load it again, and compare it with torch at sizes that it was not traced with.
+
+    Args:
+        model: a segmenter.
+        spec: what it is.
+        form: ``onnx``, ``torchscript`` or ``torch_export``.
+        output: the file; beside it stands the same name with ``.json``: the classes, and what the input is.
+
+    Returns:
+        The largest difference of a score.
+
+    Raises:
+        StageError: a package is missing, the network cannot be exported, or differs by more than 0.001.
+    """
+    own = portable(model, spec)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    description = describe(spec)
+    with _quiet():
+        try:
+            run = _FORMS[form](own, description, output)
+        except ImportError as error:
+            raise StageError(f"{form}: {error.name} is not installed; run: pip install 'wsseg[export]'") from error
+        except (RuntimeError, TypeError, ValueError) as error:
+            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            raise StageError(f"{form}: this network cannot be exported: {reason}") from error
+        difference = 0.0
+        generator = torch.Generator().manual_seed(0)
+        for count, height, width in _PROBES:
+            images = torch.rand(count, 3, height, width, generator=generator)
+            with torch.inference_mode():
+                expected = own(images)
+            difference = max(difference, float((run(images) - expected).abs().max()))
+    if not difference <= TOLERANCE:
+        raise StageError(f"{output}: its scores differ from torch's by {difference:.2g}; legal: at most {TOLERANCE:g}")
+    output.with_suffix(output.suffix + ".json").write_text(json.dumps(description, indent=1) + "\n", encoding="utf-8")
+    return difference
+
+
+def describe(spec: SegmenterSpec) -> dict[str, Any]:
+    """Return what a person needs to use the file."""
+    return {
+        "input": {"name": "images", "shape": ["N", 3, "H", "W"], "dtype": "float32", "range": [0, 1], "colours": "RGB",
+                  "multiple_of": STRIDE, "trained_at": spec.size},
+        "output": {"name": "scores", "shape": ["N", len(spec.classes) + 1, "H", "W"], "dtype": "float32", "sum_over_classes": 1},
+        "classes": ["background", *spec.classes],
+    }  # fmt: skip
+
+
+def _write_onnx(own: Portable, description: dict[str, Any], output: Path) -> Callable[[Tensor], Tensor]:
+    import onnxruntime
+
+    program = torch.onnx.export(
+        _exported(own), dynamo=True, input_names=["images"], output_names=["scores"], verbose=False
+    )  # fmt: skip
+    if program is None:
+        raise RuntimeError("the exporter returned nothing")
+    program.model.metadata_props["wsseg"] = json.dumps(description)
+    program.save(str(output))
+    session = onnxruntime.InferenceSession(str(output), providers=["CPUExecutionProvider"])
+    return lambda images: torch.from_numpy(session.run(None, {"images": images.numpy()})[0])
+
+
+def _write_torchscript(own: Portable, description: dict[str, Any], output: Path) -> Callable[[Tensor], Tensor]:
+    with torch.no_grad():
+        traced = torch.jit.trace(own, torch.rand(2, 3, 64, 96))  # type: ignore[no-untyped-call]
+    torch.jit.save(traced, str(output), _extra_files={"wsseg.json": json.dumps(description)})
+    loaded = torch.jit.load(str(output))  # type: ignore[no-untyped-call]
+    return lambda images: loaded(images)
+
+
+def _write_torch_export(own: Portable, description: dict[str, Any], output: Path) -> Callable[[Tensor], Tensor]:
+    torch.export.save(_exported(own), str(output), extra_files={"wsseg.json": json.dumps(description)})
+    module = torch.export.load(str(output)).module()
+    return lambda images: module(images)
+
+
+def _exported(own: Portable) -> Any:
+    """Return a torch.export program with any number of images, and heights and widths that are multiples of 32."""
+    most = _LONGEST // STRIDE
+    height, width = (torch.export.Dim(name, min=1, max=most) for name in ("height", "width"))
+    shapes = ({0: torch.export.Dim.DYNAMIC, 2: STRIDE * height, 3: STRIDE * width},)
+    with torch.no_grad():
+        return torch.export.export(own, (torch.rand(2, 3, 96, 128),), dynamic_shapes=shapes)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep the exporters' own words off the screen; that tracing is on its way out is known."""
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir", "torch.export")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+
+
+_FORMS: dict[str, Callable[[Portable, dict[str, Any], Path], Callable[[Tensor], Tensor]]] = {
+    "onnx": _write_onnx,
+    "torchscript": _write_torchscript,
+    "torch_export": _write_torch_export,
+}
+SUFFIXES = {"onnx": ".onnx", "torchscript": ".pt", "torch_export": ".pt2"}
