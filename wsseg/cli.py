@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 import wsseg
-from wsseg import processes, progress
+from wsseg import completion, processes, progress
 from wsseg.errors import WssegError
 
 if TYPE_CHECKING:
@@ -72,8 +72,14 @@ store_option = click.option(
     "--store", type=FOLDER, default=Path("wsseg-store"), envvar="WSSEG_STORE", show_default=True,
     help="Folder of artifacts (or the variable WSSEG_STORE).",
 )  # fmt: skip
-config_option = click.option("-c", "--config", required=True, help="Config: a TOML file, or a shipped one's name.")
-set_option = click.option("--set", "overrides", multiple=True, metavar="TABLE.KEY=VALUE", help="Override one value.")
+config_option = click.option(
+    "-c", "--config", required=True, help="Config: a TOML file, or a shipped one's name.",
+    shell_complete=completion.shipped("configs"),
+)  # fmt: skip
+set_option = click.option(
+    "--set", "overrides", multiple=True, metavar="TABLE.KEY=VALUE", help="Override one value.",
+    shell_complete=completion.keys,
+)  # fmt: skip
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 
 
@@ -120,7 +126,7 @@ def open_classifier(store: "ArtifactStore", name: str) -> "tuple[Classifier, Cla
 
 
 @cli.command()
-@click.argument("recipe")
+@click.argument("recipe", shell_complete=completion.shipped("pipelines"))
 @config_option
 @set_option
 @store_option
@@ -270,7 +276,7 @@ def table(header: list[str], rows: list[list[str]]) -> str:
 
 
 @cli.command()
-@click.argument("recipe")
+@click.argument("recipe", shell_complete=completion.shipped("pipelines"))
 @config_option
 @set_option
 @store_option
@@ -357,7 +363,7 @@ def gc(store: Path, keep: int | None, delete: bool) -> None:
 
 
 @cli.command()
-@click.argument("artifact")
+@click.argument("artifact", shell_complete=completion.artifacts)
 @click.option("--config", "as_config", is_flag=True, help="Print the run's values as a config that reproduces it.")
 @store_option
 @common
@@ -388,6 +394,18 @@ def show(artifact: str, as_config: bool, store: Path) -> None:
     raise ArtifactError(f"{artifact}: no run of this store refers to it, so its data set is not known")
 
 
+@cli.command(name="completion")
+@click.argument("shell", type=click.Choice(completion.SHELLS))
+def completion_command(shell: str) -> None:
+    """Print what makes SHELL complete recipes, configs, values, steps and runs.
+
+    \b
+    eval "$(wsseg completion bash)"          in ~/.bashrc; zsh likewise
+    wsseg completion fish > ~/.config/fish/completions/wsseg.fish
+    """
+    click.echo(completion.script(cli, shell))
+
+
 @cli.command(name="list")
 @common
 def list_shipped() -> None:
@@ -406,7 +424,7 @@ def list_shipped() -> None:
 
 
 @cli.command()
-@click.argument("run", required=False)
+@click.argument("run", required=False, shell_complete=completion.runs)
 @click.option("-o", "--output", type=click.Path(dir_okay=False, path_type=Path), default=Path("report.html"),
               show_default=True, help="The page.")  # fmt: skip
 @click.option("--compare", nargs=2, metavar="RUN_A RUN_B", help="Set two runs side by side.")
@@ -437,7 +455,7 @@ def report(run: str | None, output: Path, compare: tuple[str, str] | None, store
 
 
 @cli.command()
-@click.argument("run", required=False)
+@click.argument("run", required=False, shell_complete=completion.runs)
 @click.option("--port", type=click.IntRange(0, 65535), default=0, help="Of 127.0.0.1; any free one by default.")
 @click.option("--open", "open_browser", is_flag=True, help="Open it in the browser.")
 @store_option
@@ -463,7 +481,7 @@ def view(run: str | None, port: int, open_browser: bool, store: Path) -> None:
 
 
 @cli.command()
-@click.argument("artifact")
+@click.argument("artifact", shell_complete=completion.artifacts)
 @click.option(
     "--format", "form", required=True, type=click.Choice([*NETWORK_FORMS, *MASK_FORMS]), help="What to write."
 )
@@ -590,7 +608,7 @@ def print_check(config: str, overrides: tuple[str, ...], store: Path) -> None:
 
 
 @cli.command()
-@click.argument("artifact")
+@click.argument("artifact", shell_complete=completion.artifacts)
 @click.argument("images", type=click.Path(path_type=Path))
 @click.option("-o", "--output", type=FOLDER, required=True, help="Folder for the masks; IMAGES' sub-folders are kept.")
 @click.option("--scale", "scales", type=click.FloatRange(0.1, 8), multiple=True, default=(1.0, 1.5), show_default=True)

@@ -1,0 +1,60 @@
+"""What Tab offers, asked the way a shell asks."""
+
+import os
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from wsseg.runner import _register as register
+from wsseg.runner import make_plan
+from wsseg.store import ArtifactStore
+
+
+def offered(words, cwd):
+    """Return the words that bash would offer for the last one."""
+    environment = os.environ | {
+        "_WSSEG_COMPLETE": "bash_complete",
+        "COMP_WORDS": " ".join(["wsseg", *words]),
+        "COMP_CWORD": str(len(words)),
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", "from wsseg.cli import cli; cli(prog_name='wsseg')"],
+        env=environment,
+        capture_output=True,
+        text=True,
+        cwd=cwd,
+        timeout=60,
+    )
+    return [line.split(",", 1)[1] for line in done.stdout.splitlines()]
+
+
+@pytest.mark.parametrize(("words", "expected"), [
+    (["run", "cam"], ["cam_crf"]),
+    (["run", "cam_crf", "-c", "voc_"], ["voc_vehicles"]),
+    (["run", "cam_crf", "-c", "demo", "--set", "segmenter.ep"], ["segmenter.epochs="]),
+    (["expo"], ["export"]),
+])  # fmt: skip
+def test_names_that_are_shipped(words, expected, tmp_path):
+    assert offered(words, tmp_path) == expected
+    assert list(tmp_path.iterdir()) == []  # nothing is made for a Tab
+
+
+def test_names_of_a_store(csv_data, tmp_path):
+    run, _ = register(make_plan("cam_crf", str(csv_data), ArtifactStore(tmp_path / "wsseg-store")))
+    assert offered(["export", "segm"], tmp_path) == ["segmenter"]
+    assert offered(["report", run[:9]], tmp_path) == [run]
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_scripts_are_legal(shell, tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-m", "wsseg", "completion", shell], capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0 and "_WSSEG_COMPLETE" in done.stdout
+    if shutil.which(shell) is None:
+        pytest.skip(f"no {shell} here to read its script")
+    file = tmp_path / "script"
+    file.write_text(done.stdout)
+    assert subprocess.run([shell, "-n", str(file)], timeout=60).returncode == 0

@@ -1,0 +1,99 @@
+"""Progress as lines, as a bar on a real terminal, and as what callbacks are told."""
+
+import logging
+import os
+import pty
+import re
+import subprocess
+import sys
+
+from wsseg import progress
+from wsseg.progress import track
+
+SCRIPT = """
+import logging, sys, time
+from wsseg import progress
+log = logging.getLogger("wsseg")
+log.handlers[:] = [progress.LogHandler()]
+log.setLevel(logging.INFO)
+with progress.step("segmenter", 2, 7):
+    for i in progress.track(range(5), 5, "epoch 1/3", "steps"):
+        progress.metric(f"loss {i / 10}")
+        time.sleep(0.15)
+        if i == 2:
+            log.info("[a] line: between")
+        list(progress.track(range(2), 2, "within"))
+print("end", file=sys.stderr)
+"""
+
+
+def on_a_terminal(**environment):
+    """Return what the script writes to a terminal."""
+    ours, theirs = pty.openpty()
+    env = (
+        {k: v for k, v in os.environ.items() if k != "NO_COLOR"}
+        | {"TERM": "xterm-256color", "COLUMNS": "120"}
+        | environment
+    )
+    child = subprocess.Popen([sys.executable, "-c", SCRIPT], stderr=theirs, env=env)
+    os.close(theirs)
+    written = b""
+    while True:
+        try:
+            data = os.read(ours, 4096)
+        except OSError:
+            break
+        if not data:
+            break
+        written += data
+    assert child.wait(30) == 0
+    return written.decode()
+
+
+def test_a_bar_says_step_rate_and_metric():
+    written = on_a_terminal()
+    plain = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", written)
+    assert "2/7 segmenter · epoch 1/3" in plain and "5/5 steps" in plain and "loss 0.4" in plain and "/s" in plain
+    assert "[a] line: between" in plain and "within" not in plain
+    assert plain.rstrip().endswith("end")
+
+
+def test_no_colour_where_none_is_wanted():
+    coloured = re.compile(r"\x1b\[[0-9;]*3[0-9][0-9;]*m|\x1b\[38;")
+    assert coloured.search(on_a_terminal()) and not coloured.search(on_a_terminal(NO_COLOR="1"))
+
+
+def test_lines_elsewhere(caplog, monkeypatch):
+    monkeypatch.setattr(progress, "SECONDS_BETWEEN_LINES", 0.0)
+    with caplog.at_level(logging.INFO, logger="wsseg"):
+        assert list(track("abc", 5, "reading", done=2)) == ["a", "b", "c"]
+    assert [r.getMessage().split(" images")[0] for r in caplog.records] == [
+        "reading: 3/5",
+        "reading: 4/5",
+        "reading: 5/5",
+    ]
+    caplog.clear()
+    with caplog.at_level(logging.WARNING, logger="wsseg"):
+        assert list(track("abc", 3, "reading")) == ["a", "b", "c"]
+    assert not caplog.records
+
+
+def test_callbacks_are_told_within_their_block_alone():
+    told = []
+
+    class Callback:
+        def step_started(self, step):
+            told.append(step)
+
+        def epoch_done(self, step, epoch, epochs, metrics):
+            told.append((step, epoch, epochs, metrics))
+
+        def step_done(self, step, metrics):
+            told.append((step, metrics))
+
+    with progress.listening(Callback()):
+        with progress.step("a", 1, 2):
+            progress.epoch_done(1, 3, {"loss": 0.5})
+        progress.step_done("a", {"map": 1.0})
+    progress.epoch_done(2, 3, {"loss": 0.5})
+    assert told == ["a", ("a", 1, 3, {"loss": 0.5}), ("a", {"map": 1.0})]
