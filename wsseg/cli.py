@@ -280,14 +280,35 @@ def table(header: list[str], rows: list[list[str]]) -> str:
 @config_option
 @set_option
 @store_option
+@click.option("--time", "with_time", is_flag=True, help="Measure a few images, and say how long all of them will take.")
 @common
-def plan(recipe: str, config: str, overrides: tuple[str, ...], store: Path) -> None:
-    """Say, step by step, what is cached and why the rest is not (before -> now)."""
+def plan(recipe: str, config: str, overrides: tuple[str, ...], store: Path, with_time: bool) -> None:
+    """Say, step by step, what is cached and why the rest is not (before -> now).
+
+    \b
+    wsseg plan best -c mine.toml
+    wsseg plan best -c mine.toml --time      a minute or two, and the store stays as it is
+    """
     from wsseg.runner import make_plan
 
     plan = make_plan(recipe, config, open_store(store), overrides)
-    rows = [[p.step.name, p.step.stage.name, p.state, p.key[:12], p.why] for p in plan.steps]
-    click.echo(table(["step", "stage", "state", "key", "why"], rows))
+    if not with_time:
+        rows = [[p.step.name, p.step.stage.name, p.state, p.key[:12], p.why] for p in plan.steps]
+        click.echo(table(["step", "stage", "state", "key", "why"], rows))
+        return
+    from wsseg.estimate import estimate
+
+    found = estimate(plan, recipe, config, overrides)
+    rows = [[e.step, e.state, duration(e.seconds), f"{e.size / 2**20:.1f} MiB"] for e in found]
+    total = ["all", "", duration(sum(e.seconds for e in found)), f"{sum(e.size for e in found) / 2**20:.1f} MiB"]
+    click.echo(table(["step", "", "time", "size"], [*rows, total]))
+
+
+def duration(seconds: float) -> str:
+    """Return a time in words."""
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 
 @cli.command()

@@ -112,6 +112,10 @@ def test_a_loss_that_is_not_finite_stops_with_advice(data, tmp_path):
 
 def test_schedules_by_hand():
     assert [learning_rate_factor("poly", s, 10) for s in (0, 5)] == [1.0, pytest.approx(0.5**0.9)]
+    assert [learning_rate_factor("one_cycle", s, 1) for s in (0, 1)] == [
+        1.0,
+        1.0,
+    ]  # one step, and what is asked after it
     one_cycle = [learning_rate_factor("one_cycle", s, 100) for s in range(100)]
     assert one_cycle[:2] == [0.1, 0.2] and one_cycle[10] == max(one_cycle) == 1.0 and one_cycle[-1] < 0.001
     assert one_cycle[55] == pytest.approx(0.5)

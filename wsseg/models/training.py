@@ -98,7 +98,7 @@ def learning_rate_factor(schedule: str, step: int, steps: int) -> float:
     warm_up = max(1, steps // 10)
     if step < warm_up:
         return (step + 1) / warm_up
-    return 0.5 * (1 + math.cos(math.pi * (step - warm_up) / (steps - warm_up)))
+    return 0.5 * (1 + math.cos(math.pi * (step - warm_up) / max(steps - warm_up, 1)))
 
 
 def fit(
