@@ -1,0 +1,108 @@
+"""What the documentation tells people to type is typed, and its site is built."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+import tomli_w
+
+from tests.conftest import REPOSITORY, TINY_CONFIG, write_csv_data
+
+DOCS = REPOSITORY / "docs"
+PAGES = ("tutorial.md", "howto/look.md", "howto/export.md", "howto/python.md", "howto/run.md")
+SHELL = "import sys; from wsseg.cli import main; sys.argv[0] = 'wsseg'; main()"
+
+
+def blocks(page):
+    """Return (kind, text) of the fenced blocks that can be run."""
+    text = (DOCS / page).read_text(encoding="utf-8")
+    return [
+        (kind, body)
+        for kind, body in re.findall(r"^```(\w+)\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
+        if kind in ("console", "python")
+    ]
+
+
+def shrink(config: Path):
+    """Give a config that `wsseg init` wrote the values of the tests' tiny networks."""
+    values = tomllib.loads(config.read_text(encoding="utf-8"))
+    tiny = {name: table for name, table in tomllib.loads(TINY_CONFIG).items() if name not in ("data", "rng_seed")}
+    for name, table in tiny.items():
+        values[name] = {**values.get(name, {}), **table}
+    config.write_text(tomli_w.dumps(values), encoding="utf-8")
+
+
+@pytest.mark.slow
+def test_everything_that_is_to_be_typed(tmp_path):
+    """The pages in their order, in one folder, on photographs as a person has them."""
+    write_csv_data(tmp_path / "source")
+    shutil.copytree(tmp_path / "source" / "data" / "train" / "images", tmp_path / "photos")
+    shutil.copy(tmp_path / "source" / "data" / "train" / "labels.csv", tmp_path / "photos")
+    env = {k: v for k, v in os.environ.items() if k != "WSSEG_STORE"} | {"PYTHONPATH": str(REPOSITORY)}
+
+    def typed(command, what):
+        done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=300)
+        assert done.returncode == 0, f"{what}\n{done.stdout}\n{done.stderr}"
+        return done.stdout
+
+    count = 0
+    for page in PAGES:
+        for kind, body in blocks(page):
+            if kind == "python":
+                if "onnxruntime" in body:
+                    pytest.importorskip("onnxruntime", reason="pip install wsseg[export]")
+                typed([sys.executable, "-c", f"import wsseg\n{body}"], body)
+                count += 1
+                continue
+            for line in body.splitlines():
+                words = line.removeprefix("$ wsseg ").split()
+                assert line.startswith("$ wsseg "), line
+                said = typed([sys.executable, "-c", SHELL, *words], line)
+                if words[0] == "init":
+                    shrink(tmp_path / "mine.toml")
+                if words[0] == "run":
+                    page_file = Path(re.search(r"report: (.*)", said)[1])
+                    assert page_file.read_text(encoding="utf-8").startswith("<!doctype html>")
+                count += 1
+    assert count > 12
+    assert sorted(p.suffix for p in (tmp_path / "masks").glob("*")) == [".png"] * 12
+
+
+def test_every_command_that_is_named_exists():
+    """Words after ``wsseg`` in any page or in the README are commands, and their long options are theirs."""
+    from wsseg.cli import cli
+
+    for page in [REPOSITORY / "README.md", *DOCS.rglob("*.md")]:
+        for words in re.findall(
+            r"(?:^\$ |^    |`)wsseg ([a-z]+[^`\n#]*)", page.read_text(encoding="utf-8"), re.MULTILINE
+        ):
+            name, *rest = words.split()
+            assert name in cli.commands, f"{page}: wsseg {words}"
+            command = cli.commands[name]
+            if hasattr(command, "commands"):
+                command = command.commands[rest[0]]
+            known = {option for p in command.params for option in (*p.opts, *p.secondary_opts)}
+            assert {w for w in rest if w.startswith("--")} <= known, f"{page}: wsseg {words}"
+
+
+@pytest.mark.slow
+def test_the_site_builds(tmp_path):
+    """Strictly: every link and every documented name exists, and no page asks a font server."""
+    pytest.importorskip("mkdocs", reason="pip install wsseg[dev]")
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path / "site")]
+    done = subprocess.run(
+        command,
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        env=os.environ | {"NO_MKDOCS_2_WARNING": "1"},
+    )
+    assert done.returncode == 0, done.stderr
+    assert "load_segmenter" in (tmp_path / "site" / "reference" / "python" / "index.html").read_text(encoding="utf-8")
+    assert "fonts.googleapis" not in (tmp_path / "site" / "index.html").read_text(encoding="utf-8")
