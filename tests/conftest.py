@@ -1,10 +1,12 @@
 """Shared fixtures: tiny generated data sets in the real layouts, and the real photographs where they are at hand."""
 
 import os
+import tomllib
 from pathlib import Path
 
 import numpy as np
 import pytest
+import tomli_w
 from PIL import Image as PILImage
 
 from wsseg.data.masks import encode_mask
@@ -103,3 +105,12 @@ batch_size = 4
 [predictions]
 batch_size = 2
 """
+
+
+def shrink_config(config: Path) -> None:
+    """Give a config that `wsseg init` wrote the values of the tests' tiny networks."""
+    values = tomllib.loads(config.read_text(encoding="utf-8"))
+    for name, table in tomllib.loads(TINY_CONFIG).items():
+        if name not in ("data", "rng_seed"):
+            values[name] = {**values.get(name, {}), **table}
+    config.write_text(tomli_w.dumps(values), encoding="utf-8")

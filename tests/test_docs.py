@@ -5,13 +5,11 @@ import re
 import shutil
 import subprocess
 import sys
-import tomllib
 from pathlib import Path
 
 import pytest
-import tomli_w
 
-from tests.conftest import REPOSITORY, TINY_CONFIG, write_csv_data
+from tests.conftest import REPOSITORY, shrink_config, write_csv_data
 
 DOCS = REPOSITORY / "docs"
 PAGES = ("tutorial.md", "howto/look.md", "howto/export.md", "howto/python.md", "howto/run.md")
@@ -26,15 +24,6 @@ def blocks(page):
         for kind, body in re.findall(r"^```(\w+)\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
         if kind in ("console", "python")
     ]
-
-
-def shrink(config: Path):
-    """Give a config that `wsseg init` wrote the values of the tests' tiny networks."""
-    values = tomllib.loads(config.read_text(encoding="utf-8"))
-    tiny = {name: table for name, table in tomllib.loads(TINY_CONFIG).items() if name not in ("data", "rng_seed")}
-    for name, table in tiny.items():
-        values[name] = {**values.get(name, {}), **table}
-    config.write_text(tomli_w.dumps(values), encoding="utf-8")
 
 
 @pytest.mark.slow
@@ -64,7 +53,7 @@ def test_everything_that_is_to_be_typed(tmp_path):
                 assert line.startswith("$ wsseg "), line
                 said = typed([sys.executable, "-c", SHELL, *words], line)
                 if words[0] == "init":
-                    shrink(tmp_path / "mine.toml")
+                    shrink_config(tmp_path / "mine.toml")
                 if words[0] == "run":
                     page_file = Path(re.search(r"report: (.*)", said)[1])
                     assert page_file.read_text(encoding="utf-8").startswith("<!doctype html>")

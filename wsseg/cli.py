@@ -315,7 +315,12 @@ def duration(seconds: float) -> str:
 @store_option
 @common
 def status(store: Path) -> None:
-    """List the runs of a store and what it holds."""
+    """List the runs of a store and what it holds.
+
+    \b
+    wsseg status
+    wsseg status --store /mnt/big/wsseg-store
+    """
     from wsseg.errors import ArtifactError
 
     opened = open_store(store)
@@ -340,7 +345,12 @@ def status(store: Path) -> None:
 @store_option
 @common
 def verify(store: Path) -> None:
-    """Compare every file of every artifact with its digest; name each damaged one."""
+    """Compare every file of every artifact with its digest; name each damaged one.
+
+    \b
+    wsseg verify
+    wsseg run cam_crf -c mine.toml --repair      then rebuilds what is damaged
+    """
     from wsseg.errors import ArtifactError
     from wsseg.store import FILES
 
@@ -369,7 +379,12 @@ def verify(store: Path) -> None:
 @click.option("--delete", is_flag=True, help="Really remove; without it the command only lists.")
 @common
 def gc(store: Path, keep: int | None, delete: bool) -> None:
-    """Remove artifacts that no run refers to (a dry run unless --delete is given)."""
+    """Remove artifacts that no run refers to (a dry run unless --delete is given).
+
+    \b
+    wsseg gc                      what would go
+    wsseg gc --keep 3 --delete    forget all but three runs, and remove what only they used
+    """
     opened = open_store(store)
     folders, runs = opened.garbage(keep)
     size = sum(p.stat().st_size for folder in folders for p in folder.rglob("*") if p.is_file())
@@ -430,7 +445,11 @@ def completion_command(shell: str) -> None:
 @cli.command(name="list")
 @common
 def list_shipped() -> None:
-    """List the shipped recipes and configs."""
+    """List the shipped recipes and configs.
+
+    \b
+    wsseg list
+    """
     from wsseg.config import read_toml, shipped_folder
 
     for folder in ("pipelines", "configs"):
@@ -594,7 +613,11 @@ def data() -> None:
 @store_option
 @common
 def check(config: str, overrides: tuple[str, ...], store: Path) -> None:
-    """Read a data set once and report what is there and what is wrong; exit code 1 if anything is."""
+    """Read a data set once and report what is there and what is wrong; exit code 1 if anything is.
+
+    \b
+    wsseg data check -c mine.toml
+    """
     print_check(config, overrides, store)
 
 

@@ -1,0 +1,105 @@
+"""From a folder of real photographs, laid out in each form that is known, to masks with three commands."""
+
+import csv
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image as PILImage
+
+from tests.conftest import REPOSITORY, shrink_config
+
+CLASSES = ("aeroplane", "boat", "car")
+COUNT = 12
+
+
+@pytest.fixture(scope="module")
+def photographs(real_data):
+    """Return (path, class names, mask's path) of some real photographs that show one of three classes each."""
+    root = real_data / "voc-vehicles" / "VOC2012"
+    with (root / "labels.csv").open() as file:
+        rows = [(row["image_id"], row["classes"]) for row in csv.DictReader(file)]
+    train = set((root / "ImageSets" / "Segmentation" / "train.txt").read_text().split())
+    chosen = [[i for i, names in rows if names == name and i in train][: COUNT // 3] for name in CLASSES]
+    return [
+        (root / "JPEGImages" / f"{i}.jpg", name, root / "SegmentationClassAug" / f"{i}.png")
+        for name, ids in zip(CLASSES, chosen, strict=True)
+        for i in ids
+    ]
+
+
+def lay_out_csv(folder, photographs):
+    folder.mkdir()
+    lines = ["image_id,classes"]
+    for path, name, _ in photographs:
+        shutil.copy(path, folder)
+        lines.append(f"{path.stem},{name}")
+    (folder / "labels.csv").write_text("\n".join(lines) + "\n")
+
+
+def lay_out_folders(folder, photographs):
+    for path, name, _ in photographs:
+        (folder / name).mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, folder / name)
+
+
+def lay_out_voc(folder, photographs):
+    for name in ("JPEGImages", "Annotations", "SegmentationClass", "ImageSets/Segmentation"):
+        (folder / name).mkdir(parents=True)
+    for path, name, mask in photographs:
+        shutil.copy(path, folder / "JPEGImages")
+        shutil.copy(mask, folder / "SegmentationClass")
+        text = f"<annotation><filename>{path.name}</filename><object><name>{name}</name></object></annotation>"
+        (folder / "Annotations" / f"{path.stem}.xml").write_text(text)
+    (folder / "ImageSets" / "Segmentation" / "train.txt").write_text("".join(f"{p.stem}\n" for p, _, _ in photographs))
+
+
+def lay_out_coco(folder, photographs):
+    (folder / "images").mkdir(parents=True)
+    images, annotations = [], []
+    for number, (path, name, mask) in enumerate(photographs, start=1):
+        shutil.copy(path, folder / "images")
+        values = np.asarray(PILImage.open(mask))
+        images.append({"id": number, "file_name": path.name, "height": values.shape[0], "width": values.shape[1]})
+        rows, columns = np.nonzero((values > 0) & (values < 255))
+        left, top, right, bottom = (int(v) for v in (columns.min(), rows.min(), columns.max(), rows.max()))
+        annotations.append({
+            "id": number, "image_id": number, "category_id": CLASSES.index(name) + 1, "iscrowd": 0, "area": len(rows),
+            "bbox": [left, top, right - left, bottom - top],
+            "segmentation": [[left, top, right, top, right, bottom, left, bottom]],
+        })  # fmt: skip
+    categories = [{"id": k, "name": name} for k, name in enumerate(CLASSES, start=1)]
+    text = json.dumps({"images": images, "annotations": annotations, "categories": categories})
+    (folder / "instances_train.json").write_text(text)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("lay_out", [lay_out_csv, lay_out_folders, lay_out_voc, lay_out_coco])
+def test_three_commands(photographs, tmp_path, lay_out):
+    lay_out(tmp_path / "photos", photographs)
+    environment = {k: v for k, v in os.environ.items() if k != "WSSEG_STORE"} | {"PYTHONPATH": str(REPOSITORY)}
+
+    def wsseg(*words):
+        command = [sys.executable, "-m", "wsseg", *words]
+        done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    said = wsseg("init", "photos", "-o", "mine.toml")
+    assert f"{COUNT} images" in said
+    following = re.search(r"next: wsseg (.*)", said)[1].split()
+    assert following == ["run", "best", "-c", "mine.toml"]
+    shrink_config(tmp_path / "mine.toml")
+    assert Path(re.search(r"report: (.*)", wsseg(*following))[1]).is_file()
+    sources = sorted(p for p in (tmp_path / "photos").rglob("*.jpg"))
+    wsseg("predict", "segmenter", str(sources[0].parent), "-o", "masks")
+    masks = sorted((tmp_path / "masks").rglob("*.png"))
+    assert len(masks) == len(list(sources[0].parent.glob("*.jpg")))
+    with PILImage.open(sources[0]) as photograph, PILImage.open(masks[0]) as mask:
+        assert photograph.size == mask.size and np.asarray(mask).max() <= len(CLASSES)
