@@ -1,8 +1,10 @@
 """The page in a real browser: every control is used, nothing is asked of a network, nothing is said on the console."""
 
+import contextlib
 import shutil
 import threading
 import urllib.parse
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -242,22 +244,54 @@ def test_two_runs_beside_each_other(browser, files):
     opened.close()
 
 
-def test_the_same_served(browser, runs):
-    """Every picture is made when it is asked for; only our own address is asked."""
+def test_a_hundred_thousand_images(browser, runs):
+    """Rows for all of them are in the page that is served; they are filtered and ordered, and 24 at a time are shown."""
+    contents = gather(runs.store, *find_run(runs.store, runs.weak))
+    split = contents.splits["val"]
+    ids = [f"folder-{k % 100:02}/photograph-{k:06}" for k in range(100_000)]
+    judged = [replace(split.judgement.images[k % 6], id=i) for k, i in enumerate(ids)]
+    items = tuple(replace(split.images.items[k % 6], id=i) for k, i in enumerate(ids))
+    judgement = replace(split.judgement, images=judged)
+    images = replace(split.images, items=items)
+    only_photographs = replace(split, images=images, judgement=judgement, layers=split.layers[:1], judged="")
+    large = replace(contents, splits={"val": only_photographs})
+    with served(large) as address:
+        opened = Visit(browser, address)
+        assert opened.page.locator("#count").text_content() == "100000 of 100000 images, the first 24 shown"
+        opened.page.fill("#search", "graph-09999")
+        assert opened.page.locator("#count").text_content() == "10 of 100000 images"
+        opened.page.fill("#search", "")
+        opened.page.select_option("#order", "spill")
+        opened.page.locator("#more").click()
+        assert len(opened.ids()) == 48
+        opened.pixels(CARD)
+        assert not opened.said
+        opened.close()
+
+
+@contextlib.contextmanager
+def served(contents):
+    """Yield the address of a run while it is served."""
     import uvicorn
 
     from wsseg.report.server import application
 
-    contents = gather(runs.store, *find_run(runs.store, runs.weak))
-    config = uvicorn.Config(application(contents, "token"), port=0, log_level="warning")
-    server = uvicorn.Server(config)
+    server = uvicorn.Server(uvicorn.Config(application(contents, "token"), port=0, log_level="warning"))
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     while not server.started:
         thread.join(0.02)
-    port = server.servers[0].sockets[0].getsockname()[1]
     try:
-        opened = Visit(browser, f"http://127.0.0.1:{port}/token/")
+        yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}/token/"
+    finally:
+        server.should_exit = True
+        thread.join(10)
+
+
+def test_the_same_served(browser, runs):
+    """Every picture is made when it is asked for; only our own address is asked."""
+    with served(gather(runs.store, *find_run(runs.store, runs.weak))) as address:
+        opened = Visit(browser, address)
         before = opened.pixels(CARD)
         opened.page.select_option("#left", "errors")
         assert opened.pixels(CARD) != before
@@ -265,8 +299,5 @@ def test_the_same_served(browser, runs):
         opened.page.keyboard.press("ArrowRight")
         opened.pixels("#large-canvas")
         assert not opened.said
-        assert all(a.startswith((f"http://127.0.0.1:{port}/token/", "data:")) for a in opened.asked)
+        assert all(a.startswith((address, "data:")) for a in opened.asked)
         opened.close()
-    finally:
-        server.should_exit = True
-        thread.join(10)

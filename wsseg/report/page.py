@@ -170,7 +170,7 @@ def split_rows(split: Split) -> dict[str, Any]:
         miou = None if own is None or own.miou is None else round(own.miou, 4)
         rows.append([item.id, item.class_ids, *item.size, miou, shares, by_class])
     layers = [{"name": layer.name, "kind": layer.kind} for layer in split.layers]
-    if split.judgement:
+    if split.judged and split.truth is not None:
         layers.append({"name": "errors", "kind": "errors"})
     return {"layers": layers, "judged": split.judged, "kinds": KINDS, "rows": rows}
 
