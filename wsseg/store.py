@@ -433,4 +433,6 @@ class ArtifactStore:
                             folder.rename(doomed)
                         shutil.rmtree(doomed)
                         removed.append(folder)
+            if removed:  # what reports remember of artifacts, some of which are gone: made anew where it is wanted
+                shutil.rmtree(self.root / "reports", ignore_errors=True)
         return removed, dropped

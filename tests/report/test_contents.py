@@ -65,6 +65,18 @@ def test_what_was_found_is_kept_and_made_anew_where_it_is_damaged(runs, contents
     assert anew.splits["val"].judgement.images == contents.splits["val"].judgement.images
 
 
+def test_a_store_that_cannot_be_written_can_be_looked_at(runs, contents, monkeypatch):
+    from wsseg.report import contents as module
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    shutil.rmtree(runs.store.root / "reports")
+    monkeypatch.setattr(module, "atomic_write", full)
+    again = gather(runs.store, *find_run(runs.store, runs.weak))
+    assert again.splits["val"].judgement.images == contents.splits["val"].judgement.images
+
+
 def test_without_the_images_there_are_figures_still(runs, tmp_path, contents):
     record = dict(contents.record)
     record["config"] = {

@@ -99,26 +99,20 @@ def iou(contents: Contents) -> Figure | None:
         return None
     names = list(next(iter(reports.values()))["iou"])
     shown = dict([*list(reports.items())[:1], *list(reports.items())[-3:]]) if len(reports) > 4 else reports
-    figure, axes = _figure(max(6, 0.9 * len(names) + 2), 3.4)
-    width = 0.8 / len(shown)
+    figure, axes = _figure(6.5, max(2.5, (0.17 * len(shown) + 0.15) * len(names) + 1))
+    height = 0.8 / len(shown)
     for index, (step, metrics) in enumerate(shown.items()):
         values = [100 * (metrics["iou"][n] or 0) for n in names]
-        places = np.arange(len(names)) + (index - (len(shown) - 1) / 2) * width
-        axes.bar(
-            places,
-            values,
-            width,
-            color=(SKY, ORANGE, PURPLE, BLUE)[index % 4],
-            label=f"{step} ({100 * metrics['miou']:.1f})",
-        )
+        places = np.arange(len(names)) + (index - (len(shown) - 1) / 2) * height
+        label = f"{step} ({100 * metrics['miou']:.1f})"
+        axes.barh(places, values, height, color=(SKY, ORANGE, PURPLE, BLUE)[index % 4], label=label)
         if metrics is (contents.result or {}).get("metrics"):
             for other in contents.siblings.values():
-                axes.plot(places, [100 * (other["iou"].get(n) or 0) for n in names], "o", ms=3, color=VERMILION)
-    axes.set_xticks(
-        range(len(names)), names, rotation=30 if len(names) > 5 else 0, ha="right" if len(names) > 5 else "center"
-    )
-    axes.set_ylabel("IoU in percent")
-    axes.set_ylim(0, 100)
+                axes.plot([100 * (other["iou"].get(n) or 0) for n in names], places, "o", ms=3, color=VERMILION)
+    axes.set_yticks(range(len(names)), names)
+    axes.invert_yaxis()
+    axes.set_xlabel("IoU in percent")
+    axes.set_xlim(0, 100)
     axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2, fontsize=9)
     return figure
 

@@ -1,5 +1,6 @@
 """Everything a report says of one run, gathered from its record, its artifacts and, where they can be read, its images."""
 
+import contextlib
 import json
 import logging
 import os
@@ -307,9 +308,10 @@ def _kept(
             return found
     except (OSError, ValueError):
         pass
-    found = make()
-    atomic_write(path, json.dumps(found).encode())
-    return json.loads(json.dumps(found))
+    text = json.dumps(make())
+    with contextlib.suppress(OSError):  # a store that cannot be written can be looked at all the same
+        atomic_write(path, text.encode())
+    return json.loads(text)
 
 
 def _plain(judgement: Judgement) -> dict[str, Any]:

@@ -83,7 +83,12 @@ def render_comparison(one: Contents, other: Contents) -> str:
 
 
 def together(one: Split, other: Split) -> Split | None:
-    """Return what there is to see of both runs' last masks, A's and B's; None where one of them was not judged."""
+    """Return what there is to see of both runs' last masks, A's and B's.
+
+    None where one of them was not judged, or they are not of the same images and classes.
+    """
+    if one.images.key != other.images.key:
+        return None
     masks = [[layer for layer in split.layers if layer.kind == "mask"] for split in (one, other)]
     if one.judgement is None or other.judgement is None or not all(masks):
         return None
