@@ -112,6 +112,12 @@ def test_resolved_values_as_toml_give_the_same_config(tmp_path):
     assert again.data == config.data and dict(again.tables) == dict(config.tables)
 
 
+def test_a_file_beside_it_may_be_meant(tmp_path):
+    (tmp_path / "mine.toml").write_text("")
+    with pytest.raises(ConfigError, match=r"did you mean '.*mine.toml'\?"):
+        find_file(str(tmp_path / "min.toml"), "configs")
+
+
 def test_unknown_name_lists_the_shipped_ones():
     with pytest.raises(ConfigError, match=r"legal: a path ending in \.toml, or .*demo.*did you mean 'demo'"):
         find_file("dmo", "configs")

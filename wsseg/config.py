@@ -94,9 +94,10 @@ def find_file(name: str, folder: str) -> Path:
     shipped = {p.stem: p for p in sorted(shipped_folder(folder).glob("*.toml"))}
     if name in shipped:
         return shipped[name]
+    beside = [str(path.with_name(p.name)) for p in path.parent.glob("*.toml")] if path.parent.is_dir() else []
     raise ConfigError(
         f"{name}: no such file, and no name of a shipped one in {folder}; "
-        f"legal: a path ending in .toml, or {', '.join(shipped)}{nearest(name, shipped)}"
+        f"legal: a path ending in .toml, or {', '.join(shipped)}{nearest(name, [*shipped, *beside])}"
     )
 
 

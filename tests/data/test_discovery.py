@@ -9,8 +9,11 @@ from click.testing import CliRunner
 from PIL import Image as PILImage
 
 from wsseg.cli import cli
+from wsseg.data.check import check_data
+from wsseg.data.config import CsvData, CsvSplit
 from wsseg.data.discovery import config_text, discover, network_size_for
 from wsseg.data.masks import encode_mask
+from wsseg.data.reading import FileMemory
 from wsseg.errors import DatasetError
 from wsseg.runner import open_config
 
@@ -162,6 +165,19 @@ def test_the_config_says_what_was_assumed(tmp_path):
     assert all(f"# {line}" in text for line in found.said)
     with pytest.raises(DatasetError):
         discover(tmp_path / "none")
+
+
+def test_a_class_that_every_image_shows_is_told_of(tmp_path):
+    """Without an image that does not show it, nothing says what it looks like."""
+    (tmp_path / "labels.csv").write_text("image_id,classes\na,crack\nb,crack dent\n")
+    for name in "ab":
+        PILImage.new("RGB", (8, 8)).save(tmp_path / f"{name}.png")
+    data = CsvData(kind="csv", train=CsvSplit(images=tmp_path, labels=tmp_path / "labels.csv"))
+    report = check_data(data, FileMemory())[0]
+    assert [n for n in report.notes if n.startswith("every image shows")] == [
+        "every image shows crack: add some that do not, or the classifier cannot learn what it looks like"
+    ]
+    assert not report.problems
 
 
 def test_real_photographs(invoke, tmp_path, real_data):

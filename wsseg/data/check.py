@@ -65,6 +65,11 @@ def _check_split(data: Any, split: str, memory: FileMemory, classes: ClassMap | 
     report.classes = {name: counts[i] for i, name in enumerate(classes.names, start=1)}
     report.classes["(none)"] = sum(not item.class_ids for item in images.items)
     report.problems += [f"class without any image: {n}" for n, c in report.classes.items() if c == 0 and n != "(none)"]
+    report.notes += [
+        f"every image shows {name}: add some that do not, or the classifier cannot learn what it looks like"
+        for name, count in report.classes.items()
+        if split == "train" and name != "(none)" and count == report.images > 0
+    ]
     report.sizes = Counter(item.size for item in images.items)
     if not has_truth(data, split):
         report.notes.append("no masks: this split cannot be judged")
