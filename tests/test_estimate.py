@@ -9,27 +9,37 @@ from wsseg.store import ArtifactStore
 
 
 @pytest.mark.slow
-def test_rates_are_extrapolated_and_the_store_stays_as_it_is(csv_data, tmp_path, monkeypatch):
-    """Of 12 images 8 are measured: half as long again for what goes by image; networks keep their size."""
-    monkeypatch.setattr(module, "FEW", 8)
+def test_a_line_through_two_small_runs_and_the_store_stays_as_it_is(csv_data, tmp_path, monkeypatch):
+    """Of 12 images 4 and 8 are measured; what each image costs is told from what a step costs at all."""
+    monkeypatch.setattr(module, "FEW", 4)
     monkeypatch.setattr(module, "_WARM_UP", 4)
+    small, real = [], module.run_plan
+    monkeypatch.setattr(module, "run_plan", lambda plan: (real(plan), small.append(plan))[0])
     store = ArtifactStore(tmp_path / "store")
-    seen = []
-    real = module._extrapolated
-    monkeypatch.setattr(module, "_extrapolated", lambda *a: seen.append((a[0].step.name, a[2].artifact)) or real(*a))
-    plan = make_plan("cam_crf", str(csv_data), store)
-    found = {e.step: e for e in estimate(plan, "cam_crf", str(csv_data), ())}
-    small = {name: (artifact.manifest["made_with"]["seconds"], artifact.size) for name, artifact in seen}
-    seconds, size = small["seeds"]
-    assert found["seeds"].seconds == pytest.approx(seconds * 12 / 8) and found["seeds"].size == pytest.approx(
-        size * 12 / 8, abs=1
-    )
-    seconds, size = small["segmenter"]
-    assert (
-        found["segmenter"].seconds == pytest.approx(seconds * 3 * 3 / 2) and found["segmenter"].size == size
-    )  # 3 epochs of 3 batches; 2
-    assert found["predictions"].seconds == pytest.approx(small["predictions"][0])  # 6 images of val: all of them
+    overrides = ("classifier.batch_size=2", "segmenter.batch_size=2")
+    plan = make_plan("cam_crf", str(csv_data), store, overrides)
+    found = {e.step: e for e in estimate(plan, "cam_crf", str(csv_data), overrides)}
+    less, more = ({p.step.name: p.artifact for p in plan.active} for plan in small[1:])
+
+    def line(step, few, many, all_of_them):
+        seconds = [float(a[step].manifest["made_with"]["seconds"]) for a in (less, more)]
+        each = max(seconds[1] - seconds[0], 0.0) / (many - few)
+        return seconds[1] + each * (all_of_them - many)
+
+    assert found["seeds"].seconds == pytest.approx(line("seeds", 4, 8, 12))
+    assert found["seeds"].size == pytest.approx(more["seeds"].size * 12 / 8, abs=1)
+    assert found["segmenter"].seconds == pytest.approx(line("segmenter", 2, 4, 3 * 6))  # 3 epochs of 12 / 2 steps
+    assert found["segmenter"].size == more["segmenter"].size
+    assert found["predictions"].seconds == pytest.approx(line("predictions", 4, 6, 6))  # val has 6 images
     assert store.keys() == [] and store.runs() == {}
+
+
+def test_a_fixed_cost_is_not_taken_for_one_of_each_image():
+    """10 s and a second an image: 14 s for 4 images, 18 s for 8, 110 s for 100."""
+    assert module._line([(4, 14.0), (8, 18.0)], 100) == pytest.approx(110)
+    assert module._line([(4, 14.0), (8, 13.0)], 100) == pytest.approx(13)  # noise: nothing an image
+    assert module._line([(6, 3.0), (6, 3.2)], 6) == pytest.approx(3.2)  # all of val, twice
+    assert module._line([(8, 4.0)], 16) == pytest.approx(8)  # known once only
 
 
 @pytest.mark.slow

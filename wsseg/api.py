@@ -133,7 +133,7 @@ class Segmenter:
             raise StageError(
                 f"predict: found an array {photograph.shape} {photograph.dtype}; legal: (H, W, 3) uint8, RGB"
             )
-        return self._predictor.predict([photograph])[0]
+        return self._predictor.predict([photograph])[0].mask
 
 
 def load_segmenter(segmenter: str = "segmenter", *, store: str | Path = STORE, **values: Any) -> Segmenter:

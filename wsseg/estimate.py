@@ -8,13 +8,13 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 from wsseg.recipe import SOURCES
-from wsseg.runner import CACHED, Plan, PlannedStep, make_plan, run_plan
+from wsseg.runner import CACHED, Plan, make_plan, run_plan
 from wsseg.store import ArtifactStore
 
 log = logging.getLogger("wsseg")
 
-FEW = 64  # images that are measured; a training sees two batches at the least
-_WARM_UP = 32  # images before: the first of everything is slow
+FEW = 64  # images that are measured, and then twice as many; a training sees two batches at the least
+_WARM_UP = 16  # images before: the first of everything is slow
 _BY_IMAGE = ("seeds", "pseudo_masks", "predictions")  # kinds whose size grows with the images
 # what looks at a fixed number of images first would weigh too much among a few
 _WITHOUT_SAMPLES = ("walk.when=always",)
@@ -31,10 +31,11 @@ class Estimate:
 
 
 def estimate(plan: Plan, recipe: str, config: str, overrides: tuple[str, ...]) -> list[Estimate]:
-    """Measure a few images and extrapolate, step by step.
+    """Measure a few images, twice as many, and draw the line through both, step by step.
 
-    Rates are taken as constant: twice the images take twice the time, and twice the epochs. A step that may stop early
-    (rounds of self-training) counts in full.
+    Two points tell what a step costs whatever it is given (networks loaded, workers started) from what each image
+    costs. A training's line is over its optimiser's steps: twice the epochs are twice the work. A step that may stop
+    early (rounds of self-training) counts in full.
 
     Args:
         plan: what is to run.
@@ -44,14 +45,14 @@ def estimate(plan: Plan, recipe: str, config: str, overrides: tuple[str, ...]) -
         return [Estimate(p.step.name, p.state, 0.0, 0) for p in plan.active]
     batches = [p.config.batch_size for p in plan.active if hasattr(p.config, "epochs")]
     few = max([FEW, *(2 * size for size in batches)])
-    log.info("measuring %d images", few)
+    log.info("measuring %d and %d images", few, 2 * few)
     with tempfile.TemporaryDirectory(prefix="wsseg-plan-") as folder, _quiet():
         store = ArtifactStore(Path(folder))
-        for images in (min(_WARM_UP, few), few):
-            small = make_plan(recipe, config, store, (*overrides, *_small(plan, images)))
-            run_plan(small)
-        measured = {p.step.name: p for p in small.active}
-        return [_extrapolated(p, plan, measured[p.step.name], small) for p in plan.active]
+        measured = []
+        for images in (max([_WARM_UP, *batches]), few, 2 * few):
+            measured.append(make_plan(recipe, config, store, (*overrides, *_small(plan, images))))
+            run_plan(measured[-1])
+        return [_extrapolated(i, plan, *measured[1:]) for i in range(len(plan.active))]
 
 
 @contextmanager
@@ -77,18 +78,34 @@ def _small(plan: Plan, images: int) -> Iterable[str]:
     yield from (text for text in _WITHOUT_SAMPLES if text.partition(".")[0] in tables)
 
 
-def _extrapolated(planned: PlannedStep, plan: Plan, measured: PlannedStep, small: Plan) -> Estimate:
-    if planned.state == CACHED or measured.artifact is None:
+def _extrapolated(index: int, plan: Plan, less: Plan, more: Plan) -> Estimate:
+    """Draw the line through what step `index` took in two small plans, and read it off at the real one."""
+    planned = plan.active[index]
+    points = [(_work(p, index), p.active[index].artifact) for p in (less, more)]
+    made = [(work, artifact) for work, artifact in points if artifact is not None]
+    if planned.state == CACHED or not made:
         return Estimate(planned.step.name, planned.state, 0.0, 0)
+    work, (most, artifact) = _work(plan, index), made[-1]
+    seconds = _line([(done, float(a.manifest["made_with"]["seconds"])) for done, a in made], work)
+    grows = artifact.kind in _BY_IMAGE
+    return Estimate(planned.step.name, planned.state, seconds, round(artifact.size * (work / most if grows else 1)))
+
+
+def _line(points: list[tuple[float, float]], work: float) -> float:
+    """Return the seconds of `work` on the line through one or two (work, seconds); one through nothing for a single one."""
+    most, seconds = points[-1]
+    fewer, before = points[0]
+    if most == fewer:
+        return seconds * work / most
+    return seconds + max(seconds - before, 0.0) / (most - fewer) * (work - most)
+
+
+def _work(plan: Plan, index: int) -> float:
+    """Return how much a step has to do: images, or a training's optimiser steps."""
+    planned = plan.active[index]
     splits = [source.split(".")[1] for source in planned.step.inputs.values() if source in SOURCES]
     split = "val" if splits and all(s == "val" for s in splits) else "train"
-    all_images, few = (len(p.sources.get(f"data.{split}")) for p in (plan, small))
-    work = images = all_images / few
+    images = len(plan.sources.get(f"data.{split}"))
     if hasattr(planned.config, "epochs"):
-        batch = planned.config.batch_size
-        work = planned.config.epochs * max(all_images // batch, 1) / max(few // batch, 1)
-    artifact = measured.artifact
-    size = artifact.size * (images if artifact.kind in _BY_IMAGE else 1)
-    return Estimate(
-        planned.step.name, planned.state, float(artifact.manifest["made_with"]["seconds"]) * work, round(size)
-    )
+        return float(planned.config.epochs * max(images // planned.config.batch_size, 1))
+    return images

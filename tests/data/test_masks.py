@@ -1,6 +1,6 @@
 import numpy as np
 
-from wsseg.data.masks import decode_mask, encode_mask, with_lost_classes
+from wsseg.data.masks import decode_mask, encode_grey, encode_mask, sampled, with_lost_classes
 
 
 def test_a_mask_comes_back_as_it_was():
@@ -19,3 +19,14 @@ def test_a_class_that_only_shrank_is_left_to_the_network():
     previous = np.array([[1] * 10], np.uint8)
     mask = np.array([[1] + [0] * 9], np.uint8)
     assert with_lost_classes(mask, previous, [1]).tolist() == mask.tolist()
+
+
+def test_sampled_are_the_middle_pixels_and_an_image_of_one_keeps_it():
+    pixels = np.arange(20 * 9).reshape(20, 9)
+    assert sampled(pixels).tolist() == [[3 * 9 + 3], [11 * 9 + 3], [19 * 9 + 3]]
+    assert sampled(np.array([[7]])).tolist() == [[7]]
+
+
+def test_grey_values_survive():
+    grey = np.array([[0, 100, 42]], np.uint8)
+    assert np.array_equal(decode_mask(encode_grey(grey)), grey)

@@ -38,15 +38,24 @@ def test_the_loss_equals_a_loop_over_all_pairs():
     rng = np.random.default_rng(0)
     boundary = rng.uniform(0.05, 0.95, (6, 8)).astype(np.float32)
     mask = rng.choice([0, 0, 2, 3, 255], (6, 8))
-    found = affinity_loss(torch.from_numpy(boundary)[None], torch.from_numpy(mask)[None], 4)
+    found, _ = affinity_loss(torch.from_numpy(boundary)[None], torch.from_numpy(mask)[None], 4)
     assert found.item() == pytest.approx(literal_loss(boundary, mask, 4), rel=1e-4)
 
 
 def test_unsure_pixels_teach_nothing():
     boundary = torch.rand(1, 5, 5, generator=torch.Generator().manual_seed(0)).requires_grad_()
-    loss = affinity_loss(boundary, torch.full((1, 5, 5), 255), 3)
+    loss, counts = affinity_loss(boundary, torch.full((1, 5, 5), 255), 3)
     loss.backward()
-    assert loss.item() == 0 and not boundary.grad.any()
+    assert loss.item() == 0 and not boundary.grad.any() and not counts.any()
+
+
+def test_pairs_told_right_by_hand():
+    """A row of background, class 1, class 1 with a boundary at the first place: paths are two places, one step apart."""
+    boundary, mask = torch.tensor([[[0.9, 0.1, 0.2]]]), torch.tensor([[[0, 1, 1]]])
+    _, counts = affinity_loss(boundary, mask, 2)
+    assert counts.tolist() == [[0, 0], [1, 1], [1, 1]]  # 1-1: below one half; 0-1: above
+    _, counts = affinity_loss(1 - boundary, mask, 2)
+    assert counts.tolist() == [[0, 0], [0, 1], [1, 1]]  # 0-1: the second place is high now
 
 
 def test_the_branch_learns_where_classes_meet_and_the_backbone_stays():
@@ -60,7 +69,7 @@ def test_the_branch_learns_where_classes_meet_and_the_backbone_stays():
     optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=0.02)
     for _ in range(60):
         optimizer.zero_grad()
-        affinity_loss(model(image), mask, 4).backward()
+        affinity_loss(model(image), mask, 4)[0].backward()
         optimizer.step()
     found = boundaries(model.eval(), image, (64, 64))[0]
     assert found.shape == (16, 16)

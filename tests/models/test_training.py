@@ -8,7 +8,7 @@ from wsseg.data.transforms import TrainingImages, augmentation
 from wsseg.errors import StageError
 from wsseg.models import training
 from wsseg.models.segmenter import enlarged_argmax, segment
-from wsseg.models.training import Schedule, fit, freeze_levels, learning_rate_factor, resolve_device
+from wsseg.models.training import Measure, Schedule, fit, freeze_levels, learning_rate_factor, resolve_device
 from wsseg.store import CHECKPOINT
 from wsseg.types import LabeledImage
 
@@ -52,20 +52,20 @@ def state(model):
 def test_training_learns_and_a_second_call_finds_it_done(data, tmp_path):
     model = network()
     model[2].p = 0.0
-    losses = fit(
+    history = fit(
         model, model[5], data, loss_of, schedule(epochs=20, batch_size=3, learning_rate=0.02), tmp_path, "tiny"
     )
-    assert losses[-1] < 0.7 * losses[0] and not model.training
+    assert history["loss"][-1] < 0.7 * history["loss"][0] and not model.training
     again = network()
     again[2].p = 0.0
     found = fit(again, again[5], data, None, schedule(epochs=20, batch_size=3, learning_rate=0.02), tmp_path, "tiny")
-    assert found == losses and (tmp_path / CHECKPOINT).exists() and not again.training
+    assert found == history and (tmp_path / CHECKPOINT).exists() and not again.training
     assert all(torch.equal(a, b) for a, b in zip(state(model).values(), state(again).values(), strict=True))
 
 
 def test_a_training_stopped_after_any_epoch_ends_in_the_same_bytes(data, tmp_path, monkeypatch):
     whole = network()
-    losses = fit(whole, whole[5], data, loss_of, schedule(), folder(tmp_path, "whole"), "tiny")
+    history = fit(whole, whole[5], data, loss_of, schedule(), folder(tmp_path, "whole"), "tiny")
     for stop_after in (1, 2, 3):
         out = tmp_path / f"stopped{stop_after}"
         out.mkdir()
@@ -82,8 +82,39 @@ def test_a_training_stopped_after_any_epoch_ends_in_the_same_bytes(data, tmp_pat
             patch.setattr(training, "atomic_write", write_and_stop)
             fit(model, model[5], data, loss_of, schedule(), out, "tiny")
         resumed = network()
-        assert fit(resumed, resumed[5], data, loss_of, schedule(), out, "tiny") == losses
+        assert fit(resumed, resumed[5], data, loss_of, schedule(), out, "tiny") == history
         assert all(torch.equal(a, b) for a, b in zip(state(whole).values(), state(resumed).values(), strict=True))
+
+
+def test_a_measure_is_read_off_each_epochs_own_counts_and_survives_a_kill(data, tmp_path, monkeypatch):
+    def measured(out, stop_after=None):
+        """Counts images, and how many show the first class."""
+        measure = Measure("share", (2,), lambda counts: int(counts[0]) / int(counts[1]))
+
+        def loss_and_counts(model, batch):
+            measure.add(torch.stack([batch["present"][:, 0].sum().long(), torch.tensor(len(batch["present"]))]))
+            return loss_of(model, batch)
+
+        real, written = training.atomic_write, []
+
+        def write_and_stop(path, content):
+            real(path, content)
+            written.append(path)
+            if len(written) == stop_after:
+                raise KeyboardInterrupt
+
+        model = network()
+        with monkeypatch.context() as patch:
+            patch.setattr(training, "atomic_write", write_and_stop)
+            return fit(model, model[5], data, loss_and_counts, schedule(batch_size=2), out, "tiny", measure)
+
+    whole = measured(folder(tmp_path, "whole"))
+    images = [data[i]["present"][0].item() for i in range(len(data))]
+    assert whole["share"] == pytest.approx([sum(images) / len(images)] * len(whole["loss"]))
+    out = folder(tmp_path, "stopped")
+    with pytest.raises(KeyboardInterrupt):
+        measured(out, stop_after=2)
+    assert measured(out) == whole
 
 
 def test_workers_do_not_change_the_bytes(data, tmp_path):
@@ -166,5 +197,6 @@ def test_enlarged_argmax_equals_enlarging_all_classes_at_once():
     import cv2
 
     scores = np.random.default_rng(0).random((4, 5, 7)).astype(np.float32)
-    slow = np.stack([cv2.resize(s, (70, 33), interpolation=cv2.INTER_LINEAR) for s in scores]).argmax(0)
-    assert np.array_equal(enlarged_argmax(scores, (33, 70)), slow)
+    large = np.stack([cv2.resize(s, (70, 33), interpolation=cv2.INTER_LINEAR) for s in scores])
+    mask, highest = enlarged_argmax(scores, (33, 70))
+    assert np.array_equal(mask, large.argmax(axis=0)) and np.array_equal(highest, large.max(axis=0))

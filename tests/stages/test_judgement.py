@@ -33,6 +33,19 @@ def test_255_is_a_miss_in_pseudo_masks_and_refused_in_predictions():
         MaskJudge(CLASSES, boundary=False, undecided=False).count("a", TRUTH, mask)
 
 
+def test_calibration_by_hand():
+    """Sampled are the middle of each 8 x 8 block: two right at 90 %, one wrong at 60 %, one not judged."""
+    truth, mask = np.zeros((16, 16), np.uint8), np.zeros((16, 16), np.uint8)
+    truth[:8, 8:], truth[8:, 8:], mask[8:, :8] = 255, 1, 2
+    mask[8:, 8:] = 1
+    judge = MaskJudge(CLASSES, boundary=False, undecided=False)
+    judge.add(judge.count("a", truth, mask, np.array([[90, 20], [60, 90]], np.uint8)))
+    assert judge.details()["calibration"] == [(0.6, 0.0, 1), (0.9, 1.0, 2)]
+    assert judge.metrics()["calibration_error"] == pytest.approx((0.6 * 1 + 0.1 * 2) / 3)
+    with pytest.raises(StageError, match="b: the confidence is"):
+        judge.count("b", truth, mask, np.array([[90, 20]], np.uint8))
+
+
 def test_seeds_are_judged_at_the_best_threshold():
     judge = SeedJudge(CLASSES)
     seed = Seed((1,), np.array([[[0.1, 0.4, 0.6, 1.0]]], dtype=np.float32), (1, 4))

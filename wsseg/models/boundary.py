@@ -66,8 +66,8 @@ class BoundaryNetwork(nn.Module):
         return logits.float().sigmoid()
 
 
-def affinity_loss(boundary: Tensor, masks: Tensor, radius: int) -> Tensor:
-    """Return the loss of affinities against whether the labels of pairs are equal (IRNet, equation 6); a scalar.
+def affinity_loss(boundary: Tensor, masks: Tensor, radius: int) -> tuple[Tensor, Tensor]:
+    """Return the loss of affinities against whether the labels of pairs are equal (IRNet, equation 6).
 
     Pairs of background, pairs of a class and unequal pairs weigh as 1 : 1 : 2, whatever their number. Pairs that hold 255
     teach nothing.
@@ -76,25 +76,33 @@ def affinity_loss(boundary: Tensor, masks: Tensor, radius: int) -> Tensor:
         boundary: (N, h, w) in (0, 1).
         masks: (N, h, w) int64.
         radius: how far apart pairs are at the most, in places.
+
+    Returns:
+        A scalar, and (3, 2) int64 how many pairs of background, pairs of a class and unequal pairs are told right (the
+        highest boundary between them below one half; above, for unequal ones), and how many there are.
     """
     size = (masks.shape[1], masks.shape[2])
     sums = dict.fromkeys(("background", "class", "unequal"), torch.zeros((), device=boundary.device))
     counts = dict.fromkeys(sums, torch.zeros((), device=boundary.device))
+    right = dict.fromkeys(sums, torch.zeros((), dtype=torch.long, device=boundary.device))
     for (dy, dx), highest in highest_on_paths(boundary, radius):
         one = masks[(slice(None), *starts(size, dy, dx))]
         other = masks[(slice(None), *ends(size, dy, dx))]
         valid = (one != IGNORE_INDEX) & (other != IGNORE_INDEX)
         equal = valid & (one == other)
         attract, repel = -torch.log(1 + _EPSILON - highest), -torch.log(highest + _EPSILON)
-        for name, pairs, loss in (
-            ("background", equal & (one == BACKGROUND), attract),
-            ("class", equal & (one != BACKGROUND), attract),
-            ("unequal", valid & (one != other), repel),
+        near = highest.detach() < 0.5
+        for name, pairs, loss, told in (
+            ("background", equal & (one == BACKGROUND), attract, near),
+            ("class", equal & (one != BACKGROUND), attract, near),
+            ("unequal", valid & (one != other), repel, ~near),
         ):
+            right[name] = right[name] + (pairs & told).sum()
             sums[name] = sums[name] + (loss * pairs).sum()
             counts[name] = counts[name] + pairs.sum()
     mean = {name: sums[name] / (counts[name] + _EPSILON) for name in sums}
-    return (mean["background"] + mean["class"]) / 4 + mean["unequal"] / 2
+    loss = (mean["background"] + mean["class"]) / 4 + mean["unequal"] / 2
+    return loss, torch.stack([torch.stack([right[name], counts[name].long()]) for name in sums])
 
 
 def load_boundary_network(read: Callable[[str], bytes], where: str) -> tuple[BoundaryNetwork, BoundarySpec]:

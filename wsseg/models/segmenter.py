@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 import segmentation_models_pytorch as smp
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -144,8 +145,8 @@ def segment(
     return total / len(sizes)
 
 
-def enlarged_argmax(scores: Scores, size: tuple[int, int]) -> Mask:
-    """Return the class of the highest score after bilinear enlargement, one class at a time.
+def enlarged_argmax(scores: Scores, size: tuple[int, int]) -> tuple[Mask, NDArray[np.float32]]:
+    """Return the class of the highest score after bilinear enlargement, one class at a time, and that score.
 
     Memory is three arrays of the result's size, whatever the number of classes: a photograph of 50 megapixels is fine.
 
@@ -154,7 +155,7 @@ def enlarged_argmax(scores: Scores, size: tuple[int, int]) -> Mask:
         size: (H, W) of the result.
 
     Returns:
-        (H, W) uint8 in 0..C-1; the lower class wins a tie.
+        (H, W) uint8 in 0..C-1, where the lower class wins a tie, and (H, W) float32.
     """
     height, width = size
     best = cv2.resize(scores[0], (width, height), interpolation=cv2.INTER_LINEAR)
@@ -164,4 +165,4 @@ def enlarged_argmax(scores: Scores, size: tuple[int, int]) -> Mask:
         higher = score > best
         mask[higher] = class_id
         np.maximum(best, score, out=best)
-    return mask
+    return mask, best

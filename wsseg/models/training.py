@@ -101,6 +101,27 @@ def learning_rate_factor(schedule: str, step: int, steps: int) -> float:
     return 0.5 * (1 + math.cos(math.pi * (step - warm_up) / max(steps - warm_up, 1)))
 
 
+class Measure:
+    """A figure of each epoch, beside the loss: it is read off counts that `loss_of` adds at every step.
+
+    What a network does on the augmented crops that it learns from costs no second look; it says whether a training goes
+    well, not how good the network is.
+
+    Args:
+        name: of the figure.
+        shape: of the counts.
+        figure: reads the figure, a fraction, off the int64 counts of an epoch.
+    """
+
+    def __init__(self, name: str, shape: tuple[int, ...], figure: Callable[[Tensor], float]) -> None:
+        self.name, self.figure = name, figure
+        self.counts = torch.zeros(shape, dtype=torch.long)
+
+    def add(self, counts: Tensor) -> None:
+        """Add the counts of a step."""
+        self.counts += counts.detach().cpu()
+
+
 def fit(
     model: nn.Module,
     fresh: nn.Module,
@@ -109,7 +130,8 @@ def fit(
     schedule: Schedule,
     out: Path,
     what: str,
-) -> list[float]:
+    measure: Measure | None = None,
+) -> dict[str, list[float]]:
     """Train `model` in place; an interrupted training goes on from the last whole epoch, to the same bytes.
 
     Args:
@@ -121,9 +143,10 @@ def fit(
         out: folder that holds the checkpoint; it stays until the artifact is complete, so that a kill after the last epoch
             costs nothing either.
         what: a word for the progress line.
+        measure: what `loss_of` counts beside the loss.
 
     Returns:
-        The mean loss of each epoch.
+        The mean ``loss`` of each epoch, and the measure's figure by its name.
 
     Raises:
         StageError: the loss is no longer finite.
@@ -154,20 +177,22 @@ def fit(
     steps = schedule.epochs * len(loader)
     optimizer = torch.optim.AdamW(_parameter_groups(model, fresh, schedule))
     model.to(memory_format=torch.channels_last)
-    losses: list[float] = []
+    history: dict[str, list[float]] = {"loss": []}
+    if measure is not None:
+        history[measure.name] = []
     checkpoint = out / CHECKPOINT
-    if checkpoint.is_file():
-        losses = _load_checkpoint(checkpoint, model, optimizer)
-        log.info("%s: goes on after epoch %d of %d", what, len(losses), schedule.epochs)
+    if checkpoint.is_file() and (kept := _load_checkpoint(checkpoint, model, optimizer)) is not None:
+        history = kept
+        log.info("%s: goes on after epoch %d of %d", what, len(history["loss"]), schedule.epochs)
     scheduler = torch.optim.lr_scheduler.LambdaLR(
         optimizer,
         lambda step: learning_rate_factor(schedule.schedule, step, steps),
-        last_epoch=len(losses) * len(loader) - 1,
+        last_epoch=len(history["loss"]) * len(loader) - 1,
     )
     slow = device.type == "cpu" and dtype == torch.bfloat16
     quick_gradients = DepthwiseGradientsInFloat32() if slow else contextlib.nullcontext()
     prepared, optimizer, loader, scheduler = accelerator.prepare(model, optimizer, loader, scheduler)
-    for epoch in range(len(losses), schedule.epochs):
+    for epoch in range(len(history["loss"]), schedule.epochs):
         data.epoch = epoch
         torch.manual_seed((schedule.rng_seed * 1_000_003 + epoch) % 2**63)  # dropout and the like
         prepared.train()
@@ -177,6 +202,8 @@ def fit(
             ):
                 module.eval()
         total, count = torch.zeros((), dtype=torch.float64), 0
+        if measure is not None:
+            measure.counts.zero_()
         for batch in track(loader, len(loader), f"{what} epoch {epoch + 1}/{schedule.epochs}", "steps"):
             batch["image"] = batch["image"].contiguous(memory_format=torch.channels_last)
             with accelerator.autocast(), quick_gradients:
@@ -194,13 +221,19 @@ def fit(
             raise StageError(
                 f"{what}: the loss is {mean} after epoch {epoch + 1}; lower the learning rate or use float32"
             )
-        losses.append(mean)
-        log.info("%s: epoch %d/%d, loss %.4f", what, epoch + 1, schedule.epochs, mean)
-        epoch_done(epoch + 1, schedule.epochs, {"loss": mean})
+        figures = {"loss": mean}
+        if measure is not None:
+            counts = measure.counts.to(accelerator.device)
+            figures[measure.name] = measure.figure(accelerator.reduce(counts, "sum").cpu())
+        for name, value in figures.items():
+            history[name].append(value)
+        told = ", ".join(f"{name} {value:.4f}" for name, value in figures.items())
+        log.info("%s: epoch %d/%d, %s", what, epoch + 1, schedule.epochs, told)
+        epoch_done(epoch + 1, schedule.epochs, figures)
         if accelerator.is_main_process:
-            atomic_write(checkpoint, _checkpoint_bytes(model, optimizer.optimizer, losses))
+            atomic_write(checkpoint, _checkpoint_bytes(model, optimizer.optimizer, history))
     model.eval()
-    return losses
+    return history
 
 
 def freeze_levels(network: nn.Module, levels: int, name: str) -> None:
@@ -267,16 +300,19 @@ def _parameter_groups(model: nn.Module, fresh: nn.Module, schedule: Schedule) ->
     ]
 
 
-def _checkpoint_bytes(model: nn.Module, optimizer: torch.optim.Optimizer, losses: list[float]) -> bytes:
+def _checkpoint_bytes(model: nn.Module, optimizer: torch.optim.Optimizer, history: dict[str, list[float]]) -> bytes:
     tensors = {f"model.{name}": tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
     for index, state in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{index}.{name}": tensor.cpu().contiguous() for name, tensor in state.items()}
-    return safetensors.torch.save(tensors, metadata={"losses": json.dumps(losses)})
+    return safetensors.torch.save(tensors, metadata={"history": json.dumps(history)})
 
 
-def _load_checkpoint(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> list[float]:
+def _load_checkpoint(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, list[float]] | None:
+    """Load what was learnt, in place; returns the figures of the epochs, or None for an older version's checkpoint."""
     with safetensors.safe_open(path, framework="pt") as file:
-        losses = json.loads(file.metadata()["losses"])
+        if "history" not in file.metadata():
+            return None
+        history: dict[str, list[float]] = json.loads(file.metadata()["history"])
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
     model.load_state_dict({n.removeprefix("model."): t for n, t in tensors.items() if n.startswith("model.")})
     states: dict[int, dict[str, Tensor]] = {}
@@ -285,4 +321,4 @@ def _load_checkpoint(path: Path, model: nn.Module, optimizer: torch.optim.Optimi
             _, index, field = name.split(".")
             states.setdefault(int(index), {})[field] = tensor
     optimizer.load_state_dict({**optimizer.state_dict(), "state": states})
-    return [float(value) for value in losses]
+    return history

@@ -80,9 +80,23 @@ def charts(contents: Contents) -> list[dict[str, str]]:
                 add(
                     f"calibration-{name}", f"Calibration of the seeds, {name}",
                     "How often a pixel has the class that its seed says, by the seed's value; dots are as large as their share.",
-                    calibration(split.seeds),
+                    calibration({step: curves.calibration for step, curves in _ends(split.seeds)}, "value of the seed"),
                 )  # fmt: skip
-        add("training", "Training", "Mean loss of each epoch, over the first epoch's.", training(contents.steps))
+        sure = {name: r["calibration"] for name, r in contents.reports.items() if "calibration" in r}
+        if sure:
+            error = ", ".join(f"{100 * contents.reports[n]['metrics']['calibration_error']:.1f} % ({n})" for n in sure)
+            add(
+                "calibration-network", "Calibration of the network",
+                "How often a pixel has the class that it was given, by how sure the network was of it; dots are as large as their "
+                f"share. Below the line it is too sure. Expected calibration error: {error}.",
+                calibration(sure, "confidence"),
+            )  # fmt: skip
+        add(
+            "training", "Training",
+            "Mean loss of each epoch, over the first epoch's, and what the network achieved on the crops that it learnt from: "
+            "F1 of a classifier, mIoU of a segmenter with its own masks, pairs of pixels told right by affinities.",
+            training(contents.steps),
+        )  # fmt: skip
         add(
             "cost",
             "Time and disk by step",
@@ -201,16 +215,16 @@ def thresholds(seeds: Mapping[str, SeedCurves]) -> Figure:
     return figure
 
 
-def calibration(seeds: Mapping[str, SeedCurves]) -> Figure:
-    """Dots of (value, fraction right), their area by their share of the pixels."""
+def calibration(found: Mapping[str, Sequence[tuple[float, float, int]]], of: str) -> Figure:
+    """Dots of (value, fraction right), their area by their share of the pixels; one colour a step."""
     figure, axes = _figure(5, 3.2)
     axes.plot([0, 1], [0, 100], color=GREY, lw=1)
-    for (step, curves), colour in zip(_ends(seeds), (BLUE, ORANGE), strict=False):
-        points = np.array(curves.calibration).reshape(-1, 3)
+    for (step, ranges), colour in zip(found.items(), (BLUE, ORANGE, GREEN, PURPLE), strict=False):
+        points = np.array(ranges, float).reshape(-1, 3)
         share = points[:, 2] / max(points[:, 2].sum(), 1)
         axes.plot(points[:, 0], 100 * points[:, 1], color=colour, lw=1)
         axes.scatter(points[:, 0], 100 * points[:, 1], s=8 + 300 * share, color=colour, label=step)
-    axes.set_xlabel("value of the seed")
+    axes.set_xlabel(of)
     axes.set_ylabel("percent right")
     axes.legend(fontsize=9, markerscale=0.6)
     return figure
@@ -223,20 +237,29 @@ def _ends(seeds: Mapping[str, SeedCurves]) -> list[tuple[str, SeedCurves]]:
 
 
 def training(steps: Sequence[StepFacts]) -> Figure | None:
-    """The loss of each training by epoch."""
-    curves = {s.name: s.losses for s in steps if s.losses}
+    """Loss and figure of each training by epoch, one below the other."""
+    curves = {s.name: s.history for s in steps if s.history}
     if not curves:
         return None
-    figure, axes = _figure(6.5, 3)
-    for (name, losses), colour in zip(
+    figure = Figure(figsize=(6.5, 5), layout="constrained")
+    losses, figures = figure.subplots(2, sharex=True)
+    for (name, history), colour in zip(
         curves.items(), (BLUE, ORANGE, GREEN, PURPLE, VERMILION, SKY, GREY) * 9, strict=False
     ):
-        first = next((v for v in losses if v and math.isfinite(v)), 1.0)
-        axes.plot(range(1, len(losses) + 1), [v / first for v in losses], ".-", color=colour, label=name)
-    axes.set_xlabel("epoch")
-    axes.set_ylabel("loss over the first epoch's")
-    axes.set_ylim(bottom=0)
-    axes.legend(fontsize=9)
+        for measure, values in history.items():
+            epochs = range(1, len(values) + 1)
+            if measure == "loss":
+                first = next((v for v in values if v and math.isfinite(v)), 1.0)
+                losses.plot(epochs, [v / first for v in values], ".-", color=colour, label=name)
+            else:
+                figures.plot(epochs, [100 * v for v in values], ".-", color=colour, label=f"{name}, {measure}")
+    losses.set_ylabel("loss over the first epoch's")
+    losses.set_ylim(bottom=0)
+    figures.set_ylabel("percent, on its crops")
+    figures.set_xlabel("epoch")
+    figures.set_ylim(0, 100)
+    for axes in (losses, figures):
+        axes.legend(fontsize=9)
     return figure
 
 

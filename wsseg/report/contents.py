@@ -6,7 +6,7 @@ import logging
 import os
 import statistics
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, astuple, dataclass, field, fields
 from functools import partial
@@ -35,7 +35,7 @@ _AHEAD = 8  # images in flight when they are judged: the counts of one take mega
 
 @dataclass(frozen=True)
 class StepFacts:
-    """One step of the run: its state, seconds, bytes and losses by epoch where its artifact is there, and the steps it needs."""
+    """One step of the run: its state, seconds, bytes and figures by epoch where its artifact is there, and the steps it needs."""
 
     name: str
     stage: str
@@ -44,7 +44,7 @@ class StepFacts:
     size: int
     needs: tuple[str, ...]
     metrics: Mapping[str, Any]
-    losses: tuple[float, ...] = ()
+    history: Mapping[str, Sequence[float]] = field(default_factory=dict)  # of a training, by name: ``loss`` first
 
 
 @dataclass(frozen=True)
@@ -170,8 +170,9 @@ def _facts(name: str, artifacts: Mapping[str, Artifact | None], record: Mapping[
         return StepFacts(name, step["stage"], "missing", 0.0, 0, needs, {})
     manifest = artifact.manifest
     seconds = float(manifest["made_with"]["seconds"])
-    losses = artifact.read_json("network.json").get("losses", ()) if "network.json" in artifact.files else ()
-    return StepFacts(name, step["stage"], "complete", seconds, artifact.size, needs, manifest["metrics"], tuple(losses))
+    network = artifact.read_json("network.json") if "network.json" in artifact.files else {}
+    history = network.get("history") or {"loss": network["losses"]} if network else {}  # before there were others
+    return StepFacts(name, step["stage"], "complete", seconds, artifact.size, needs, manifest["metrics"], history)
 
 
 def _result(reports: Mapping[str, Mapping[str, Any]]) -> Mapping[str, Any] | None:

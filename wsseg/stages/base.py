@@ -25,6 +25,7 @@ from wsseg.store import Artifact
 from wsseg.types import Mask
 
 MASK_FOLDER = "masks"
+CONFIDENCE_FOLDER = "confidence"
 SEED_FOLDER = "seeds"
 Job = TypeVar("Job")
 Result = TypeVar("Result")
@@ -81,6 +82,11 @@ class Stage(Protocol):
 def mask_path(folder: Path, item_id: str) -> Path:
     """Return where an artifact being written below `folder` keeps the mask of an item."""
     return folder / MASK_FOLDER / f"{item_id}.png"
+
+
+def confidence_path(folder: Path, item_id: str) -> Path:
+    """Return where an artifact being written below `folder` keeps how sure a prediction is."""
+    return folder / CONFIDENCE_FOLDER / f"{item_id}.png"
 
 
 def seed_path(folder: Path, item_id: str) -> Path:

@@ -1,6 +1,7 @@
 """What is counted, and the figures that are read off the counts."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wsseg.data.images import image_files, listed, read_text
+from wsseg.data.masks import sampled
 from wsseg.data.reading import read_mask_file
 from wsseg.errors import DatasetError, StageError
 from wsseg.labels import IGNORE_INDEX, ClassMap
@@ -27,6 +29,8 @@ from wsseg.metrics.confusion import (
 from wsseg.progress import track
 from wsseg.saliency.seeds import enlarged
 from wsseg.types import Mask, Seed
+
+_RANGES = 20  # of confidence
 
 
 def named(values: NDArray[np.float64], classes: ClassMap) -> dict[str, float | None]:
@@ -50,6 +54,7 @@ def figures(counts: Counts, classes: ClassMap) -> dict[str, Any]:
 class _Counted:
     counts: Counts
     boundary: NDArray[np.int64]
+    confidence: NDArray[np.int64]  # (101, 2) sampled pixels by confidence in percent: all, right
 
 
 class MaskJudge:
@@ -66,10 +71,17 @@ class MaskJudge:
         labels = len(classes) + 1
         self._counts: Counts = np.zeros((labels, labels + 1), dtype=np.int64)
         self._boundary = np.zeros((labels, 2), dtype=np.int64)
+        self._confidence = np.zeros((101, 2), dtype=np.int64)
         self._images = 0
 
-    def count(self, item_id: str, truth: Mask, mask: Mask) -> _Counted:
+    def count(self, item_id: str, truth: Mask, mask: Mask, confidence: NDArray[np.uint8] | None = None) -> _Counted:
         """Count one image; changes nothing.
+
+        Args:
+            item_id: of the image.
+            truth: (H, W), 255 is not judged.
+            mask: (H, W).
+            confidence: of the mask, in percent, where masks are sampled (`wsseg.data.masks.sampled`).
 
         Raises:
             StageError: the sizes differ, a value is no class id, or a prediction holds 255.
@@ -81,14 +93,18 @@ class MaskJudge:
             counts = confusion(truth, mask, labels)
         except StageError as error:
             raise StageError(f"{item_id}: {error}") from error
+        sure = np.zeros_like(self._confidence)
+        if confidence is not None:
+            sure = _confidence_counts(item_id, sampled(truth), sampled(mask), confidence)
         if not self.with_boundary:
-            return _Counted(counts, np.zeros_like(self._boundary))
-        return _Counted(counts, boundary_counts(truth, mask, labels))
+            return _Counted(counts, np.zeros_like(self._boundary), sure)
+        return _Counted(counts, boundary_counts(truth, mask, labels), sure)
 
     def add(self, counted: _Counted) -> None:
         """Add what `count` returned."""
         self._counts += counted.counts
         self._boundary += counted.boundary
+        self._confidence += counted.confidence
         self._images += 1
 
     def metrics(self) -> dict[str, Any]:
@@ -102,11 +118,45 @@ class MaskJudge:
         if self.undecided:
             decided = figures(decided_only(self._counts), self.classes)
             metrics |= {"coverage": coverage(self._counts), "miou_decided": decided["miou"]}
+        if self._confidence.any():
+            metrics["calibration_error"] = calibration_error(self._calibration())
         return metrics
 
     def details(self) -> dict[str, Any]:
-        """Return the confusion matrix (rows truth, columns given, last column undecided)."""
-        return {"confusion": self._counts.tolist(), "labels": list(self.classes.with_background)}
+        """Return the confusion matrix (rows truth, columns given, last column undecided), and the calibration where known."""
+        details = {"confusion": self._counts.tolist(), "labels": list(self.classes.with_background)}
+        return {**details, "calibration": self._calibration()} if self._confidence.any() else details
+
+    def _calibration(self) -> list[tuple[float, float, int]]:
+        """Return (mean confidence, fraction right, sampled pixels) of each of 20 ranges of confidence that occurs."""
+        found = []
+        for values in np.array_split(np.arange(101), _RANGES):
+            pixels, right = self._confidence[values].T
+            if total := int(pixels.sum()):
+                found.append((float((pixels * values).sum() / total / 100), float(right.sum() / total), total))
+        return found
+
+
+def _confidence_counts(item_id: str, truth: Mask, mask: Mask, confidence: NDArray[np.uint8]) -> NDArray[np.int64]:
+    """Return (101, 2) how many pixels have a confidence, and how many of them are right."""
+    if confidence.shape != mask.shape or confidence.max() > 100:
+        raise StageError(
+            f"{item_id}: the confidence is {confidence.shape} up to {confidence.max()}; legal: {mask.shape}, 100"
+        )
+    judged = truth != IGNORE_INDEX
+    every = np.bincount(confidence[judged], minlength=101)
+    right = np.bincount(confidence[judged & (truth == mask)], minlength=101)
+    return np.stack([every, right], axis=1)
+
+
+def calibration_error(calibration: Sequence[tuple[float, float, int]]) -> float:
+    """Return the expected calibration error (Guo et al. 2017): how far confidence is from being right, weighted by pixels.
+
+    Args:
+        calibration: (mean confidence, fraction right, pixels) of each range of confidence.
+    """
+    total = sum(pixels for _, _, pixels in calibration)
+    return sum(abs(confidence - right) * pixels for confidence, right, pixels in calibration) / total
 
 
 class SeedJudge:

@@ -6,9 +6,18 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from wsseg.data.masks import decode_mask
 from wsseg.errors import StageError
 from wsseg.progress import track
-from wsseg.stages.base import MASK_FOLDER, SEED_FOLDER, ArtifactMasks, Role, TruthSource, worker_count
+from wsseg.stages.base import (
+    CONFIDENCE_FOLDER,
+    MASK_FOLDER,
+    SEED_FOLDER,
+    ArtifactMasks,
+    Role,
+    TruthSource,
+    worker_count,
+)
 from wsseg.stages.evaluate_masks import config as values
 from wsseg.store import Artifact, atomic_write
 
@@ -16,7 +25,7 @@ from wsseg.store import Artifact, atomic_write
 class EvaluateMasks:
     name = "evaluate_masks"
     table = "evaluation"
-    version = 1
+    version = 2
     Config = values.Config
     inputs: Mapping[str, Role] = {
         "masks": Role(("seeds", "pseudo_masks", "predictions")),
@@ -52,7 +61,12 @@ class EvaluateMasks:
                 given: Any = decode_seed(artifact.read_bytes(f"{SEED_FOLDER}/{item_id}.png"))
             else:
                 given = masks.mask(item_id)
-            return judge.count(item_id, truth.mask(item_id), given)
+            return judge.count(item_id, truth.mask(item_id), given, *sure(item_id))
+
+        def sure(item_id: str) -> list[Any]:
+            if artifact.kind != "predictions":
+                return []
+            return [decode_mask(artifact.read_bytes(f"{CONFIDENCE_FOLDER}/{item_id}.png"))]
 
         with ThreadPoolExecutor(worker_count(config.workers)) as pool:
             for counts in track(pool.map(one, ids), len(ids), f"judging {artifact.kind.replace('_', '-')}"):

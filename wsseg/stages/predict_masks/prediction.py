@@ -1,11 +1,13 @@
 """A trained segmenter at work on photographs of any size."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 from torch.nn import functional as F
 
@@ -13,8 +15,7 @@ from wsseg.crf.dense_crf import DenseCrf
 from wsseg.crf.settings import PRESETS
 from wsseg.data.batches import network_size
 from wsseg.data.images import open_images
-from wsseg.data.masks import encode_mask
-from wsseg.data.reading import read_image
+from wsseg.data.masks import encode_mask, sampled
 from wsseg.data.transforms import normalised
 from wsseg.errors import StageError
 from wsseg.models.folding import folded
@@ -23,6 +24,20 @@ from wsseg.models.training import autocast, resolve_device
 from wsseg.stages.predict_masks.config import Config
 from wsseg.store import atomic_write
 from wsseg.types import Image, Mask
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """One image's.
+
+    Args:
+        mask: (H, W) uint8 class ids.
+        confidence: uint8 percent, the probability of the mask's own class, of every eighth row and column from the
+            fourth on: `wsseg.data.masks.sampled`.
+    """
+
+    mask: Mask
+    confidence: NDArray[np.uint8]
 
 
 class Predictor:
@@ -50,12 +65,8 @@ class Predictor:
                 raise StageError("predictions.suppress asks the classifier, but the recipe gives this step none")
             self.classifier = classifier.eval().to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
-    def masks(self, paths: Sequence[Path]) -> list[Mask]:
-        """Return the (H, W) uint8 masks of photographs of one size."""
-        return self.predict([read_image(path) for path in paths])
-
-    def predict(self, images: Sequence[Image]) -> list[Mask]:
-        """Return the (H, W) uint8 masks of (H, W, 3) uint8 images of one size."""
+    def predict(self, images: Sequence[Image]) -> list[Prediction]:
+        """Segment (H, W, 3) uint8 images of one size."""
         size = images[0].shape[:2]
         sizes = [network_size(size, self.spec.size, scale) for scale in (1.0, *self.config.scales)]
         largest = max(sizes)  # what the network never sees need not become float32: photographs may be huge
@@ -64,7 +75,7 @@ class Predictor:
             scores = segment(self.model, batch.to(self.device), sizes[0], sizes[1:], self.config.flip)
             if self.classifier is not None:
                 scores = suppressed(scores, self._probabilities(batch, sizes[0]), self.config.suppress)
-        return [self._mask(image, s) for image, s in zip(images, scores.float().cpu().numpy(), strict=True)]
+        return [self._decide(image, s) for image, s in zip(images, scores.float().cpu().numpy(), strict=True)]
 
     @torch.inference_mode()
     def _probabilities(self, batch: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
@@ -73,14 +84,21 @@ class Predictor:
         logits = self.classifier(scaled.contiguous(memory_format=torch.channels_last))  # type: ignore[misc]
         return torch.sigmoid(logits.float())
 
-    def _mask(self, image: Image, scores: np.ndarray) -> Mask:
+    def _decide(self, image: Image, scores: np.ndarray) -> Prediction:
         height, width = image.shape[:2]
         if self.config.crf == "off":
-            return enlarged_argmax(scores, (height, width))
+            mask, highest = enlarged_argmax(scores, (height, width))
+            return Prediction(mask, sampled_percent(highest))
         large = np.stack([cv2.resize(s, (width, height), interpolation=cv2.INTER_LINEAR) for s in scores])
         large /= large.sum(axis=0, keepdims=True)
-        mask: Mask = DenseCrf(image, PRESETS[self.config.crf]).refine(large).argmax(axis=0).astype(np.uint8)
-        return mask
+        refined = DenseCrf(image, PRESETS[self.config.crf]).refine(large)
+        return Prediction(refined.argmax(axis=0).astype(np.uint8), sampled_percent(refined.max(axis=0)))
+
+
+def sampled_percent(probability: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """Return a (H, W) probability in percent where masks are sampled."""
+    percent: NDArray[np.uint8] = np.rint(100 * np.clip(sampled(probability), 0, 1)).astype(np.uint8)
+    return percent
 
 
 def suppressed(scores: torch.Tensor, probabilities: torch.Tensor, lowest: float) -> torch.Tensor:
@@ -122,6 +140,6 @@ def predict_files(predictor: Predictor, images: Path, output: Path) -> tuple[int
     refused: list[tuple[Path, str]] = []
     written = 0
     for item_id, image in open_images(images, "predictions", refused):
-        atomic_write(output / f"{item_id}.png", encode_mask(predictor.predict([image])[0]))
+        atomic_write(output / f"{item_id}.png", encode_mask(predictor.predict([image])[0].mask))
         written += 1
     return written, refused

@@ -1,14 +1,14 @@
-"""I/O of `predict_masks`: one indexed PNG with the VOC palette an image. Torch is imported in `run`."""
+"""I/O of `predict_masks`: an indexed PNG with the VOC palette and a small grey one, the confidence, an image. Torch is imported in `run`."""
 
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from wsseg.data.images import LabeledImages
-from wsseg.data.masks import encode_mask
+from wsseg.data.masks import encode_grey, encode_mask
 from wsseg.errors import StageError
 from wsseg.progress import track
-from wsseg.stages.base import Role, check_classes, mask_path
+from wsseg.stages.base import Role, check_classes, confidence_path, mask_path
 from wsseg.stages.predict_masks import config as values
 from wsseg.store import Artifact, atomic_write
 
@@ -16,7 +16,7 @@ from wsseg.store import Artifact, atomic_write
 class PredictMasks:
     name = "predict_masks"
     table = "predictions"
-    version = 3
+    version = 4
     Config = values.Config
     inputs: Mapping[str, Role] = {
         "images": Role(("images",)),
@@ -27,8 +27,12 @@ class PredictMasks:
     distributed = False
 
     def run(self, config: values.Config, inputs: Mapping[str, Any], out: Path) -> dict[str, Any]:
-        """Write masks/<id>.png for every image; a prediction never holds 255."""
+        """Write masks/<id>.png, which never holds 255, and confidence/<id>.png for every image.
+
+        Confidence is the probability of the mask's class in percent, of every eighth row and column.
+        """
         from wsseg.data.batches import batches_by_size
+        from wsseg.data.reading import read_image
         from wsseg.models.classifier import load_classifier
         from wsseg.models.segmenter import load_segmenter
         from wsseg.stages.predict_masks.prediction import Predictor
@@ -49,7 +53,8 @@ class PredictMasks:
         batches = batches_by_size(images.items, config.batch_size)
         missing = [b for b in batches if not all(mask_path(out, item.id).is_file() for item in b)]
         for batch in track(missing, len(batches), "predictions", "batches", len(batches) - len(missing)):
-            for item, mask in zip(batch, predictor.masks([item.path for item in batch]), strict=True):
+            for item, found in zip(batch, predictor.predict([read_image(i.path) for i in batch]), strict=True):
                 if not mask_path(out, item.id).is_file():  # it is there in a batch that was interrupted
-                    atomic_write(mask_path(out, item.id), encode_mask(mask))
+                    atomic_write(confidence_path(out, item.id), encode_grey(found.confidence))
+                    atomic_write(mask_path(out, item.id), encode_mask(found.mask))
         return {"images": len(images)}

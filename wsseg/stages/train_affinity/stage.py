@@ -30,7 +30,7 @@ class TrainAffinity:
         from wsseg.stages.train_affinity.training import train
 
         masks = ArtifactMasks(inputs["masks"])
-        model, spec, losses = train(config, inputs["images"], masks, inputs["classifier"], out)
+        model, spec, history = train(config, inputs["images"], masks, inputs["classifier"], out)
         atomic_write(out / "network.safetensors", network_bytes(model))
-        atomic_write(out / "network.json", json.dumps({**asdict(spec), "losses": losses}, indent=1).encode())
-        return {"loss": losses[-1]}
+        atomic_write(out / "network.json", json.dumps({**asdict(spec), "history": history}, indent=1).encode())
+        return {"loss": history["loss"][-1]}

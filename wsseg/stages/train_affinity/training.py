@@ -10,7 +10,7 @@ from wsseg.data.transforms import TrainingImages, augmentation
 from wsseg.errors import StageError
 from wsseg.models.boundary import STRIDE, BoundaryNetwork, BoundarySpec, affinity_loss
 from wsseg.models.classifier import load_classifier
-from wsseg.models.training import Schedule, fit
+from wsseg.models.training import Measure, Schedule, fit
 from wsseg.models.weights import load_matching
 from wsseg.stages.base import MaskSource
 from wsseg.stages.train_affinity.config import Config
@@ -19,8 +19,8 @@ from wsseg.store import Artifact
 
 def train(
     config: Config, images: LabeledImages, masks: MaskSource, classifier: Artifact, out: Path
-) -> tuple[BoundaryNetwork, BoundarySpec, list[float]]:
-    """Train a boundary network; returns it in eval mode, how to build it again, and the loss of each epoch."""
+) -> tuple[BoundaryNetwork, BoundarySpec, dict[str, list[float]]]:
+    """Train a boundary network; returns it in eval mode, how to build it again, and loss and pairs told right of each epoch."""
     if len(config.scale) != 2 or config.scale[0] > config.scale[1]:
         raise StageError(f"affinity.scale: found {list(config.scale)}; legal: [smallest, largest]")
     source, seen = load_classifier(classifier.read_bytes, str(classifier.folder))
@@ -39,7 +39,11 @@ def train(
 
     def loss_of(network: nn.Module, batch: dict[str, Tensor]) -> Tensor:
         middle = STRIDE // 2  # the pixel nearest to the place that a boundary value stands for
-        return affinity_loss(network(batch["image"]), batch["mask"][:, middle::STRIDE, middle::STRIDE], config.radius)
+        masks = batch["mask"][:, middle::STRIDE, middle::STRIDE]
+        loss, counts = affinity_loss(network(batch["image"]), masks, config.radius)
+        measure.add(counts)
+        return loss
 
-    losses = fit(model, nn.ModuleList([model.levels, model.head]), data, loss_of, schedule, out, "affinity")
-    return model, spec, losses
+    measure = Measure("pairs_right", (3, 2), lambda counts: float((counts[:, 0] / counts[:, 1].clamp_min(1)).mean()))
+    fresh = nn.ModuleList([model.levels, model.head])
+    return model, spec, fit(model, fresh, data, loss_of, schedule, out, "affinity", measure)

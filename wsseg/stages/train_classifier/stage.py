@@ -27,10 +27,10 @@ class TrainClassifier:
         from wsseg.stages.train_classifier.training import judge, train
 
         images: LabeledImages = inputs["images"]
-        model, spec, losses = train(config, images, out)
-        metrics: dict[str, Any] = {"loss": losses[-1]}
+        model, spec, history = train(config, images, out)
+        metrics: dict[str, Any] = {"loss": history["loss"][-1]}
         if "val_images" in inputs:
             metrics |= judge(model, spec, inputs["val_images"], config)
         atomic_write(out / "network.safetensors", network_bytes(model))
-        atomic_write(out / "network.json", json.dumps({**asdict(spec), "losses": losses}, indent=1).encode())
+        atomic_write(out / "network.json", json.dumps({**asdict(spec), "history": history}, indent=1).encode())
         return metrics

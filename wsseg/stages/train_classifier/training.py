@@ -21,7 +21,7 @@ from wsseg.models.classifier import (
     build_classifier,
     load_backbone_weights,
 )
-from wsseg.models.training import Schedule, autocast, fit, freeze_levels, resolve_device
+from wsseg.models.training import Measure, Schedule, autocast, fit, freeze_levels, resolve_device
 from wsseg.progress import track
 from wsseg.saliency.layers import quiet
 from wsseg.stages.train_classifier.config import Config
@@ -42,6 +42,19 @@ def soft_margin_loss(logits: Tensor, target: Tensor, positive_weight: Tensor) ->
     return F.binary_cross_entropy_with_logits(logits.float(), target, pos_weight=positive_weight)
 
 
+def decisions(logits: Tensor, labels: Tensor) -> Tensor:
+    """Return (K, 3) how many images each class was rightly seen in, wrongly seen in, and missed in; (N, K) both."""
+    seen, there = logits > 0, labels > 0
+    return torch.stack([seen & there, seen & ~there, ~seen & there], dim=-1).sum(0)
+
+
+def mean_f1(counts: Tensor) -> float:
+    """Return the mean F1 of the classes that were seen or there, from what `decisions` counts."""
+    right, spilt, missed = counts.double().unbind(-1)
+    sums = 2 * right + spilt + missed
+    return float((2 * right / sums)[sums > 0].mean()) if bool((sums > 0).any()) else 0.0
+
+
 def drawing_weights(images: LabeledImages) -> Tensor:
     """Return (N,) how often each image is drawn, relative to the others: as often as its rarest class asks.
 
@@ -59,8 +72,10 @@ def what_is_seen(network: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
     return (maps * labels[:, :, None, None]).sum(1)
 
 
-def train(config: Config, images: LabeledImages, out: Path) -> tuple[Classifier, ClassifierSpec, list[float]]:
-    """Train a classifier; returns it in eval mode, how to build it again, and the loss of each epoch."""
+def train(
+    config: Config, images: LabeledImages, out: Path
+) -> tuple[Classifier, ClassifierSpec, dict[str, list[float]]]:
+    """Train a classifier; returns it in eval mode, how to build it again, and loss and F1 of each epoch."""
     if len(config.scale) != 2 or config.scale[0] > config.scale[1]:
         raise StageError(f"classifier.scale: found {list(config.scale)}; legal: [smallest, largest]")
     mean, std = backbone_statistics(config.backbone)
@@ -87,14 +102,18 @@ def train(config: Config, images: LabeledImages, out: Path) -> tuple[Classifier,
             seen = what_is_seen(network, images, labels) if config.erase == "salient" else None
             images = erased(images, config.erase, config.erase_share, seen)
         if config.consistency == 0:
-            return soft_margin_loss(network(images), labels, weights)
+            logits = network(images)
+            measure.add(decisions(logits, labels))
+            return soft_margin_loss(logits, labels, weights)
         maps_of = partial(network, as_maps=True)
         maps = maps_of(images)  # (N, K, h, w); their means are the logits
+        logits = maps.mean(dim=(2, 3))
+        measure.add(decisions(logits, labels))
         distance = equivariance_loss(maps, maps_of, images, labels, config.consistency_under)
-        return soft_margin_loss(maps.mean(dim=(2, 3)), labels, weights) + config.consistency * distance
+        return soft_margin_loss(logits, labels, weights) + config.consistency * distance
 
-    losses = fit(model, model.head, data, loss_of, schedule, out, "classifier")
-    return model, spec, losses
+    measure = Measure("f1", (len(images.classes), 3), mean_f1)
+    return model, spec, fit(model, model.head, data, loss_of, schedule, out, "classifier", measure)
 
 
 @torch.inference_mode()

@@ -45,7 +45,7 @@ class TrainSegmenter:
         from wsseg.stages.train_segmenter.training import train
 
         masks: MaskSource = ArtifactMasks(inputs["masks"]) if isinstance(inputs["masks"], Artifact) else inputs["masks"]
-        model, spec, losses = train(config, inputs["images"], masks, inputs.get("classifier"), out)
+        model, spec, history = train(config, inputs["images"], masks, inputs.get("classifier"), out)
         atomic_write(out / "network.safetensors", network_bytes(model))
-        atomic_write(out / "network.json", json.dumps({**asdict(spec), "losses": losses}, indent=1).encode())
-        return {"loss": losses[-1]}
+        atomic_write(out / "network.json", json.dumps({**asdict(spec), "history": history}, indent=1).encode())
+        return {"loss": history["loss"][-1]}

@@ -1,28 +1,35 @@
 """Training of the segmentation network on masks that may hold 255."""
 
+import math
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from wsseg.data.images import LabeledImages
 from wsseg.data.transforms import TrainingImages, augmentation
 from wsseg.errors import StageError
 from wsseg.labels import IGNORE_INDEX
+from wsseg.metrics.confusion import iou_per_class, mean_iou
 from wsseg.models.classifier import ClassifierSpec, build_classifier, load_backbone_weights, load_classifier
 from wsseg.models.segmenter import SegmenterSpec, build_segmenter, encoder_statistics, load_encoder
-from wsseg.models.training import Schedule, fit, freeze_levels
+from wsseg.models.training import Measure, Schedule, fit, freeze_levels
 from wsseg.stages.base import MaskSource
 from wsseg.stages.train_segmenter.config import Config
 from wsseg.stages.train_segmenter.losses import absent_loss, per_pixel, weighted_mean
 from wsseg.stages.train_segmenter.teacher import TaughtNetwork, boxes, lesson, pasted
 from wsseg.store import Artifact
 
+_SAMPLED = (
+    4  # px between the pixels that an epoch's mIoU counts: all of them would take a fiftieth of the training's time
+)
+
 
 def train(
     config: Config, images: LabeledImages, masks: MaskSource, classifier: Artifact | None, out: Path
-) -> tuple[nn.Module, SegmenterSpec, list[float]]:
-    """Train a segmenter; returns it in eval mode, how to build it again, and the loss of each epoch."""
+) -> tuple[nn.Module, SegmenterSpec, dict[str, list[float]]]:
+    """Train a segmenter; returns it in eval mode, how to build it again, and loss and mIoU with its masks of each epoch."""
     if len(config.scale) != 2 or config.scale[0] > config.scale[1]:
         raise StageError(f"segmenter.scale: found {list(config.scale)}; legal: [smallest, largest]")
     mean, std = encoder_statistics(config.encoder)
@@ -43,6 +50,7 @@ def train(
 
     def loss_of(network: nn.Module, batch: dict[str, Tensor]) -> Tensor:
         logits = network(batch["image"])
+        measure.add(agreement(logits, batch["mask"]))
         losses = per_pixel(logits, batch["mask"], config.loss)
         loss = weighted_mean(losses, (batch["mask"] != IGNORE_INDEX).float())
         return loss + config.absent * absent_loss(logits, batch["present"]) if config.absent > 0 else loss
@@ -54,16 +62,37 @@ def train(
         box = boxes(len(images), (masks.shape[1], masks.shape[2]), images.device)
         mixed = pasted(images, box).contiguous(memory_format=torch.channels_last)
         logits = network(mixed)
+        measure.add(agreement(logits, pasted(target, box)))
         loss = weighted_mean(per_pixel(logits, pasted(target, box), config.loss), pasted(weights, box))
         both = torch.maximum(labels, labels.roll(-1, 0))  # a mixed image shows the classes of two
         return loss + config.absent * absent_loss(logits, both) if config.absent > 0 else loss
 
+    measure = Measure("miou", (len(images.classes) + 1, len(images.classes) + 2), _miou)
     if config.teacher == 0:
-        return model, spec, fit(model, fresh, data, loss_of, schedule, out, "segmenter")
+        return model, spec, fit(model, fresh, data, loss_of, schedule, out, "segmenter", measure)
     taught = TaughtNetwork(model, config.teacher)
-    losses = fit(taught, fresh, data, taught_loss_of, schedule, out, "segmenter")
+    history = fit(taught, fresh, data, taught_loss_of, schedule, out, "segmenter", measure)
     taught.follow()
-    return taught.teacher, spec, losses
+    return taught.teacher, spec, history
+
+
+def agreement(logits: Tensor, masks: Tensor) -> Tensor:
+    """Return (K + 1, K + 2) pixels by class in the mask and class given, of every fourth row and column; 255 is left out.
+
+    Args:
+        logits: (N, K + 1, H, W).
+        masks: (N, H, W) int64.
+    """
+    wanted, labels = masks[:, 2::_SAMPLED, 2::_SAMPLED], logits.shape[1]
+    given = logits[:, :, 2::_SAMPLED, 2::_SAMPLED].detach().argmax(1)
+    pairs = (wanted * labels + given)[wanted != IGNORE_INDEX]
+    counts = torch.bincount(pairs, minlength=labels**2).reshape(labels, labels)
+    return F.pad(counts, (0, 1))  # a network decides every pixel
+
+
+def _miou(counts: Tensor) -> float:
+    miou = mean_iou(iou_per_class(counts.numpy()))
+    return 0.0 if math.isnan(miou) else miou  # NaN is no JSON
 
 
 def start_encoder(model: nn.Module, config: Config, classifier: Artifact | None) -> None:
