@@ -102,6 +102,17 @@ def test_shipped_recipes_and_configs_are_listed(tmp_path):
     assert all(name in text for name in ("cam_crf", "full_supervision", "demo", "voc12", "coco14"))
 
 
+def test_a_reader_that_leaves_early_is_no_error(tmp_path):
+    """As in ``wsseg list | head -1``: output whose reader has gone."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "wb") as pipe:
+        done = subprocess.run(
+            [sys.executable, "-m", "wsseg", "list"], stdout=pipe, stderr=subprocess.PIPE, cwd=tmp_path, timeout=60
+        )
+    assert done.stderr == b""
+
+
 @pytest.mark.slow
 def test_a_whole_run_and_all_that_is_done_with_it(csv_data, tmp_path):
     run = ["run", "cam_crf", "-c", csv_data, "--json", "--quiet"]

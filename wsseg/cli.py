@@ -44,6 +44,8 @@ def common(command: Callable[..., None]) -> Callable[..., None]:
             if debug:
                 raise
             fail(str(error))
+        except BrokenPipeError:  # as in wsseg list | head: click ends quietly
+            raise
         except OSError as error:  # a full disk, a folder that may not be written
             if debug:
                 raise
@@ -308,6 +310,8 @@ def duration(seconds: float) -> str:
     """Return a time in words."""
     if seconds < 120:
         return f"{seconds:.0f} s"
+    if seconds < 600:
+        return f"{seconds // 60:.0f} min {seconds % 60:02.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 

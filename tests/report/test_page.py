@@ -13,6 +13,7 @@ from PIL import Image as PILImage
 from tests.report.conftest import HOSTILE
 from wsseg.report import page as module
 from wsseg.report import pictures
+from wsseg.report.charts import charts
 from wsseg.report.contents import StepFacts, find_run, gather
 from wsseg.report.page import differing_values, drawn_recipe, embedded, render, render_comparison
 
@@ -60,6 +61,21 @@ def test_it_asks_nobody_and_no_id_is_there_twice(page):
     assert all(address.startswith(("#", "data:")) for address in found.addresses)
     assert len(found.ids) == len(set(found.ids))
     assert "default-src 'none'; img-src data:;" in page
+
+
+def test_every_figure_that_the_run_has_data_for_is_there(contents):
+    """Of each training the loss and what it achieved on its crops; calibration of seeds and network."""
+    found = {chart["name"]: chart["svg"] for chart in charts(contents)}
+    assert set(found) == {
+        "iou", "confusion-train", "errors-train", "sizes-train", "threshold-train", "calibration-train",
+        "confusion-val", "errors-val", "sizes-val", "calibration-network", "training", "cost",
+    }  # fmt: skip
+    assert all(word in found["training"] for word in ("classifier, f1", "segmenter, miou"))
+    report = contents.reports["evaluation"]
+    error = report["metrics"]["calibration_error"]
+    assert 0 < error < 1 and sum(pixels for _, _, pixels in report["calibration"]) > 0
+    text = next(c["text"] for c in charts(contents) if c["name"] == "calibration-network")
+    assert f"{100 * error:.1f} % (evaluation)" in text
 
 
 def test_pictures_are_those_of_the_artifacts(page, contents):

@@ -87,7 +87,7 @@ def charts(contents: Contents) -> list[dict[str, str]]:
             error = ", ".join(f"{100 * contents.reports[n]['metrics']['calibration_error']:.1f} % ({n})" for n in sure)
             add(
                 "calibration-network", "Calibration of the network",
-                "How often a pixel has the class that it was given, by how sure the network was of it; dots are as large as their "
+                "How often a pixel has the class that it was given, by how sure the network (and its CRF) was of it; dots are as large as their "
                 f"share. Below the line it is too sure. Expected calibration error: {error}.",
                 calibration(sure, "confidence"),
             )  # fmt: skip
@@ -259,7 +259,8 @@ def training(steps: Sequence[StepFacts]) -> Figure | None:
     figures.set_xlabel("epoch")
     figures.set_ylim(0, 100)
     for axes in (losses, figures):
-        axes.legend(fontsize=9)
+        if axes.lines:  # artifacts of before know losses alone
+            axes.legend(fontsize=9)
     return figure
 
 
