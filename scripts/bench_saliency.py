@@ -40,7 +40,8 @@ from wsseg.saliency.faithfulness import area_under, curve
 from wsseg.saliency.methods import maps_of
 
 CLASSES = 6
-NETWORKS = {"lite0": ("tf_efficientnet_lite0", "bn2", "blocks.4"), "resnet50": ("resnet50", "layer4", "layer1")}
+# with the layer for Score-CAM; the others look at what is pooled
+NETWORKS = {"lite0": ("tf_efficientnet_lite0", "backbone.blocks.4"), "resnet50": ("resnet50", "backbone.layer1")}
 CPU = torch.device("cpu")
 Call = Callable[[], Any]
 
@@ -74,7 +75,7 @@ def ours(name: str, model: Classifier, images: Tensor, layer: str, precision: An
 
     def call() -> Tensor:
         with autocast(precision, CPU):
-            maps = maps_of(name, model, range(CLASSES), [f"backbone.{layer}"])
+            maps = maps_of(name, model, range(CLASSES), [layer])
             return multiscale_maps(maps, images, [size], False, (size[0] // 4, size[1] // 4))
 
     return call
@@ -91,7 +92,7 @@ def rivals(name: str, model: Classifier, images: Tensor, layer: str) -> dict[str
     of_torchcam = {
         "cam": torchcam.CAM, "grad_cam": torchcam.GradCAM, "layer_cam": torchcam.LayerCAM, "score_cam": torchcam.ScoreCAM,
     }  # fmt: skip
-    module = model.get_submodule(f"backbone.{layer}")
+    module = model.get_submodule(layer)
     calls: dict[str, Call] = {}
 
     def by_grad_cam() -> None:
@@ -102,7 +103,7 @@ def rivals(name: str, model: Classifier, images: Tensor, layer: str) -> dict[str
 
     def by_torchcam() -> None:
         options = {"fc_layer": "head"} if name == "cam" else {}
-        with of_torchcam[name](model, target_layer=f"backbone.{layer}", **options) as cam:
+        with of_torchcam[name](model, target_layer=layer, **options) as cam:
             scores = model(images.clone().requires_grad_())
             for channel in range(CLASSES):
                 again = {"retain_graph": channel + 1 < CLASSES} if name in ("grad_cam", "layer_cam") else {}
@@ -180,7 +181,7 @@ def share_in_forward() -> dict[str, float]:
     from wsseg.types import LabeledImage
 
     data = Path(os.environ.get("WSSEG_DATA", Path(__file__).resolve().parents[2] / "shared" / "data"))
-    paths = sorted((data / "voc-vehicles" / "VOC2012" / "JPEGImages").glob("*.jpg"))[:96]
+    paths = sorted((data / "voc-vehicles" / "VOC2012" / "JPEGImages").glob("*.jpg"))[:384]
     names = tuple(f"class {i}" for i in range(CLASSES))
     items = [LabeledImage(p.stem, p, (1 + i % CLASSES,), read_image(p).shape[:2], "") for i, p in enumerate(paths)]
     model = network("tf_efficientnet_lite0")
@@ -230,7 +231,7 @@ def main(output: Path | None, count: int, repeats: int, networks: str, sizes: st
     rows: dict[str, dict[str, dict[str, float]]] = defaultdict(dict)
     all_sizes = [int(s) for s in sizes.split(",")]
     for short in networks.split(","):
-        backbone, last, early = NETWORKS[short]
+        backbone, early = NETWORKS[short]
         plain, model = network(backbone), folded(network(backbone), torch.zeros(1, 3, 64, 64))
         model = model.to(memory_format=torch.channels_last)
         for size in all_sizes:
@@ -257,7 +258,7 @@ def main(output: Path | None, count: int, repeats: int, networks: str, sizes: st
                     theirs: dict[str, Call] = {"rise": lambda s=some, m=maps, p=plain: rise_loop(p, s, m, 100)}  # type: ignore[misc]
                     shown = len(some)
                 else:
-                    some, layer = (images[:1], early) if method == "score_cam" else (images, last)
+                    some, layer = (images[:1], early) if method == "score_cam" else (images, "last")
                     repeated = 0 if method == "score_cam" else repeats
                     mine = {
                         n: ours(method, model, some, layer, p) for n, p in (("float32", "float32"), ("default", "auto"))

@@ -67,13 +67,40 @@ def assert_close(ours, other):
         ("hires_cam", "HiResCAM"), ("layer_cam", "LayerCAM"),
     ],
 )  # fmt: skip
-@pytest.mark.parametrize("layer", [LAYER, "backbone.blocks.3"])
+@pytest.mark.parametrize("layer", [LAYER, "backbone.blocks.3", "last"])
 def test_equal_to_grad_cam(model, images, method, name, layer):
     if method == "grad_cam_pp":  # it divides by differences: float32 is off by more, there as here
         model, images = copy.deepcopy(model).double(), images.double()
     ours = gradient_cam(model, images, CHANNELS, layer, method)
     for index, channel in enumerate(CHANNELS):
         assert_close(ours[:, index], theirs(name, model, images, channel, layer))
+
+
+@pytest.mark.parametrize("target", ["logit", "sigmoid", "softmax", "margin"])
+@pytest.mark.parametrize("method", WEIGHTINGS)
+def test_what_is_pooled_needs_no_backward_pass_through_it(model, images, method, target):
+    exact, images = copy.deepcopy(model).double(), images.double()
+    exact.head.weight.data.mul_(0.1)  # probabilities with a gradient
+    # the same values under another name, which takes the way of all other layers
+    expected = gradient_cam(exact, images, CHANNELS, "backbone.bn2", method, target)
+    passes = []
+    handle = exact.register_full_backward_hook(lambda *_: passes.append(1))
+    found = gradient_cam(exact, images, CHANNELS, "last", method, target)
+    handle.remove()
+    assert not passes and found.shape == (3, 2, 2, 3)
+    assert (found - expected).abs().max() <= 1e-9 * expected.max() and expected.max() > 0
+
+
+def test_pooled_maps_in_half_precision_are_summed_in_full(model, images):
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = gradient_cam(model, images, CHANNELS, "last")
+        with torch.no_grad():
+            features = model.features(images)
+    weights = model.head.weight[CHANNELS].flatten(1) / features.shape[2:].numel()
+    expected = torch.einsum("cf,nfhw->nchw", weights, features.float()).relu()
+    assert features.dtype == torch.bfloat16 and (found - expected).abs().max() <= 1e-5 * expected.max()
+    with pytest.raises(StageError, match="class channel 4"):
+        gradient_cam(model, images, [4], "last")
 
 
 def test_score_cam_is_equal_to_grad_cams(model, images):

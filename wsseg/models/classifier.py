@@ -60,8 +60,11 @@ class Classifier(nn.Module):
         """Return logits (N, K) of images (N, 3, H, W), or their `class_maps`."""
         if as_maps:
             return self.class_maps(images)
-        pooled = self.features(images).mean(dim=(2, 3), keepdim=True)  # (N, F, 1, 1)
-        return self.head(pooled).flatten(1)  # type: ignore[no-any-return]
+        return self.logits(self.features(images))
+
+    def logits(self, features: Tensor) -> Tensor:
+        """Return logits (N, K) of the last feature maps (N, F, h, w)."""
+        return self.head(features.mean(dim=(2, 3), keepdim=True)).flatten(1)  # type: ignore[no-any-return]
 
     def class_maps(self, images: Tensor) -> Tensor:
         """Return the evidence of each class at each place, (N, K, h, w); its mean over space is the logit."""

@@ -17,7 +17,8 @@ from wsseg.saliency.passes import images_at_once
 from wsseg.saliency.targets import Target, target_scores
 
 _EPSILON = 1e-7
-Weighting = Callable[[Tensor, Tensor], Tensor]  # activations, gradients (N, F, *S) -> map (N, *S)
+# activations (N, F, *S), gradients (N, F, *S) or, where they are the same at every place, (N, F, *1) -> weights of activations
+Weighting = Callable[[Tensor, Tensor], Tensor]
 
 
 def _space(maps: Tensor) -> tuple[int, ...]:
@@ -27,7 +28,7 @@ def _space(maps: Tensor) -> tuple[int, ...]:
 
 def grad_cam_weighting(activations: Tensor, gradients: Tensor) -> Tensor:
     """Weigh channels by their mean gradient (Selvaraju et al. 2017, Grad-CAM, equations 1 and 2)."""
-    return (gradients.mean(_space(gradients), keepdim=True) * activations).sum(1)
+    return gradients.mean(_space(gradients), keepdim=True)
 
 
 def grad_cam_pp_weighting(activations: Tensor, gradients: Tensor) -> Tensor:
@@ -36,24 +37,23 @@ def grad_cam_pp_weighting(activations: Tensor, gradients: Tensor) -> Tensor:
     square = gradients.square()
     divisor = 2 * square + activations.sum(space, keepdim=True) * (square * gradients) + 1e-6
     alpha = torch.where(gradients != 0, square / divisor, 0)
-    return ((alpha * gradients.relu()).sum(space, keepdim=True) * activations).sum(1)
+    return (alpha * gradients.relu()).mean(space, keepdim=True) * activations.shape[2:].numel()
 
 
 def xgrad_cam_weighting(activations: Tensor, gradients: Tensor) -> Tensor:
     """Weigh channels by gradients in proportion to activations (Fu et al. 2020, XGrad-CAM, equation 8)."""
     space = _space(gradients)
-    weights = (gradients * activations).sum(space, keepdim=True) / (activations.sum(space, keepdim=True) + _EPSILON)
-    return (weights * activations).sum(1)
+    return (gradients * activations).sum(space, keepdim=True) / (activations.sum(space, keepdim=True) + _EPSILON)
 
 
 def hires_cam_weighting(activations: Tensor, gradients: Tensor) -> Tensor:
     """Multiply place by place (Draelos & Carin 2020, HiResCAM)."""
-    return (gradients * activations).sum(1)
+    return gradients
 
 
 def layer_cam_weighting(activations: Tensor, gradients: Tensor) -> Tensor:
     """Multiply place by place, positive gradients only (Jiang et al. 2021, LayerCAM, equations 5 and 6)."""
-    return (gradients.relu() * activations).sum(1)
+    return gradients.relu()
 
 
 WEIGHTINGS: dict[str, Weighting] = {
@@ -87,17 +87,43 @@ def gradient_cams(
 ) -> list[Tensor]:
     """Return the same for several layers at once."""
     check_images(images)
+    if list(layers) == [getattr(model, "last_layer", None)] and hasattr(model, "logits"):
+        return [_pooled_cams(model, images, channels, method, target)]
     found = [layer_of(model, name) for name in layers]
-    with quiet(model), torch.enable_grad(), recorded(found) as activations:
+    with quiet(model), torch.enable_grad(), recorded(found) as recordings:
         logits = model(images)
+        activations = [
+            spatial(full(r.detach()), images, model, name) for r, name in zip(recordings, layers, strict=True)
+        ]
         maps_by_layer: list[list[Tensor]] = [[] for _ in layers]
         for index, channel in enumerate(channels):
             score = target_scores(logits, channel, target).sum()
-            gradients = torch.autograd.grad(score, activations, retain_graph=index + 1 < len(channels))
-            for name, results, *values in zip(layers, maps_by_layer, activations, gradients, strict=True):
-                activation, gradient = (spatial(full(v.detach()), images, model, name) for v in values)
-                results.append(WEIGHTINGS[method](activation, gradient).relu())
+            gradients = torch.autograd.grad(score, recordings, retain_graph=index + 1 < len(channels))
+            for name, results, activation, gradient in zip(layers, maps_by_layer, activations, gradients, strict=True):
+                weights = WEIGHTINGS[method](activation, spatial(full(gradient), images, model, name))
+                results.append((weights * activation).sum(1).relu())
     return [torch.stack(results, dim=1) for results in maps_by_layer]
+
+
+def _pooled_cams(model: Any, images: Tensor, channels: Sequence[int], method: str, target: Target) -> Tensor:
+    """Return the maps at the layer that a `wsseg.models.classifier.Classifier` pools, without a backward pass through it.
+
+    Behind a mean over space the gradient is the same at every place: the gradient of the mean, over the number of places.
+    """
+    with quiet(model):
+        with torch.no_grad():
+            activations = full(model.features(images))
+        places = activations.shape[2:].numel()
+        with torch.enable_grad(), torch.autocast(images.device.type, enabled=False):
+            pooled = activations.mean(_space(activations), keepdim=True).requires_grad_()
+            logits = model.logits(pooled)
+            weights = []
+            for channel in channels:
+                score = target_scores(logits, channel, target).sum()
+                gradient = torch.autograd.grad(score, pooled, retain_graph=True)[0] / places
+                weights.append(WEIGHTINGS[method](activations, gradient).flatten(1))
+        with torch.autocast(images.device.type, enabled=False):
+            return torch.einsum("ncf,nf...->nc...", torch.stack(weights, dim=1), activations).relu()
 
 
 def fused(maps: Sequence[Tensor], size: Sequence[int]) -> Tensor:

@@ -29,14 +29,16 @@ def multiscale_maps(
         (N, C, *output) float32: the mean of the maps (Ahn, Cho & Kwak 2019, IRNet's make_cam). Not normalised: see
         `normalise`.
     """
+
+    def of_part(part: Tensor) -> Tensor:
+        part = part.contiguous(memory_format=torch.channels_last)
+        maps = maps_of(part).float()
+        return (maps + maps_of(part.flip(3)).float().flip(3)) / 2 if flip else maps
+
     total = images.new_zeros(())
     for size in sizes:
         scaled = F.interpolate(images, size=size, mode="bilinear", align_corners=False, antialias=True)
-        batch = torch.cat([scaled, scaled.flip(3)]) if flip else scaled
-        maps = in_parts(maps_of, batch.contiguous(memory_format=torch.channels_last)).float()
-        if flip:
-            straight, mirrored = maps.chunk(2)
-            maps = (straight + mirrored.flip(3)) / 2
+        maps = in_parts(of_part, scaled)
         total = total + F.interpolate(maps, size=output, mode="bilinear", align_corners=False)
     return total / len(sizes)
 

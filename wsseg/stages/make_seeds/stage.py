@@ -16,7 +16,7 @@ from wsseg.types import Seed
 class MakeSeeds:
     name = "make_seeds"
     table = "seeds"
-    version = 2
+    version = 3
     Config = values.Config
     inputs: Mapping[str, Role] = {"images": Role(("images",)), "classifier": Role(("classifier",))}
     output = "seeds"
