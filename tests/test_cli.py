@@ -214,4 +214,4 @@ def test_choices_are_the_same_wherever_they_are_named():
     assert tuple(PRESETS) == get_args(Preset) and tuple(legal[predict]["crf"]) == (*PRESETS, "off")
     assert tuple(legal[explain]["target"]) == get_args(Target)
     hints = get_type_hints(Seeds)
-    assert get_args(hints["method"]) == METHODS and get_args(hints["target"]) == get_args(Target)
+    assert get_args(hints["method"]) == (*METHODS, "lpcam") and get_args(hints["target"]) == get_args(Target)

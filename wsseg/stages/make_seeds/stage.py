@@ -31,8 +31,14 @@ class MakeSeeds:
         from wsseg.models.folding import folded
         from wsseg.models.training import autocast, resolve_device
         from wsseg.saliency.cam import multiscale_maps, normalise
-        from wsseg.saliency.methods import maps_of
+        from wsseg.saliency.methods import Maps, maps_of
         from wsseg.saliency.seeds import encode_seed
+        from wsseg.stages.make_seeds.gathering import (
+            decode_prototypes,
+            encode_prototypes,
+            maps_by_prototypes,
+            prototypes_by_class,
+        )
 
         images: LabeledImages = inputs["images"]
         classifier: Artifact = inputs["classifier"]
@@ -45,6 +51,19 @@ class MakeSeeds:
             model = folded(model, torch.zeros(1, 3, 64, 64))
         model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
+        prototypes = {}
+        if config.method == "lpcam":
+            kept = out / "prototypes.safetensors"
+            if not kept.is_file():  # of a run that was interrupted
+                found = prototypes_by_class(model, spec, images, config, device)
+                atomic_write(kept, encode_prototypes(found))
+            prototypes = decode_prototypes(kept.read_bytes())
+
+        def method_of(class_ids: list[int]) -> Maps:
+            if config.method == "lpcam":
+                return maps_by_prototypes(model, [prototypes[class_id] for class_id in class_ids])
+            return maps_of(config.method, model, [i - 1 for i in class_ids], config.layers, config.target)
+
         batches = batches_by_size(images.items, config.batch_size)
         missing = [b for b in batches if not all(seed_path(out, item.id).is_file() for item in b)]
         for batch in track(missing, len(batches), "seeds", "batches", len(batches) - len(missing)):
@@ -54,9 +73,8 @@ class MakeSeeds:
             if present:
                 _, tensor = read_batch(batch, spec.mean, spec.std)
                 with autocast(config.precision, device):
-                    channels = [class_id - 1 for class_id in present]
                     cams = multiscale_maps(
-                        maps_of(config.method, model, channels, config.layers, config.target),
+                        method_of(present),
                         tensor.to(device),
                         [network_size(size, config.size, scale) for scale in config.scales],
                         config.flip,

@@ -1,0 +1,80 @@
+"""What `make_seeds` must know of all images before the first map of local prototypes."""
+
+from collections.abc import Callable
+
+import safetensors.torch
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from wsseg.data.batches import batches_by_size, network_size, read_batch
+from wsseg.data.images import LabeledImages
+from wsseg.models.classifier import Classifier, ClassifierSpec
+from wsseg.models.training import autocast
+from wsseg.progress import track
+from wsseg.saliency.passes import in_parts
+from wsseg.saliency.prototypes import Prototypes, prototype_maps, prototypes_of
+from wsseg.stages.make_seeds.config import Config
+
+_IMAGES = 500  # of a class, evenly spaced
+_PLACES = 15_000  # of a class, evenly spaced over its images
+
+
+def spaced(count: int, most: int) -> list[int]:
+    """Return at most `most` of the numbers from 0 to `count` - 1, evenly spaced."""
+    return list(range(count)) if count <= most else [count * k // most for k in range(most)]
+
+
+@torch.no_grad()
+def prototypes_by_class(
+    model: Classifier, spec: ClassifierSpec, images: LabeledImages, config: Config, device: torch.device
+) -> dict[int, Prototypes]:
+    """Return the prototypes by class id: one pass over at most 500 images of each class, at the smallest scale."""
+    of_class = {k: [item for item in images.items if k in item.class_ids] for k in range(1, len(images.classes) + 1)}
+    chosen = {k: [items[i] for i in spaced(len(items), _IMAGES)] for k, items in of_class.items() if items}
+    wanted: dict[str, list[int]] = {}
+    for class_id, items in chosen.items():
+        for item in items:
+            wanted.setdefault(item.id, []).append(class_id)
+    found: dict[int, list[Tensor]] = {class_id: [] for class_id in chosen}
+    batches = batches_by_size([item for item in images.items if item.id in wanted], config.batch_size)
+    for batch in track(batches, len(batches), "prototypes", "batches"):
+        _, tensor = read_batch(batch, spec.mean, spec.std)
+        size = network_size(batch[0].size, config.size, min(config.scales))
+        scaled = F.interpolate(tensor.to(device), size=size, mode="bilinear", align_corners=False, antialias=True)
+        with autocast(config.precision, device):
+            features = in_parts(model.features, scaled.contiguous(memory_format=torch.channels_last))
+        for item, own in zip(batch, features.float().cpu().flatten(2).transpose(1, 2), strict=True):  # (places, F)
+            for class_id in wanted[item.id]:
+                share = -(-_PLACES // len(chosen[class_id]))
+                found[class_id].append(own[spaced(len(own), share)].half())
+    head = model.head.weight.detach().float().cpu().flatten(1)
+    return {
+        class_id: prototypes_of(torch.cat(features).float(), head, class_id - 1, config.rng_seed)
+        for class_id, features in found.items()
+    }
+
+
+def encode_prototypes(prototypes: dict[int, Prototypes]) -> bytes:
+    """Return safetensors bytes: two tensors a class, ``ID.own`` and ``ID.surroundings``."""
+    tensors: dict[str, Tensor] = {}
+    for class_id, own in prototypes.items():
+        tensors |= {f"{class_id}.own": own.own.contiguous(), f"{class_id}.surroundings": own.surroundings.contiguous()}
+    return safetensors.torch.save(tensors)
+
+
+def decode_prototypes(data: bytes) -> dict[int, Prototypes]:
+    """Read what `encode_prototypes` wrote."""
+    tensors = safetensors.torch.load(data)
+    ids = sorted({int(name.partition(".")[0]) for name in tensors})
+    return {i: Prototypes(tensors[f"{i}.own"], tensors[f"{i}.surroundings"]) for i in ids}
+
+
+def maps_by_prototypes(model: Classifier, prototypes: list[Prototypes]) -> Callable[[Tensor], Tensor]:
+    """Return the function that makes the maps of several classes, (N, 3, H, W) -> (N, C, h, w)."""
+
+    @torch.no_grad()
+    def maps(images: Tensor) -> Tensor:
+        return prototype_maps(model.features(images), prototypes)
+
+    return maps
