@@ -30,7 +30,7 @@ from wsseg.runner import make_plan
 from wsseg.saliency.pixel_adaptive import adapted
 from wsseg.saliency.seeds import decode_seed, enlarged
 from wsseg.stages.base import SEED_FOLDER, map_processes, worker_count
-from wsseg.stages.refine_masks.choice import CANDIDATES, evidence_of, sample_of, tightest
+from wsseg.stages.refine_masks.choice import CANDIDATES, Way, evidence_of, sample_of, tightest
 from wsseg.stages.refine_masks.policy import Refinement, labels_at
 from wsseg.store import ArtifactStore
 from wsseg.types import Mask
@@ -123,12 +123,12 @@ def main(
     for level in wanted:
         evidence = evidence_of(
             [read_image(item.path) for item in sample], [decode_seed(seed_of(item.id)) for item in sample],
-            background, level, model.to(device), spec, device,
+            [Way(background, level, name) for name in CANDIDATES], model.to(device), spec, device,
         )  # fmt: skip
-        chosen = tightest(evidence)
+        chosen = tightest(evidence, among=Way(background, level, "off")).crf
         click.echo(f"{background} {level:g}: auto chooses {chosen}")
         for name in (*CANDIDATES, EXACT, PAMR):
-            found = evidence.get(name)
+            found = evidence.get(Way(background, level, name))
             beside = f"  score {found.score:.3f}  area {found.area:.3f}" if found else ""
             click.echo(f"    {name:12} {100 * rows[level, name]:6.2f} mIoU{beside}")
         result[str(level)] = {"auto": chosen, "miou": {name: rows[level, name] for name in (*CANDIDATES, EXACT, PAMR)}}

@@ -81,6 +81,25 @@ def test_irnets_whole_order(csv_data, tmp_path):
     assert {s["status"] for s in json.loads(again.stdout)["stages"].values()} == {"cached"}
 
 
+@pytest.mark.slow
+def test_levels_and_preset_are_chosen_without_truth(csv_data, tmp_path):
+    chosen = ("--set", "pseudo_masks.levels=[]", "--set", "pseudo_masks.crf=auto", "--set", "seeds.method=lpcam")
+    done = wsseg("run", "pseudo_masks", "-c", str(csv_data), *chosen, "--json", "--quiet", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    stages = json.loads(done.stdout)["stages"]
+    artifact = tmp_path / "wsseg-store" / "objects" / stages["pseudo_masks"]["key"]
+    kept = json.loads((artifact / "choice.json").read_text())
+    evidence = {(way["level"], way["crf"]): way for way in kept["evidence"]}
+    levels = [way for way in kept["evidence"][:10] if way["crf"] == "off"]
+    assert len(levels) == 10 and len(evidence) == 10 + 4  # the levels, and then four presets at the one chosen
+    floor = 0.95 * max(way["score"] for way in levels)
+    assert kept["levels"] == [min((w for w in levels if w["score"] >= floor), key=lambda w: w["area"])["level"]]
+    terms = stages["pseudo_mask_quality"]["metrics"]["terms"]["pseudo_masks"]
+    assert terms["levels"] == kept["levels"] and terms["crf"] == kept["crf"]
+    wrong = wsseg("run", "best", "-c", str(csv_data), "--set", "affinity_labels.levels=[]", cwd=tmp_path)
+    assert wrong.returncode == 1 and "legal here: two" in wrong.stderr and "Traceback" not in wrong.stderr
+
+
 EVERYTHING_ON = (
     "classifier.sampling=balanced",
     "classifier.erase=salient",

@@ -34,7 +34,9 @@ def test_places_that_are_all_the_same(count):
 def test_maps_by_hand():
     both = Prototypes(torch.tensor([[1.0, 0.0], [0.6, 0.8]]), torch.tensor([[0.0, 1.0]]))
     alone = Prototypes(torch.tensor([[0.0, 1.0]]), torch.zeros(0, 2))
-    features = torch.tensor([[[[5.0, 0.0, 3.0]], [[0.0, 2.0, 4.0]]]])  # (1, 2, 1, 3): directions (1, 0), (0, 1), (.6, .8)
+    features = torch.tensor(
+        [[[[5.0, 0.0, 3.0]], [[0.0, 2.0, 4.0]]]]
+    )  # (1, 2, 1, 3): directions (1, 0), (0, 1), (.6, .8)
     found = prototype_maps(features, [both, alone])
     # both: (1 + .6) / 2 - 0; (0 + .8) / 2 - 1 < 0; (.6 + .36 + .64) / 2 - .8 = 0
     assert torch.allclose(found, torch.tensor([[[[0.8, 0.0, 0.0]], [[0.0, 1.0, 0.8]]]]), atol=1e-6)

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from wsseg.models.classifier import ClassifierSpec
-from wsseg.stages.refine_masks.choice import CANDIDATES, Evidence, evidence_of, tightest
+from wsseg.stages.refine_masks.choice import CANDIDATES, LEVELS, Evidence, Way, evidence_of, tightest
 from wsseg.types import Seed
 
 SPEC = ClassifierSpec("none", ("red",), (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
@@ -28,19 +28,44 @@ def scene(red, area, colour=(230, 20, 20)):
 
 
 def chosen(images, seeds):
-    found = evidence_of(images, seeds, "threshold", 0.3, SeesRed().eval(), SPEC, torch.device("cpu"))
-    return found, tightest(found)
+    """Return the evidence by preset, and the preset chosen."""
+    ways = [Way("threshold", 0.3, name) for name in CANDIDATES]
+    found = evidence_of(images, seeds, ways, SeesRed().eval(), SPEC, torch.device("cpu"))
+    return {way.crf: own for way, own in found.items()}, tightest(found, ways[0]).crf
 
 
 def test_the_tightest_that_keep_the_score_by_hand():
+    off, irn, psa, deeplab = (Way("threshold", 0.3, name) for name in ("off", "irn", "psa", "deeplab"))
     found = {
-        "off": Evidence(0.80, 0.30),
-        "irn": Evidence(0.77, 0.20),  # 0.76 is the floor
-        "psa": Evidence(0.75, 0.10),
-        "deeplab": Evidence(0.90, 0.25),
+        off: Evidence(0.80, 0.30),
+        irn: Evidence(0.77, 0.20),  # 0.76 is the floor
+        psa: Evidence(0.75, 0.10),
+        deeplab: Evidence(0.90, 0.25),
     }
-    assert tightest(found) == "irn"
-    assert tightest(found | {"irn": Evidence(0.1, 0.01), "deeplab": Evidence(0.1, 0.01)}) == "off"
+    assert tightest(found, among=off) == irn
+    assert tightest(found) == deeplab  # 0.855 is the floor
+    assert tightest(found | {irn: Evidence(0.1, 0.01), deeplab: Evidence(0.1, 0.01)}, among=off) == off
+
+
+def test_the_level_whose_masks_are_the_object_is_found():
+    rows, columns = np.mgrid[:120, :160]
+    distance = np.maximum(abs(rows - 60) / 25, abs(columns - 80) / 30)
+    red = distance < 1
+    image, seed = scene(red, red)
+    # spilt around the object: 0.45 at its border, and less beyond; its middle alone is at 0.9
+    seed = Seed((1,), np.clip(0.9 - 0.45 * distance, 0, 1).astype(np.float32)[None], seed.size)
+
+    class SeesAllOfIt(nn.Module):
+        """Its logit grows with how much of the red is shown, and blurred red is none."""
+
+        def forward(self, images):
+            shown = ((images[:, 0] - images[:, 1:].amax(1)) > 1.5).float().mean((1, 2))
+            return (40 * (shown / red.mean() - 0.8))[:, None]
+
+    ways = [Way("threshold", level, "off") for level in LEVELS["threshold"]]
+    found = evidence_of([image], [seed], ways, SeesAllOfIt().eval(), SPEC, torch.device("cpu"))
+    assert tightest(found).level == 0.4  # at 0.5 the object's border is lost, at 0.3 the masks are larger
+    assert found[ways[0]].area > found[tightest(found)].area > 0.9 * red.mean()
 
 
 def test_a_crf_that_tightens_masks_around_a_large_object_is_taken():

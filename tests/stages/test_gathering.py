@@ -72,7 +72,11 @@ def test_prototypes_are_kept_and_the_same_again(classifier, images):
     found = prototypes_by_class(classifier, SPEC, images, CONFIG, CPU)
     data = encode_prototypes(found)
     again = decode_prototypes(data)
-    assert data == encode_prototypes(prototypes_by_class(classifier, SPEC, images, CONFIG, CPU)) == encode_prototypes(again)
+    assert (
+        data
+        == encode_prototypes(prototypes_by_class(classifier, SPEC, images, CONFIG, CPU))
+        == encode_prototypes(again)
+    )
     assert all(torch.equal(again[k].own, found[k].own) for k in found)
 
 

@@ -1,7 +1,7 @@
-"""Which CRF preset serves a data set, decided without truth: the tightest masks that keep the classifier's evidence.
+"""Which background level and CRF preset serve a data set, decided without truth: the tightest masks that keep the evidence.
 
-A preset made for one kind of photograph does harm on another: thin or pale objects dissolve into the background. The
-classifier notices: shown nothing but the mask's pixels, it no longer sees the class.
+A preset made for one kind of photograph does harm on another: thin or pale objects dissolve into the background; so does
+a level that is too strict. The classifier notices: shown nothing but the mask's pixels, it no longer sees the class.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,20 +18,40 @@ from wsseg.data.batches import network_size
 from wsseg.data.transforms import normalised
 from wsseg.models.classifier import ClassifierSpec
 from wsseg.models.training import autocast
+from wsseg.saliency.passes import in_parts
 from wsseg.saliency.seeds import enlarged
 from wsseg.stages.refine_masks.policy import labels_at
 from wsseg.types import Image, LabeledImage, Seed
 
+LEVELS = {
+    "threshold": (0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.6, 0.7),
+    "power": (1.0, 2.0, 4.0, 8.0, 16.0, 32.0),
+}
 CANDIDATES = ("off", "irn", "psa", "deeplab", "toco")
 SAMPLE = 48  # images that the choice is made on
-_KEPT = 0.95  # of the classifier's score on masks without any CRF
+_KEPT = 0.95  # of the classifier's score on the masks that are compared with
 _SIDE = 320  # px, long side at which the classifier looks
 _BLUR = 15.0  # px, standard deviation of what stands for the rest of the image
 
 
 @dataclass(frozen=True)
+class Way:
+    """How masks are made of seeds.
+
+    Args:
+        background: how the background's score is made, see `wsseg.stages.refine_masks.policy.scores_of`.
+        level: its value.
+        crf: preset of the dense CRF, or ``off``.
+    """
+
+    background: str
+    level: float
+    crf: str
+
+
+@dataclass(frozen=True)
 class Evidence:
-    """What a preset's masks hold, in the mean over images and their classes.
+    """What the masks made in one way hold, in the mean over images and their classes.
 
     Args:
         score: the classifier's probability of the class where all but the mask is blurred, in [0, 1].
@@ -42,10 +62,10 @@ class Evidence:
     area: float
 
 
-def tightest(evidence: Mapping[str, Evidence]) -> str:
-    """Return the preset with the smallest masks among those that keep 95 % of the score without CRF (``off``)."""
-    floor = _KEPT * evidence["off"].score
-    return min((name for name, found in evidence.items() if found.score >= floor), key=lambda n: evidence[n].area)
+def tightest(evidence: Mapping[Way, Evidence], among: Way | None = None) -> Way:
+    """Return the way with the smallest masks that keep 95 % of a score: that of `among`, the highest of all if None."""
+    score = max(found.score for found in evidence.values()) if among is None else evidence[among].score
+    return min((way for way, found in evidence.items() if found.score >= _KEPT * score), key=lambda w: evidence[w].area)
 
 
 def sample_of(items: Sequence[LabeledImage]) -> list[LabeledImage]:
@@ -60,32 +80,30 @@ def sample_of(items: Sequence[LabeledImage]) -> list[LabeledImage]:
 def evidence_of(
     images: Sequence[Image],
     seeds: Sequence[Seed],
-    background: str,
-    level: float,
+    ways: Sequence[Way],
     model: nn.Module,
     spec: ClassifierSpec,
     device: torch.device,
-) -> dict[str, Evidence]:
-    """Return what each of the candidates' masks hold, on a sample.
+) -> dict[Way, Evidence]:
+    """Return what the masks made in each way hold, on a sample.
 
     Args:
         images: (H, W, 3) uint8 each.
         seeds: their seeds, each with at least one class, at any size.
-        background: how the background's score is made, see `wsseg.stages.refine_masks.policy.scores_of`.
-        level: its value.
+        ways: how masks are made.
         model: the classifier, in eval mode, on the device.
         spec: its input's statistics.
         device: where it looks.
     """
-    totals = {name: np.zeros(3) for name in CANDIDATES}  # score, area, count
+    totals = {way: np.zeros(3) for way in ways}  # score, area, count
     for image, seed in zip(images, map(enlarged, seeds), strict=True):
         height, width = network_size(seed.size, _SIDE, 1.0)
         small = np.asarray(cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA))
         blurred = cv2.GaussianBlur(small, (0, 0), _BLUR)
         shown, shares = [], []
-        for name in CANDIDATES:
-            refinements = [] if name == "off" else [DenseCrf(image, PRESETS[name]).refine]
-            mask = labels_at(seed, background, level, refinements)
+        for way in ways:
+            refinements = [] if way.crf == "off" else [DenseCrf(image, PRESETS[way.crf]).refine]
+            mask = labels_at(seed, way.background, way.level, refinements)
             for class_id in seed.class_ids:
                 inside = (mask == class_id).astype(np.float32)
                 share = cv2.resize(inside, (width, height), interpolation=cv2.INTER_AREA)[..., None]
@@ -94,8 +112,8 @@ def evidence_of(
                 shares.append(float(inside.mean()))
         with autocast("auto", device):
             batch = torch.stack(shown).to(device, memory_format=torch.channels_last)
-            scores = torch.sigmoid(model(batch).float()).cpu().numpy()
-        channels = [class_id - 1 for class_id in seed.class_ids] * len(CANDIDATES)
+            scores = torch.sigmoid(in_parts(model, batch).float()).cpu().numpy()
+        channels = [class_id - 1 for class_id in seed.class_ids] * len(ways)
         for row, (channel, share) in enumerate(zip(channels, shares, strict=True)):
-            totals[CANDIDATES[row // len(seed.class_ids)]] += scores[row, channel], share, 1
-    return {name: Evidence(float(t[0] / t[2]), float(t[1] / t[2])) for name, t in totals.items()}
+            totals[ways[row // len(seed.class_ids)]] += scores[row, channel], share, 1
+    return {way: Evidence(float(t[0] / t[2]), float(t[1] / t[2])) for way, t in totals.items()}

@@ -14,7 +14,8 @@ class Config:
     background: how the background's score is made: ``threshold`` takes `levels` as the score itself, ``power`` takes
         them as alpha in (1 - highest seed)^alpha.
     levels: one value: every pixel gets a class. Two values: a pixel is foreground where it is so at the stricter
-        level, background where it is so at the laxer one, and 255 between.
+        level, background where it is so at the laxer one, and 255 between. None (``[]``): the level with the tightest
+        masks in which the classifier still sees the classes, found on 48 images without looking at any true mask.
     adaptive: iterations of pixel-adaptive refinement (PAMR, without training) before the CRF; 0 for none, 10 in the paper.
     crf: preset of the dense CRF, or ``off``; ``auto`` takes the one whose masks are the tightest among those in which
         the classifier still sees the classes, on 48 images, without looking at any true mask.
@@ -36,9 +37,9 @@ class Config:
     workers: int = setting(0, low=0, high=1024, execution=True)
 
     def __post_init__(self) -> None:
-        if len(self.levels) not in (1, 2):
+        if len(self.levels) > 2:
             raise ConfigError(
-                f"levels: found {len(self.levels)} values; legal: one, or two (strict and lax, any order)"
+                f"levels: found {len(self.levels)} values; legal: none (one is chosen), one, or two (strict and lax, any order)"
             )
         if self.background == "threshold" and not all(0 < level < 1 for level in self.levels):
             raise ConfigError(f"levels: found {list(self.levels)}; legal for a threshold: between 0 and 1")
@@ -52,6 +53,11 @@ class AffinityLabels(Config):
     """
 
     levels: tuple[float, ...] = setting((0.3, 0.05), low=0.0, high=100.0)
+
+    def __post_init__(self) -> None:
+        if not self.levels:
+            raise ConfigError("levels: found []; legal here: two (strict and lax, any order), or one")
+        super().__post_init__()
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from wsseg.data.images import LabeledImages
 from wsseg.errors import StageError
@@ -14,6 +14,9 @@ from wsseg.progress import track
 from wsseg.stages.base import SEED_FOLDER, Role, map_processes, mask_path, mask_shares, worker_count
 from wsseg.stages.refine_masks import config as values
 from wsseg.store import Artifact, atomic_write
+
+if TYPE_CHECKING:
+    from wsseg.stages.refine_masks.choice import Evidence
 
 log = logging.getLogger("wsseg")
 
@@ -43,9 +46,10 @@ class RefineMasks:
         """Write masks/<id>.png for every image; metrics: fraction of pixels that are background, and undecided."""
         images: LabeledImages = inputs["images"]
         seeds: Artifact = inputs["seeds"]
-        chosen = _choice(config, images, seeds, inputs.get("classifier"), out) if config.crf == "auto" else {}
-        if chosen:
-            config = replace(config, crf=chosen["crf"])
+        chosen: dict[str, Any] = {}
+        if config.crf == "auto" or not config.levels:
+            chosen = _choice(config, images, seeds, inputs.get("classifier"), out)
+            config = replace(config, crf=chosen["crf"], levels=tuple(chosen["levels"]))
         missing = [item for item in images.items if not mask_path(out, item.id).is_file()]
 
         def jobs() -> Iterator[_Job]:
@@ -64,32 +68,49 @@ class RefineMasks:
 def _choice(
     config: values.Config, images: LabeledImages, seeds: Artifact, classifier: Artifact | None, out: Path
 ) -> dict[str, Any]:
-    """Return the CRF preset that ``auto`` means for these images, and why; kept in choice.json."""
+    """Return the levels and the CRF preset that `config` leaves open, and why; kept in choice.json."""
     path = out / "choice.json"
     if path.is_file():
         return dict(json.loads(path.read_bytes()))
     if classifier is None:
-        raise StageError('pseudo_masks.crf = "auto" asks the classifier, but the recipe gives this step none')
+        left_open = 'pseudo_masks.crf = "auto"' if config.levels else "pseudo_masks.levels = []"
+        raise StageError(f"{left_open} asks the classifier, but the recipe gives this step none")
     from wsseg.data.reading import read_image
     from wsseg.models.classifier import load_classifier
     from wsseg.models.training import resolve_device
     from wsseg.saliency.seeds import decode_seed
-    from wsseg.stages.refine_masks.choice import evidence_of, sample_of, tightest
+    from wsseg.stages.refine_masks.choice import CANDIDATES, LEVELS, Way, evidence_of, sample_of, tightest
 
     sample = sample_of(images.items)
-    if not sample:
-        return {"crf": "off"}
+    if not sample:  # nothing will be refined: these stand for none
+        return {"levels": list(config.levels) or [LEVELS[config.background][0]], "crf": "off"}
     model, spec = load_classifier(classifier.read_bytes, str(classifier.folder))
     device = resolve_device("auto")
-    found = evidence_of(
-        [read_image(item.path) for item in sample],
-        [decode_seed(seeds.read_bytes(f"{SEED_FOLDER}/{item.id}.png")) for item in sample],
-        config.background, config.levels[0], model.to(device), spec, device,
-    )  # fmt: skip
-    chosen = {"crf": tightest(found), "evidence": {name: asdict(values) for name, values in found.items()}}
-    for name, evidence in found.items():
-        log.info("crf %s: classifier's score on the masks %.3f, their area %.3f", name, evidence.score, evidence.area)
-    log.info("crf: %s is chosen", chosen["crf"])
+    model.to(device)
+    photographs = [read_image(item.path) for item in sample]
+    maps = [decode_seed(seeds.read_bytes(f"{SEED_FOLDER}/{item.id}.png")) for item in sample]
+    found: dict[Way, Evidence] = {}
+
+    def best_of(ways: list[Way], among: Way | None = None) -> Way:
+        evidence = evidence_of(photographs, maps, ways, model, spec, device)
+        found.update(evidence)
+        for way, own in evidence.items():
+            log.info(
+                "%s %g, crf %s: classifier's score on the masks %.3f, their area %.3f",
+                way.background, way.level, way.crf, own.score, own.area,
+            )  # fmt: skip
+        return tightest(evidence, among)
+
+    levels, crf = config.levels, str(config.crf)
+    if not levels:  # with the CRF that is to come, as far as it is known
+        known = "off" if crf == "auto" else crf
+        levels = (best_of([Way(config.background, level, known) for level in LEVELS[config.background]]).level,)
+    if crf == "auto":
+        ways = [Way(config.background, levels[0], name) for name in CANDIDATES]
+        crf = best_of(ways, among=ways[0]).crf
+    log.info("%s %s, crf %s: chosen", config.background, ", ".join(f"{level:g}" for level in levels), crf)
+    evidence = [{**asdict(way), **asdict(own)} for way, own in found.items()]
+    chosen = {"levels": list(levels), "crf": crf, "evidence": evidence}
     atomic_write(path, json.dumps(chosen, indent=1).encode())
     return chosen
 
