@@ -34,7 +34,8 @@ def estimate(plan: Plan, recipe: str, config: str, overrides: tuple[str, ...]) -
     """Measure a few images, twice as many, and draw the line through both, step by step.
 
     Two points tell what a step costs whatever it is given (networks loaded, workers started) from what each image
-    costs. A training's line is over its optimiser's steps: twice the epochs are twice the work. A step that may stop
+    costs. A training's line is over its optimiser's steps: twice the epochs are twice the work, and so the second run has two of them (which
+    also makes its masks, and with them their files, more like those of a long training). A step that may stop
     early (rounds of self-training) counts in full.
 
     Args:
@@ -49,8 +50,8 @@ def estimate(plan: Plan, recipe: str, config: str, overrides: tuple[str, ...]) -
     with tempfile.TemporaryDirectory(prefix="wsseg-plan-") as folder, _quiet():
         store = ArtifactStore(Path(folder))
         measured = []
-        for images in (max([_WARM_UP, *batches]), few, 2 * few):
-            measured.append(make_plan(recipe, config, store, (*overrides, *_small(plan, images))))
+        for images, epochs in ((max([_WARM_UP, *batches]), 1), (few, 1), (2 * few, 2)):
+            measured.append(make_plan(recipe, config, store, (*overrides, *_small(plan, images, epochs))))
             run_plan(measured[-1])
         return [_extrapolated(i, plan, *measured[1:]) for i in range(len(plan.active))]
 
@@ -66,7 +67,7 @@ def _quiet() -> Iterator[None]:
         log.setLevel(level)
 
 
-def _small(plan: Plan, images: int) -> Iterable[str]:
+def _small(plan: Plan, images: int, epochs: int) -> Iterable[str]:
     """Yield overrides that make the same recipe small."""
     for split in ("train", "val"):
         if plan.sources.has(f"data.{split}"):
@@ -74,7 +75,7 @@ def _small(plan: Plan, images: int) -> Iterable[str]:
     tables = {p.step.table: p.config for p in plan.active}
     for name, config in tables.items():
         if any(field.name == "epochs" for field in fields(config)):
-            yield f"{name}.epochs=1"
+            yield f"{name}.epochs={epochs}"
     yield from (text for text in _WITHOUT_SAMPLES if text.partition(".")[0] in tables)
 
 
