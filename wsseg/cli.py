@@ -243,7 +243,9 @@ def headline(metrics: dict[str, Any]) -> str:
         return f"{percent(metrics['background'])} % background, {percent(metrics['undecided'])} % undecided{changed}"
     if "stopped" in metrics:
         return f"{percent(metrics['stopped'])} % changed: the network before stands"
-    return f"loss {metrics['loss']:.4f}" if "loss" in metrics else ""
+    if "loss" in metrics:
+        return f"loss {metrics['loss']:.4f}"
+    return f"{metrics['images']} images" if "images" in metrics else ""
 
 
 def terms_text(metrics: dict[str, Any]) -> str:
