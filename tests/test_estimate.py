@@ -28,7 +28,8 @@ def test_a_line_through_two_small_runs_and_the_store_stays_as_it_is(csv_data, tm
 
     assert found["seeds"].seconds == pytest.approx(line("seeds", 4, 8, 12))
     assert found["seeds"].size == pytest.approx(more["seeds"].size * 12 / 8, abs=1)
-    assert found["segmenter"].seconds == pytest.approx(line("segmenter", 2, 8, 3 * 6))  # 3 epochs of 12 / 2 steps; 1 of 4 / 2, 2 of 8 / 2
+    # batches of two: an epoch of 4 images, two epochs of 8, and three of all 12
+    assert found["segmenter"].seconds == pytest.approx(line("segmenter", 2, 8, 18))
     assert found["segmenter"].size == more["segmenter"].size
     assert found["predictions"].seconds == pytest.approx(line("predictions", 4, 6, 6))  # val has 6 images
     assert store.keys() == [] and store.runs() == {}
