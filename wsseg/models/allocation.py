@@ -1,27 +1,41 @@
-"""Memory of networks on a CPU."""
+"""Memory of trainings on a CPU."""
 
 import ctypes
-import functools
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
-_M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4  # malloc.h
-_PAD = 64 * 2**20
+_M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD, _M_MMAP_MAX = -1, -2, -3, -4  # malloc.h
+_MEBIBYTE = 2**20
+_KEEP = ((_M_MMAP_MAX, 0), (_M_TRIM_THRESHOLD, 2**31 - 1), (_M_TOP_PAD, 64 * _MEBIBYTE))
+# what glibc comes to by itself once large blocks have been freed
+_USUAL = (
+    (_M_MMAP_MAX, 65536), (_M_MMAP_THRESHOLD, 32 * _MEBIBYTE), (_M_TRIM_THRESHOLD, 64 * _MEBIBYTE),
+    (_M_TOP_PAD, 128 * 1024),
+)  # fmt: skip
 
 
-@functools.cache
-def keep_freed_memory() -> bool:
-    """Have the C library keep the memory that tensors free, for the next ones; returns whether it does (glibc alone can).
+@contextmanager
+def freed_memory_kept() -> Iterator[None]:
+    """While entered, the C library keeps the memory that tensors free, for the next ones; then it goes back (glibc alone).
 
-    By itself it gives every block of more than 32 MiB back to the system at once, which clears it and hands it out anew, page
-    by page: that was half of the time of training in float32, and a third in bfloat16 (`docs/benchmarks.md`). The peak is what it was
-    within a tenth; memory between peaks stays with the process.
+    By itself glibc gives every block of more than 32 MiB back to the system at once, which clears it and hands it out anew,
+    page by page: half of the time of a training step in float32, and a third in bfloat16 (`docs/benchmarks.md`). That is for the
+    same shapes step after step: among images of many sizes, memory that is kept would come to pieces, and grow.
     """
-    if not sys.platform.startswith("linux"):
-        return False
     try:
-        mallopt = ctypes.CDLL(None).mallopt
+        library = ctypes.CDLL(None) if sys.platform.startswith("linux") else None
+        mallopt, trim = (None, None) if library is None else (library.mallopt, library.malloc_trim)
     except (OSError, AttributeError):  # musl
-        return False
-    settings = ((_M_MMAP_MAX, 0), (_M_TRIM_THRESHOLD, 2**31 - 1), (_M_TOP_PAD, _PAD))
-    done = [mallopt(name, value) for name, value in settings]  # 1 is success
-    return done == [1, 1, 1]
+        mallopt = trim = None
+    if mallopt is None or trim is None:
+        yield
+        return
+    for name, value in _KEEP:
+        mallopt(name, value)
+    try:
+        yield
+    finally:
+        for name, value in _USUAL:
+            mallopt(name, value)
+        trim(ctypes.c_size_t(0))

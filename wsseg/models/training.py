@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader
 from wsseg import processes
 from wsseg.data.transforms import TrainingImages
 from wsseg.errors import StageError
-from wsseg.models.allocation import keep_freed_memory
+from wsseg.models.allocation import freed_memory_kept
 from wsseg.models.depthwise import DepthwiseGradientsInFloat32
 from wsseg.progress import epoch_done, metric, track
 from wsseg.store import CHECKPOINT, atomic_write
@@ -60,18 +60,14 @@ class Schedule:
 
 
 def resolve_device(device: Device) -> torch.device:
-    """Return the torch device that is meant; StageError where it is not there. A CPU keeps memory: `keep_freed_memory`."""
+    """Return the torch device that is meant; StageError where it is not there."""
     if device == "auto":
         found = torch.accelerator.current_accelerator(check_available=True)
-        if found is not None:
-            return found
-        device = "cpu"
+        return found if found is not None else torch.device("cpu")
     available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if not available[device]:
         legal = ", ".join(name for name, there in available.items() if there)
         raise StageError(f"device: {device!r} is not available on this machine; legal here: auto, {legal}")
-    if device == "cpu":
-        keep_freed_memory()
     return torch.device(device)
 
 
@@ -127,6 +123,7 @@ class Measure:
         self.counts += counts.detach().cpu()
 
 
+@freed_memory_kept()
 def fit(
     model: nn.Module,
     fresh: nn.Module,
