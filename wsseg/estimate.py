@@ -34,9 +34,9 @@ def estimate(plan: Plan, recipe: str, config: str, overrides: tuple[str, ...]) -
     """Measure a few images, twice as many, and draw the line through both, step by step.
 
     Two points tell what a step costs whatever it is given (networks loaded, workers started) from what each image
-    costs. A training's line is over its optimiser's steps: twice the epochs are twice the work, and so the second run has two of them (which
-    also makes its masks, and with them their files, more like those of a long training). A step that may stop
-    early (rounds of self-training) counts in full.
+    costs. A training's line is over its optimiser's steps: twice the epochs are twice the work, and so the second run
+    has two of them (which also makes its masks, and with them their files, more like those of a long training). A step
+    that may stop early (rounds of self-training) counts in full.
 
     Args:
         plan: what is to run.

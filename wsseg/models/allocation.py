@@ -23,19 +23,15 @@ def freed_memory_kept() -> Iterator[None]:
     page by page: half of the time of a training step in float32, and a third in bfloat16 (`docs/benchmarks.md`). That is for the
     same shapes step after step: among images of many sizes, memory that is kept would come to pieces, and grow.
     """
-    try:
-        library = ctypes.CDLL(None) if sys.platform.startswith("linux") else None
-        mallopt, trim = (None, None) if library is None else (library.mallopt, library.malloc_trim)
-    except (OSError, AttributeError):  # musl
-        mallopt = trim = None
-    if mallopt is None or trim is None:
+    library = ctypes.CDLL(None) if sys.platform.startswith("linux") else None
+    if library is None or not (hasattr(library, "mallopt") and hasattr(library, "malloc_trim")):  # musl
         yield
         return
     for name, value in _KEEP:
-        mallopt(name, value)
+        library.mallopt(name, value)
     try:
         yield
     finally:
         for name, value in _USUAL:
-            mallopt(name, value)
-        trim(ctypes.c_size_t(0))
+            library.mallopt(name, value)
+        library.malloc_trim(ctypes.c_size_t(0))

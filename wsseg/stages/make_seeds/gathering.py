@@ -1,6 +1,7 @@
 """What `make_seeds` must know of all images before the first map of local prototypes."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import safetensors.torch
 import torch
@@ -12,9 +13,11 @@ from wsseg.data.images import LabeledImages
 from wsseg.models.classifier import Classifier, ClassifierSpec
 from wsseg.models.training import autocast
 from wsseg.progress import track
+from wsseg.saliency.methods import Maps
 from wsseg.saliency.passes import in_parts
 from wsseg.saliency.prototypes import Prototypes, prototype_maps, prototypes_of
 from wsseg.stages.make_seeds.config import Config
+from wsseg.store import atomic_write
 
 _IMAGES = 500  # of a class, evenly spaced
 _PLACES = 15_000  # of a class, evenly spaced over its images
@@ -70,7 +73,7 @@ def decode_prototypes(data: bytes) -> dict[int, Prototypes]:
     return {i: Prototypes(tensors[f"{i}.own"], tensors[f"{i}.surroundings"]) for i in ids}
 
 
-def maps_by_prototypes(model: Classifier, prototypes: list[Prototypes]) -> Callable[[Tensor], Tensor]:
+def maps_by_prototypes(model: Classifier, prototypes: list[Prototypes]) -> Maps:
     """Return the function that makes the maps of several classes, (N, 3, H, W) -> (N, C, h, w)."""
 
     @torch.no_grad()
@@ -78,3 +81,14 @@ def maps_by_prototypes(model: Classifier, prototypes: list[Prototypes]) -> Calla
         return prototype_maps(model.features(images), prototypes)
 
     return maps
+
+
+def local_prototypes(
+    model: Classifier, spec: ClassifierSpec, images: LabeledImages, config: Config, device: torch.device, out: Path
+) -> Callable[[list[int]], Maps]:
+    """Return what makes the maps of several class ids; the prototypes are kept in `out`, for a run that is interrupted."""
+    kept = out / "prototypes.safetensors"
+    if not kept.is_file():
+        atomic_write(kept, encode_prototypes(prototypes_by_class(model, spec, images, config, device)))
+    prototypes = decode_prototypes(kept.read_bytes())
+    return lambda class_ids: maps_by_prototypes(model, [prototypes[class_id] for class_id in class_ids])

@@ -1,6 +1,6 @@
 """I/O of `make_seeds`: one small PNG an image. Torch is imported in `run`."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -33,12 +33,6 @@ class MakeSeeds:
         from wsseg.saliency.cam import multiscale_maps, normalise
         from wsseg.saliency.methods import Maps, maps_of
         from wsseg.saliency.seeds import encode_seed
-        from wsseg.stages.make_seeds.gathering import (
-            decode_prototypes,
-            encode_prototypes,
-            maps_by_prototypes,
-            prototypes_by_class,
-        )
 
         images: LabeledImages = inputs["images"]
         classifier: Artifact = inputs["classifier"]
@@ -51,18 +45,14 @@ class MakeSeeds:
             model = folded(model, torch.zeros(1, 3, 64, 64))
         model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
-        prototypes = {}
-        if config.method == "lpcam":
-            kept = out / "prototypes.safetensors"
-            if not kept.is_file():  # of a run that was interrupted
-                found = prototypes_by_class(model, spec, images, config, device)
-                atomic_write(kept, encode_prototypes(found))
-            prototypes = decode_prototypes(kept.read_bytes())
-
-        def method_of(class_ids: list[int]) -> Maps:
-            if config.method == "lpcam":
-                return maps_by_prototypes(model, [prototypes[class_id] for class_id in class_ids])
+        def one_method(class_ids: list[int]) -> Maps:
             return maps_of(config.method, model, [i - 1 for i in class_ids], config.layers, config.target)
+
+        method_of: Callable[[list[int]], Maps] = one_method
+        if config.method == "lpcam":
+            from wsseg.stages.make_seeds.gathering import local_prototypes  # scikit-learn takes its time
+
+            method_of = local_prototypes(model, spec, images, config, device, out)
 
         batches = batches_by_size(images.items, config.batch_size)
         missing = [b for b in batches if not all(seed_path(out, item.id).is_file() for item in b)]

@@ -32,7 +32,7 @@ class _Job:
 class RefineMasks:
     name = "refine_masks"
     table = "pseudo_masks"
-    version = 4
+    version = 5
     Config = values.Config
     inputs: Mapping[str, Role] = {
         "images": Role(("images",)),
