@@ -62,7 +62,7 @@ def photographs(count: int) -> Iterator[Work]:
     ]  # fmt: skip
     for index, (name, mask_path, folder, pattern) in enumerate(sources):
         image_path = next(folder.glob(mask_path.stem + pattern[1:] if pattern != "*" else mask_path.stem + ".*"))
-        mask = cv2.resize(decode_mask(mask_path.read_bytes()), (WIDTH, HEIGHT), interpolation=cv2.INTER_NEAREST)
+        mask = cv2.resize(decode_mask(mask_path.read_bytes()), (WIDTH, HEIGHT), interpolation=cv2.INTER_NEAREST_EXACT)
         yield f"{name} {mask_path.stem}", sized(read_image(image_path)), seed_like(mask, 2 + index % 4, index)
     for index, name in enumerate(SHIPPED[: count - len(sources)]):
         blobs = np.random.default_rng(index).standard_normal((5, 4, 5)).astype(np.float32)

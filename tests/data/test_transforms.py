@@ -1,9 +1,10 @@
 import numpy as np
+import pytest
 import torch
 from PIL import Image as PILImage
 
 from wsseg.data.batches import batches_by_size, network_size, quarter
-from wsseg.data.transforms import TrainingImages, augmentation, normalised
+from wsseg.data.transforms import TrainingImages, augmentation, normalised, resized_mask
 from wsseg.types import LabeledImage
 
 
@@ -72,3 +73,48 @@ def test_sizes():
     assert network_size((500, 375), 320, 0.5) == (160, 128)
     assert network_size((10, 1000), 320, 1.0) == (32, 320)
     assert quarter((375, 500)) == (94, 125)
+
+
+def centre(weights):
+    """Return the (y, x) centre of mass of an (H, W) array."""
+    y, x = np.indices(weights.shape)
+    return np.array([(weights * y).sum(), (weights * x).sum()]) / weights.sum()
+
+
+@pytest.mark.parametrize(
+    ("size", "crop", "scale"),
+    [((375, 500), 320, (0.5, 1.5)), ((200, 200), 256, (0.7, 1.5)), ((400, 640), 320, (1.0, 1.0)), ((96, 64), 96, (0.4, 0.9))],
+)  # fmt: skip
+def test_edges_of_masks_stay_on_the_edges_of_their_images(size, crop, scale):
+    transform = augmentation(crop, scale, 0.0)
+    offsets = []
+    for draw in range(200):
+        top, left = np.random.default_rng(draw).integers(np.array(size) // 3, np.array(size) // 2)
+        mask = np.zeros(size, dtype=np.uint8)
+        mask[top : top + size[0] // 5, left : left + size[1] // 5] = 1
+        transform.set_random_seed(draw)
+        result = transform(image=np.repeat(mask[..., None] * 200, 3, axis=2), mask=mask)
+        light = result["image"][..., 0] / 200.0
+        if light[[0, -1]].max() == light[:, [0, -1]].max() == 0 < light.max():  # all of the square is in the crop
+            offsets.append(centre(result["mask"] == 1) - centre(light))
+    assert len(offsets) > 100
+    assert np.abs(np.mean(offsets, axis=0)).max() < 0.1
+    flipped_or_not = np.array(offsets)[:, 1]  # a shift to one side would cancel out over flips, but not in its size
+    assert np.abs(flipped_or_not).mean() < 0.2
+
+
+def test_a_resized_mask_keeps_its_values_and_takes_what_covers_most_of_a_pixel():
+    mask = np.zeros((4, 6), dtype=np.uint8)
+    mask[:, 3:] = 255
+    mask[2:, :2] = 7
+    assert resized_mask(mask, (2, 3)).tolist() == [[0, 0, 255], [7, 0, 255]]
+    assert set(np.unique(resized_mask(mask, (40, 60)))) == {0, 7, 255}
+    assert resized_mask(np.full((3, 3), 9, np.uint8), (5, 2)).tolist() == [[9, 9]] * 5
+
+
+@pytest.mark.parametrize("size", [(1, 300), (300, 1), (1, 1), (2, 4000)])
+def test_the_narrowest_photographs_keep_a_pixel(size):
+    transform = augmentation(32, (0.5, 0.5), 0.2)
+    transform.set_random_seed(0)
+    result = transform(image=np.full((*size, 3), 90, np.uint8), mask=np.ones(size, np.uint8))
+    assert result["image"].shape == (32, 32, 3) and (result["mask"] == 1).any()

@@ -12,9 +12,65 @@ from torch.utils.data import Dataset
 
 from wsseg.data.reading import read_image
 from wsseg.labels import IGNORE_INDEX
-from wsseg.types import LabeledImage, Mask
+from wsseg.types import Image, LabeledImage, Mask
 
 cv2.setNumThreads(0)  # images are small; OpenCV's threads would fight with torch's
+
+
+class RandomZoom(A.DualTransform):
+    """Resizes an image and its mask once, so that the long side becomes `long_side` times a random factor.
+
+    Both keep their pixel grids aligned: no edge of a mask moves against its image.
+
+    Args:
+        long_side: of the result at factor 1, in pixels.
+        scale: (smallest, largest) factor; drawn uniformly.
+    """
+
+    class InitSchema(A.core.transforms_interface.BaseTransformInitSchema):  # albumentations validates arguments by it
+        long_side: int
+        scale: tuple[float, float]
+
+    def __init__(self, long_side: int, scale: tuple[float, float], p: float = 1.0) -> None:
+        super().__init__(p=p)
+        self.long_side, self.scale = long_side, scale
+
+    def get_params_dependent_on_data(self, params: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
+        """Draw the (H, W) of the result."""
+        extents = params["shape"][:2]
+        factor = self.long_side * self.py_random.uniform(*self.scale) / max(extents)
+        return {"size": tuple(max(1, round(extent * factor)) for extent in extents)}
+
+    def apply(self, img: Image, size: tuple[int, int], **_: Any) -> Image:
+        """Resize the image."""
+        return resized(img, size)
+
+    def apply_to_mask(self, mask: Mask, size: tuple[int, int], **_: Any) -> Mask:
+        """Resize the mask."""
+        return resized_mask(mask, size)
+
+
+def resized(image: NDArray[Any], size: tuple[int, int]) -> NDArray[Any]:
+    """Return an array (H, W) or (H, W, C) resized to `size`: by area if it shrinks, bilinearly if it grows."""
+    shrinks = size[0] * size[1] < image.shape[0] * image.shape[1]
+    return np.asarray(cv2.resize(image, size[::-1], interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR))
+
+
+def resized_mask(mask: Mask, size: tuple[int, int]) -> Mask:
+    """Return a mask resized to `size`: each pixel takes the value that covers most of it.
+
+    The value planes are resized as images are, so edges stay where the image has them. OpenCV's ``INTER_NEAREST`` takes a
+    cell's upper left corner instead of its centre and moves every edge by up to half a pixel.
+
+    Args:
+        mask: (H, W) uint8; any values.
+        size: (H, W) of the result.
+    """
+    values = np.flatnonzero(np.bincount(mask.ravel(), minlength=1)).astype(np.uint8)
+    if len(values) == 1:
+        return np.full(size, values[0], np.uint8)
+    planes = [resized((mask == value).astype(np.float32), size) for value in values]
+    return np.asarray(values[np.argmax(planes, axis=0)])
 
 
 def augmentation(crop: int, scale: tuple[float, float], color: float) -> A.Compose:
@@ -27,8 +83,7 @@ def augmentation(crop: int, scale: tuple[float, float], color: float) -> A.Compo
     """
     return A.Compose(
         [
-            A.LongestMaxSize(max_size=crop, interpolation=cv2.INTER_AREA),
-            A.RandomScale(scale_limit=(scale[0] - 1, scale[1] - 1), interpolation=cv2.INTER_LINEAR, p=1.0),
+            RandomZoom(crop, scale),
             A.PadIfNeeded(
                 crop, crop, position="random", border_mode=cv2.BORDER_CONSTANT, fill=0, fill_mask=IGNORE_INDEX
             ),

@@ -34,7 +34,7 @@ def photograph(image: Image, side: int) -> bytes:
 def small_mask(mask: Mask, side: int) -> bytes:
     """Return a grey PNG whose values are class ids and 255."""
     height, width = fitting((mask.shape[0], mask.shape[1]), side)
-    small = cv2.resize(mask, (width, height), interpolation=cv2.INTER_NEAREST)
+    small = cv2.resize(mask, (width, height), interpolation=cv2.INTER_NEAREST_EXACT)
     buffer = io.BytesIO()
     PILImage.fromarray(np.asarray(small)).save(buffer, "PNG", optimize=True)
     return buffer.getvalue()

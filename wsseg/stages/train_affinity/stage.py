@@ -14,7 +14,7 @@ from wsseg.store import atomic_write
 class TrainAffinity:
     name = "train_affinity"
     table = "affinity"
-    version = 1
+    version = 2
     Config = values.Config
     inputs: Mapping[str, Role] = {
         "images": Role(("images",)),

@@ -15,7 +15,7 @@ from wsseg.store import atomic_write
 class TrainClassifier:
     name = "train_classifier"
     table = "classifier"
-    version = 2
+    version = 3
     Config = values.Config
     inputs: Mapping[str, Role] = {"images": Role(("images",)), "val_images": Role(("images",), optional=True)}
     output = "classifier"

@@ -17,7 +17,7 @@ log = logging.getLogger("wsseg")
 class TrainSegmenter:
     name = "train_segmenter"
     table = "segmenter"
-    version = 3
+    version = 4
     Config = values.Config
     inputs: Mapping[str, Role] = {
         "images": Role(("images",)),
