@@ -17,7 +17,7 @@ from wsseg.types import Image, LabeledImage, Mask
 cv2.setNumThreads(0)  # images are small; OpenCV's threads would fight with torch's
 
 
-class RandomZoom(A.DualTransform):
+class RandomZoom(A.DualTransform):  # type: ignore[misc]  # albumentations has no types
     """Resizes an image and its mask once, so that the long side becomes `long_side` times a random factor.
 
     Both keep their pixel grids aligned: no edge of a mask moves against its image.
@@ -27,7 +27,7 @@ class RandomZoom(A.DualTransform):
         scale: (smallest, largest) factor; drawn uniformly.
     """
 
-    class InitSchema(A.core.transforms_interface.BaseTransformInitSchema):  # albumentations validates arguments by it
+    class InitSchema(A.core.transforms_interface.BaseTransformInitSchema):  # type: ignore[misc]
         long_side: int
         scale: tuple[float, float]
 
