@@ -4,7 +4,7 @@ import csv
 import hashlib
 import json
 import logging
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,8 @@ from defusedxml import DefusedXmlException
 from defusedxml.ElementTree import parse as parse_xml
 
 from wsseg.data.config import CocoData, CocoSplit, CsvData, CsvSplit, FolderData, FolderSplit, VocData, VocSplit
-from wsseg.data.reading import IMAGE_SUFFIXES, FileMemory, check_id, read_image
+from wsseg.data.reading import FileMemory, check_id, read_image
+from wsseg.data.walk import PassedOver, data_folders, images_below, passed_over_line
 from wsseg.errors import DatasetError, nearest
 from wsseg.labels import VOC_CLASSES, ClassMap
 from wsseg.progress import track
@@ -35,6 +36,7 @@ class Listing:
         names: all class names of the data set, in its own order.
         label_without_image: ids that have a label but no image file.
         image_without_label: ids that have an image file but no label; they are not used.
+        passed_over: files and folders that may be data and were not listed, with the reason.
     """
 
     paths: dict[str, Path] = field(default_factory=dict)
@@ -42,6 +44,7 @@ class Listing:
     names: tuple[str, ...] = ()
     label_without_image: list[str] = field(default_factory=list)
     image_without_label: list[str] = field(default_factory=list)
+    passed_over: PassedOver = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -92,6 +95,8 @@ def load_images(data: Any, split: str, memory: FileMemory, classes: ClassMap | N
         raise DatasetError(
             f"{split}: it has classes that train has not: {listed(unknown)}; name those to learn in data.classes"
         )
+    if listing.passed_over:
+        log.warning("%s: %s", split, passed_over_line(listing.passed_over))
     if listing.image_without_label:
         log.warning(
             "%s: %d images have no label and are not used: %s",
@@ -166,21 +171,31 @@ def list_split(data: Any, split: str) -> Listing:
 
 
 def _list_folder(data: FolderData, part: FolderSplit) -> Listing:
-    folders = sorted(p for p in _children(part.images) if p.is_dir())
-    names = tuple(p.name for p in folders if p.name != data.background)
-    listing = Listing(names=names)
+    listing = Listing()
+    without = _other_folders(data, part)
+    folders = [p for p in data_folders(part.images, listing.passed_over) if p.resolve() not in without]
+    listing.names = tuple(p.name for p in folders if p.name != data.background)
     for folder in folders:
-        for name, path in image_files(folder).items():
+        for name, path in image_files(folder, listing.passed_over, without).items():
             item_id = check_id(f"{folder.name}/{name}", str(part.images))
             listing.paths[item_id] = path
             listing.labels[item_id] = frozenset({folder.name} - {data.background})
     return listing
 
 
+def _other_folders(data: FolderData | CsvData, part: FolderSplit | CsvSplit) -> frozenset[Path]:
+    """Return the folders of the data set that do not hold this split's images: masks, and the other split's images."""
+    named = [folder for s in (data.train, data.val) if s for folder in (s.images, s.masks) if folder]
+    return frozenset(folder.resolve() for folder in named) - {part.images.resolve()}
+
+
 def _list_csv(data: CsvData, part: CsvSplit) -> Listing:
     labels = read_label_csv(part.labels, data.separator)
     names = data.mask_classes or tuple(sorted(frozenset().union(*labels.values())))
-    return _joined(labels, image_files(part.images), names)
+    passed_over: PassedOver = []
+    listing = _joined(labels, image_files(part.images, passed_over, _other_folders(data, part)), names)
+    listing.passed_over = passed_over
+    return listing
 
 
 def _list_voc(data: VocData, part: VocSplit) -> Listing:
@@ -287,27 +302,25 @@ def read_text(path: Path) -> str:
         raise DatasetError(f"{path}: not UTF-8 text: {error.reason} at byte {error.start}") from error
 
 
-def _children(folder: Path) -> list[Path]:
-    try:
-        return sorted(folder.iterdir())
-    except OSError as error:
-        raise DatasetError(f"{folder}: cannot be listed: {error.strerror}") from error
+def image_files(
+    folder: Path, passed_over: PassedOver | None = None, without: Collection[Path] = ()
+) -> dict[str, Path]:
+    """Return the image files below `folder` by id (relative path without suffix), sorted.
 
-
-def image_files(folder: Path) -> dict[str, Path]:
-    """Return the image files below `folder` by id (relative path without suffix).
+    Args:
+        folder: where to begin.
+        passed_over: takes what may be an image and is not listed, with the reason.
+        without: resolved folders below it that are left out.
 
     Raises:
-        DatasetError: no such folder, or two files that differ in their suffix only.
+        DatasetError: no such folder, or two files that differ only in their suffix or in the Unicode form of their name.
     """
-    _children(folder)
     files: dict[str, Path] = {}
-    for path in sorted(folder.rglob("*")):
-        if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file():
-            item_id = check_id(path.relative_to(folder).with_suffix("").as_posix(), str(folder))
-            if item_id in files:
-                raise DatasetError(f"{path} and {files[item_id].name} have the same id {item_id!r}; rename one")
-            files[item_id] = path
+    for path in sorted(images_below(folder, passed_over if passed_over is not None else [], without)):
+        item_id = check_id(path.relative_to(folder).with_suffix("").as_posix(), str(folder))
+        if item_id in files:
+            raise DatasetError(f"{path} and {files[item_id].name} have the same id {item_id!r}; rename one")
+        files[item_id] = path
     return files
 
 

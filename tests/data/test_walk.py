@@ -1,0 +1,112 @@
+"""What is data in a folder as file managers, notebooks, NAS boxes, phones and wsseg itself leave it."""
+
+import os
+
+import pytest
+
+from wsseg.data.walk import data_files, data_folders, folders_below, images_below, passed_over_line
+from wsseg.errors import DatasetError
+from wsseg.store import ArtifactStore
+
+
+def write(root, *names):
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(b"x")
+
+
+def found(root, without=()):
+    """Return the ids that the walk yields and its reasons by name."""
+    passed_over = []
+    images = sorted(p.relative_to(root).as_posix() for p in images_below(root, passed_over, without))
+    return images, {path.name: why for path, why in passed_over}
+
+
+@pytest.mark.parametrize(
+    "litter",
+    [
+        ".ipynb_checkpoints/a.jpg", ".git/a.png", ".thumbnails/a.jpg", "@eaDir/a.jpg/SYNOPHOTO.jpg", "__MACOSX/a.jpg",
+        "#recycle/a.jpg", "$RECYCLE.BIN/a.jpg", "lost+found/a.jpg", "sub/._a.jpg", "._a.jpg", ".partial-7-a.png",
+        ".trashed-17-a.jpg", "Thumbs.db", "sub/desktop.ini", ".DS_Store",
+    ],
+)  # fmt: skip
+def test_litter_of_systems_is_never_data_and_not_worth_a_word(tmp_path, litter):
+    write(tmp_path, "red/a.jpg", litter)
+    assert found(tmp_path) == (["red/a.jpg"], {})
+    assert litter.split("/")[0] not in [p.name for p in data_folders(tmp_path)] or litter.startswith("sub/")
+
+
+def test_stores_artifacts_and_virtual_environments_are_never_data(tmp_path):
+    write(tmp_path, "red/a.jpg", "venv/pyvenv.cfg", "venv/lib/logo.png")
+    ArtifactStore(tmp_path / "any name")
+    write(tmp_path / "any name", "objects/k/masks/a.png", "data/demo/a.png")
+    write(tmp_path, "copied/manifest.json", "copied/files.txt", "copied/masks/a.png")
+    assert found(tmp_path) == (["red/a.jpg"], {})
+    assert [p.name for p in data_folders(tmp_path)] == ["red"]
+    assert [p.name for p in folders_below(tmp_path, 3)] == [tmp_path.name, "red"]
+    assert found(tmp_path / "copied")[0] == ["masks/a.png"]  # a folder that is named is looked into
+
+
+def test_what_may_be_an_image_is_passed_over_with_its_reason(tmp_path):
+    write(tmp_path, "a.JPG", "b.heic", "c.GIF", "d", ".jpg", "labels.csv", "a.xml", "README", ".hidden.jpg")
+    os.symlink("nowhere", tmp_path / "broken.jpg")
+    os.symlink("itself.jpg", tmp_path / "itself.jpg")
+    os.symlink("a.JPG", tmp_path / "linked.jpg")
+    os.symlink(".", tmp_path / "loop")
+    os.mkfifo(tmp_path / "pipe.png")
+    images, reasons = found(tmp_path)
+    assert images == [".hidden.jpg", "a.JPG", "linked.jpg"]
+    assert reasons == {
+        "b.heic": ".heic is not read",
+        "c.GIF": ".GIF is not read",
+        "d": "a name without suffix is not read",
+        ".jpg": "no name before the suffix",
+        "broken.jpg": "a broken link",
+        "itself.jpg": "a broken link",
+        "loop": "a linked folder",
+        "pipe.png": "no regular file",
+    }
+
+
+def test_the_line_counts_by_reason(tmp_path):
+    passed_over = [(tmp_path / f"{i}.heic", ".heic is not read") for i in range(5)] + [(tmp_path / "b\n", "a broken link")]
+    assert passed_over_line(passed_over) == (
+        "6 files or folders are passed over: .heic is not read (5: 0.heic, 1.heic, 2.heic, ...); "
+        r"a broken link (1: b\n); convert those that are photographs to JPEG or PNG"
+    )
+
+
+def test_a_linked_class_folder_counts_unless_it_leads_back(tmp_path):
+    write(tmp_path, "photos/red/a.jpg", "elsewhere/b.jpg")
+    os.symlink(tmp_path / "elsewhere", tmp_path / "photos" / "blue")
+    os.symlink(tmp_path / "photos" / "red", tmp_path / "photos" / "twice")
+    os.symlink(tmp_path, tmp_path / "photos" / "up")
+    passed_over = []
+    assert [p.name for p in data_folders(tmp_path / "photos", passed_over)] == ["blue", "red"]
+    assert [p.name for p, _ in passed_over] == ["twice", "up"]
+
+
+def test_folders_that_hold_something_else_are_left_out(tmp_path):
+    write(tmp_path, "a.jpg", "masks/a.png", "sub/b.jpg")
+    assert found(tmp_path, {(tmp_path / "masks").resolve()})[0] == ["a.jpg", "sub/b.jpg"]
+
+
+def test_a_folder_that_cannot_be_listed(tmp_path, monkeypatch):
+    write(tmp_path, "a.jpg", "closed/b.jpg")
+    listed = os.scandir
+
+    def closed(folder):
+        if str(folder).endswith("closed"):
+            raise PermissionError(13, "Permission denied")
+        return listed(folder)
+
+    monkeypatch.setattr(os, "scandir", closed)
+    assert found(tmp_path) == (["a.jpg"], {"closed": "cannot be listed: Permission denied"})
+    with pytest.raises(DatasetError, match="closed: cannot be listed: Permission denied"):
+        data_files(tmp_path / "closed")
+
+
+def test_depth(tmp_path):
+    write(tmp_path, "1/2/3/a.jpg")
+    assert [p.name for p in folders_below(tmp_path, 2)] == [tmp_path.name, "1", "2"]
+    assert [p.name for p in folders_below(tmp_path, 0)] == [tmp_path.name]
