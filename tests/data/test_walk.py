@@ -49,10 +49,10 @@ def test_stores_artifacts_and_virtual_environments_are_never_data(tmp_path):
 
 def test_what_may_be_an_image_is_passed_over_with_its_reason(tmp_path):
     write(tmp_path, "a.JPG", "b.heic", "c.GIF", "d", ".jpg", "labels.csv", "a.xml", "README", ".hidden.jpg")
-    os.symlink("nowhere", tmp_path / "broken.jpg")
-    os.symlink("itself.jpg", tmp_path / "itself.jpg")
-    os.symlink("a.JPG", tmp_path / "linked.jpg")
-    os.symlink(".", tmp_path / "loop")
+    (tmp_path / "broken.jpg").symlink_to("nowhere")
+    (tmp_path / "itself.jpg").symlink_to("itself.jpg")
+    (tmp_path / "linked.jpg").symlink_to("a.JPG")
+    (tmp_path / "loop").symlink_to(".")
     os.mkfifo(tmp_path / "pipe.png")
     images, reasons = found(tmp_path)
     assert images == [".hidden.jpg", "a.JPG", "linked.jpg"]
@@ -69,7 +69,9 @@ def test_what_may_be_an_image_is_passed_over_with_its_reason(tmp_path):
 
 
 def test_the_line_counts_by_reason(tmp_path):
-    passed_over = [(tmp_path / f"{i}.heic", ".heic is not read") for i in range(5)] + [(tmp_path / "b\n", "a broken link")]
+    passed_over = [(tmp_path / f"{i}.heic", ".heic is not read") for i in range(5)] + [
+        (tmp_path / "b\n", "a broken link")
+    ]
     assert passed_over_line(passed_over) == (
         "6 files or folders are passed over: .heic is not read (5: 0.heic, 1.heic, 2.heic, ...); "
         r"a broken link (1: b\n); convert those that are photographs to JPEG or PNG"
@@ -78,9 +80,9 @@ def test_the_line_counts_by_reason(tmp_path):
 
 def test_a_linked_class_folder_counts_unless_it_leads_back(tmp_path):
     write(tmp_path, "photos/red/a.jpg", "elsewhere/b.jpg")
-    os.symlink(tmp_path / "elsewhere", tmp_path / "photos" / "blue")
-    os.symlink(tmp_path / "photos" / "red", tmp_path / "photos" / "twice")
-    os.symlink(tmp_path, tmp_path / "photos" / "up")
+    (tmp_path / "photos" / "blue").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "photos" / "twice").symlink_to(tmp_path / "photos" / "red")
+    (tmp_path / "photos" / "up").symlink_to(tmp_path)
     passed_over = []
     assert [p.name for p in data_folders(tmp_path / "photos", passed_over)] == ["blue", "red"]
     assert [p.name for p, _ in passed_over] == ["twice", "up"]

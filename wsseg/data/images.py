@@ -302,9 +302,7 @@ def read_text(path: Path) -> str:
         raise DatasetError(f"{path}: not UTF-8 text: {error.reason} at byte {error.start}") from error
 
 
-def image_files(
-    folder: Path, passed_over: PassedOver | None = None, without: Collection[Path] = ()
-) -> dict[str, Path]:
+def image_files(folder: Path, passed_over: PassedOver | None = None, without: Collection[Path] = ()) -> dict[str, Path]:
     """Return the image files below `folder` by id (relative path without suffix), sorted.
 
     Args:

@@ -17,7 +17,12 @@ _SYSTEM_FOLDERS = frozenset({
     "__macosx", "@eadir", "@tmp", "@recycle", "#recycle", "#snapshot", "$recycle.bin", "system volume information",
     "lost+found", "__pycache__", "node_modules",
 })  # fmt: skip
-_LITTER = ("._", ".partial-", ".trashed-", ".pending-")  # AppleDouble, our unfinished files, Android's bin and downloads
+_LITTER = (
+    "._",
+    ".partial-",
+    ".trashed-",
+    ".pending-",
+)  # AppleDouble, our unfinished files, Android's bin and downloads
 _SYSTEM_FILES = frozenset({"thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r"})
 _STORE = ("objects", "work", "locks", "runs")
 _ARTIFACT = ("manifest.json", "files.txt")
