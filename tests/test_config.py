@@ -1,11 +1,12 @@
 """Every message of a config, and the values that come out of a legal one."""
 
+import contextlib
 import time
 from pathlib import Path
 
 import pytest
 
-from wsseg.config import expand_path, find_file, hashed, read_toml, shipped_folder, to_toml
+from wsseg.config import as_config_path, expand_path, find_file, hashed, read_toml, shipped_folder, to_toml
 from wsseg.errors import ConfigError
 from wsseg.runner import open_config
 
@@ -49,14 +50,73 @@ def load(tmp_path: Path, text: str, *overrides: str):
         (DATA, ("segmenter.epochs",), "--set segmenter.epochs: legal is TABLE.KEY=VALUE"),
         ("rng_seed = 1" + DATA, ("rng_seed.x=1",), "'rng_seed' is a value, not a table"),
         (DATA, ("segmenter.epoks=1",), "did you mean 'epochs'?"),
+        (DATA + "[segmenter]\nlearning_rate = inf", (), "segmenter.learning_rate: found inf"),
+        (DATA + f"[seeds]\nsize = {10**30}", (), "seeds.size: found 1000000"),
+        (DATA + "[seeds]\nscales = [1.0, inf]", (), "seeds.scales[1]: found inf"),
+        (DATA + f"[seeds]\nscales = [1{'0' * 400}]", (), "seeds.scales[0]: found 1000"),
+        (DATA, ("segmenter.epochs=" + "9" * 5000,), "segmenter.epochs: found '9999"),
+        (DATA, ("segmenter.epochs=1\nrng_seed=2",), "segmenter.epochs: found '1\\nrng_seed=2'"),
+        (DATA, (".".join("a" * 21) + "=1",), "legal is TABLE.KEY=VALUE"),
+        ('[data]\nkind = "folder"\ntrain = { images = "ph$1tos" }', (), "for a dollar sign write $$"),
+        ('[data]\nkind = "folder"\ntrain = { images = "~nosuchuser/x" }', (),
+         "data.train.images: '~nosuchuser/x': there is no home folder of '~nosuchuser'"),
+        ('[data]\nkind = "folder"\ntrain = { images = "C:\\new" }', (), "and there is no such path; in single quotes"),
+        ('[data]\ntrain = { images = "C:\\data" }', (), "write / or \\\\ instead of \\"),
+        ('[data]\nkind = \u201cfolder\u201d', (), "write straight quotes"),
+        ('[data]\nkind\u00a0= "folder"', (), "no-break space"),
+        (DATA + "[predictions]\nflip = True", (), "write true or false, in small letters"),
+        ("data:\n  kind: folder", (), "this looks like YAML"),
     ],
 )  # fmt: skip
 def test_message(tmp_path, text, overrides, message):
     with pytest.raises(ConfigError) as caught:
         load(tmp_path, text, *overrides)
     assert message in str(caught.value)
-    assert "\n" not in str(caught.value)
+    assert "\n" not in str(caught.value) and len(str(caught.value)) < 1000
     assert "c.toml" in str(caught.value) or "--set" in str(caught.value)
+
+
+def test_all_problems_are_told_at_once(tmp_path):
+    text = """
+        rng_seed = -1
+        colour = 1
+        [data]
+        kind = "csv"
+        train = { images = "i", limit = -1 }
+        [segmenter]
+        epoch = 1
+        size = "x"
+        [seeds]
+        scales = [1.0, "x", "y"]
+        [pseudo_masks]
+        levels = [4.0]
+    """
+    with pytest.raises(ConfigError) as caught:
+        load(tmp_path, text)
+    said = str(caught.value)
+    assert said.startswith(f"9 problems in {tmp_path / 'c.toml'}: ")
+    for part in (
+        "unknown key 'colour'", "rng_seed: found -1", "data.train.limit: found -1", "data.train.labels is missing",
+        "unknown key 'segmenter.epoch'", "segmenter.size: found 'x'", "seeds.scales[1]: found 'x'",
+        "seeds.scales[2]: found 'y'", "pseudo_masks: ",
+    ):  # fmt: skip
+        assert part in said
+    with pytest.raises(ConfigError, match=r"^30 problems in .*'seeds\.k19'.*; and 10 more$"):
+        load(tmp_path, DATA + "[seeds]\n" + "".join(f"k{i} = 1\n" for i in range(30)))
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
+def test_a_byte_order_mark_is_no_part_of_the_text(tmp_path, encoding):
+    path = tmp_path / "c.toml"
+    path.write_bytes(DATA.replace("\n", "\r\n").encode(encoding))
+    assert open_config(str(path)).data.train.images == tmp_path / "images"
+
+
+def test_another_encoding_is_told(tmp_path):
+    path = tmp_path / "c.toml"
+    path.write_bytes(DATA.encode("utf-16"))
+    with pytest.raises(ConfigError, match=r"c\.toml: not valid TOML: not UTF-8 text .*; save it as UTF-8$"):
+        open_config(str(path))
 
 
 def test_values_are_coerced_so_that_1_and_1_0_are_one_identity(tmp_path):
@@ -103,6 +163,28 @@ def test_paths(tmp_path, monkeypatch):
     assert expand_path("${SOME_FOLDER}/i", "k", config) == Path("/somewhere/i")
     assert expand_path("${NOT_SET:-/else}/i", "k", config) == Path("/else/i")
     assert expand_path("~/i", "k", config) == Path.home() / "i"
+    assert expand_path("$$SOME_FOLDER/$$1/a$$", "k", config) == tmp_path / "sub" / "$SOME_FOLDER" / "$1" / "a$"
+    assert expand_path("./~x", "k", config) == tmp_path / "sub" / "~x"
+
+
+@pytest.mark.parametrize("name", ["cash$flow", "$HOME", "${HOME}", "$$", "$", "~", "~root", "~x/y", "a~", "${a:-b}"])
+def test_a_path_that_is_written_to_a_config_is_the_path_that_is_read(tmp_path, name):
+    config = tmp_path / "c.toml"
+    assert expand_path(as_config_path(Path(name)), "k", config) == tmp_path / name
+    assert expand_path(as_config_path(tmp_path / name), "k", config) == tmp_path / name
+
+
+def test_resolved_values_keep_paths_with_dollars(tmp_path):
+    """A run's record is read as a config is."""
+    (tmp_path / "cash$flow").mkdir()
+    config = load(tmp_path / "cash$flow", DATA)
+    again = load(tmp_path, to_toml(config.as_dict()))
+    assert again.data == config.data
+
+
+def test_an_unknown_user_is_one_line():
+    with pytest.raises(ConfigError, match=r"^'~nosuchuser/c.toml': there is no home folder of '~nosuchuser'"):
+        find_file("~nosuchuser/c.toml", "configs")
 
 
 def test_resolved_values_as_toml_give_the_same_config(tmp_path):
@@ -135,7 +217,18 @@ def test_every_shipped_config_loads(path):
         ("a." * 50_000 + "b = 1", "20 parts in a key"),
         ("x = " + "9" * 5_000, "not valid TOML"),
         ("x = " + "[" * 50_000, "not valid TOML"),
+        ('"a b".' * 50_000 + "b = 1", "20 parts in a key"),
+        (r'"a\".".' * 50_000 + "b = 1", "20 parts in a key"),
+        ("a" * 999_000, "not valid TOML"),
+        ("a " * 499_000, "not valid TOML"),
+        ("-." * 499_000, "20 parts in a key"),
+        (r'"" \"" ' * 100_000, "not valid TOML"),
+        (r'""" \""" ' * 100_000, "not valid TOML"),
+        ("'" * 999_001, "not valid TOML"),
+        ("x = " + "1_" * 499_000, "not valid TOML"),
+        ('x = "' + "a." * 400_000, "not valid TOML"),
     ],
+    ids=lambda value: repr(value[:12]),
 )
 def test_a_file_made_to_keep_us_busy_is_refused_at_once(tmp_path, text, words):
     path = tmp_path / "bomb.toml"
@@ -143,4 +236,12 @@ def test_a_file_made_to_keep_us_busy_is_refused_at_once(tmp_path, text, words):
     begin = time.monotonic()
     with pytest.raises(ConfigError, match=words):
         read_toml(path)
+    assert time.monotonic() - begin < 5
+
+
+@pytest.mark.parametrize("unit", ["$", "${a", "${a:-", "${a:-x${", "$$", "../", "a/"])
+def test_a_path_made_to_keep_us_busy_ends_at_once(tmp_path, unit):
+    begin = time.monotonic()
+    with contextlib.suppress(ConfigError):
+        expand_path(unit * (990_000 // len(unit)), "k", tmp_path / "c.toml")
     assert time.monotonic() - begin < 5

@@ -25,6 +25,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from wsseg.config import expand_home
 from wsseg.errors import ArtifactError, nearest
 
 MANIFEST = "manifest.json"
@@ -381,8 +382,9 @@ class ArtifactStore:
 
         Raises:
             ArtifactError: nothing or several things match.
+            ConfigError: a path of an unknown ``~user``.
         """
-        folder = Path(reference).expanduser()
+        folder = Path(expand_home(reference))
         name = folder.resolve().name if folder.is_dir() and (folder / MANIFEST).is_file() else reference
         if re.fullmatch(r"[0-9a-f]{4,64}", name):
             matches = [key for key in self.keys() if key.startswith(name)]
