@@ -125,7 +125,8 @@ def load_images(data: Any, split: str, memory: FileMemory, classes: ClassMap | N
             'repair or remove them, or set data.on_bad_image = "skip"'
         )
     if not items:
-        raise DatasetError(f"{split}: no readable image was found; run 'wsseg data check'")
+        reasons = listed(f"{listing.paths.get(i, i)} ({why})" for i, why in skipped.items())
+        raise DatasetError(f"{split}: none of {len(skipped)} images can be read: {reasons}")
     return LabeledImages(split, classes, tuple(items), skipped, _fingerprint(classes, items))
 
 

@@ -1,0 +1,131 @@
+"""`check_data` on labels that are readable and yet odd: what is a problem, and what is worth a note."""
+
+import json
+import re
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image as PILImage
+
+from wsseg.data.check import check_data
+from wsseg.data.config import CocoData, CocoSplit, CsvData, CsvSplit, FolderData, FolderSplit
+from wsseg.data.reading import FileMemory
+from wsseg.errors import DatasetError
+
+
+def picture(path, seed):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    PILImage.fromarray(np.random.default_rng(seed).integers(0, 256, (12, 10, 3), dtype=np.uint8)).save(path)
+
+
+def csv_split(folder, name, rows, seed=0):
+    for i, row in enumerate(rows):
+        picture(folder / name / f"{row.split(',')[0]}.png", seed + i)
+    (folder / f"{name}.csv").write_text("image_id,classes\n" + "\n".join(rows) + "\n")
+    return CsvSplit(images=folder / name, labels=folder / f"{name}.csv")
+
+
+def check(data):
+    return check_data(data, FileMemory())
+
+
+def test_a_sound_data_set_has_neither_problem_nor_odd_name(tmp_path):
+    train = csv_split(tmp_path, "train", ["a,red", "b,blue", "c,"])
+    val = csv_split(tmp_path, "val", ["d,red", "e,blue"], seed=10)
+    reports = check(CsvData(kind="csv", train=train, val=val))
+    assert [r.problems for r in reports] == [[], []]
+    assert [r.notes for r in reports] == [["no masks: this split cannot be judged"]] * 2
+
+
+@pytest.mark.parametrize("name", ["a", "d"])
+def test_a_copy_of_a_train_image_in_val_is_told_first(tmp_path, name):
+    train = csv_split(tmp_path, "train", ["a,red", "b,blue"])
+    val = csv_split(tmp_path, "val", [f"{name},red", "c,blue"], seed=10)
+    shutil.copy(tmp_path / "train" / "a.png", tmp_path / "val" / f"{name}.png")
+    report = check(CsvData(kind="csv", train=train, val=val))[1]
+    assert re.search(rf"1 of 2 images have copies in train, .*: {name} \(train: a\)", report.notes[0])
+    assert not report.problems
+
+
+def test_the_same_files_in_train_and_val_are_a_problem(tmp_path):
+    split = csv_split(tmp_path, "train", ["a,red", "b,blue"])
+    train, val = check(CsvData(kind="csv", train=split, val=split))
+    assert not train.problems
+    assert val.problems[0].startswith("2 of 2 images are in train as well") and ": a, b; " in val.problems[0]
+
+
+def test_a_class_that_is_absent_in_val_is_a_note(tmp_path):
+    train = csv_split(tmp_path, "train", ["a,red", "b,blue"])
+    val = csv_split(tmp_path, "val", ["c,red"], seed=10)
+    report = check(CsvData(kind="csv", train=train, val=val))[1]
+    assert not report.problems
+    assert "classes without any image: blue; they are not judged" in report.notes
+
+
+def coco(folder, categories, labels):
+    for i in range(len(labels)):
+        picture(folder / f"{i}.png", i)
+    content = {
+        "images": [{"id": i, "file_name": f"{i}.png", "width": 10, "height": 12} for i in range(len(labels))],
+        "categories": [{"id": k, "name": name} for k, name in enumerate(categories)],
+        "annotations": [
+            {"id": i, "image_id": i, "category_id": k, "segmentation": [[0, 0, 5, 0, 5, 5]], "iscrowd": 0, "area": 12}
+            for i, k in enumerate(labels)
+            if k is not None
+        ],
+    }
+    (folder / "instances.json").write_text(json.dumps(content))
+    return CocoSplit(images=folder, annotations=folder / "instances.json")
+
+
+def test_a_category_that_nobody_uses_is_a_note_unless_it_was_chosen(tmp_path):
+    split = coco(tmp_path, ["things", "red", "blue"], [1, 2, None])
+    report = check(CocoData(kind="coco", train=split))[0]
+    assert not report.problems
+    assert any(note.startswith("classes without any image: things; they cannot be learned") for note in report.notes)
+    report = check(CocoData(kind="coco", train=split, classes=("things", "red")))[0]
+    assert report.problems == ["class without any image: things"]
+
+
+def test_labels_that_name_nothing_are_a_problem(tmp_path):
+    split = coco(tmp_path, ["red", "blue"], [None, None])
+    assert "no image shows any class: nothing can be learned" in check(CocoData(kind="coco", train=split))[0].problems
+
+
+@pytest.mark.parametrize(
+    ("rows", "note"),
+    [
+        (["a,\"['red', 'blue']\"", "b,red"], "class names that look like lists: \"'blue']\", \"['red',\""),
+        (['a,"red,blue"', "b,red"], "class names that look like lists: 'red,blue'"),
+        (["a,red|blue", "b,red"], "class names that look like lists: 'red|blue'"),
+        (["a,red", "b,nan"], "class names that look like 'no class': 'nan'"),
+        (["a,red", "b,None"], "class names that look like 'no class': 'None'"),
+        (["a,red", "b,Red", "c,blue"], "class names that are nearly the same: 'Red', 'red'"),
+    ],
+)
+def test_class_names_that_a_form_may_have_made_are_told(tmp_path, rows, note):
+    report = check(CsvData(kind="csv", train=csv_split(tmp_path, "train", rows)))[0]
+    assert any(line.startswith(note) for line in report.notes), report.notes
+
+
+def test_an_apostrophe_inside_a_name_is_no_list(tmp_path):
+    report = check(CsvData(kind="csv", train=csv_split(tmp_path, "train", ["a,driver's", "b,ok"])))[0]
+    assert not [line for line in report.notes if "look like" in line]
+
+
+def test_one_image_in_two_classes_is_told(tmp_path):
+    picture(tmp_path / "red" / "a.png", 0)
+    picture(tmp_path / "blue" / "b.png", 1)
+    shutil.copy(tmp_path / "red" / "a.png", tmp_path / "blue")
+    report = check(FolderData(kind="folder", train=FolderSplit(images=tmp_path)))[0]
+    assert "the same image with different labels: blue/a and red/a" in report.notes
+
+
+def test_unreadable_images_alone_are_named(tmp_path):
+    split = csv_split(tmp_path, "train", ["a,red", "b,blue"])
+    for name in "ab":
+        (tmp_path / "train" / f"{name}.png").write_bytes(b"nothing")
+    with pytest.raises(DatasetError, match=r"train: none of 2 images can be read: .*a\.png .*b\.png") as caught:
+        check(CsvData(kind="csv", train=split))
+    assert "data check" not in str(caught.value)
