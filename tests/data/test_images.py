@@ -57,7 +57,7 @@ def test_a_subset_of_the_classes_in_an_order_of_its_own(csv):
         ("id;classes\na;dog", "line 1: found 'id;classes'"),
         ("image_id,classes\na,dog,cat", "line 2: found 3 fields"),
         ("image_id,classes\na,dog\na,cat", "line 3: the image id 'a' stands twice"),
-        ("image_id,classes\n../a,dog", "line 2: '../a' is no legal image id"),
+        ("image_id,classes\n../a,dog", "line 2: '../a' cannot be an image id"),
         ("image_id,classes\nnone,dog", "1 labels have no image: none"),
     ],
 )
@@ -195,8 +195,8 @@ def test_coco_labels_and_class_order_by_category_id(tmp_path):
         ("[]", "the list 'images' is missing"),
         ({**COCO, "annotations": [{"image_id": 1}]}, r"annotations\[0\]: legal: an object with image_id, category_id"),
         ({**COCO, "annotations": [{"image_id": 9, "category_id": 3}]}, "names an unknown image or category"),
-        ({**COCO, "images": [{"id": 1, "file_name": "../x.jpg"}]}, "no legal image id"),
-        ({**COCO, "images": [{"id": 1, "file_name": ""}]}, "no legal image id"),
+        ({**COCO, "images": [{"id": 1, "file_name": "../x.jpg"}]}, "cannot be an image id"),
+        ({**COCO, "images": [{"id": 1, "file_name": ""}]}, "cannot be an image id"),
         ({**COCO, "images": [{"id": 1, "file_name": 5}]}, r"images\[0\]: legal: an object .* names texts"),
         ({**COCO, "categories": [{"id": 1, "name": "a"}, {"id": "2", "name": "b"}]}, r"categories\[1\]: legal"),
         (

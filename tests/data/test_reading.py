@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image as PILImage
 
-from wsseg.data.reading import FileMemory, check_id, inspect_file, read_image, read_mask_file, turn
+from wsseg.data.reading import FileMemory, inspect_file, read_image, read_mask_file, turn
 from wsseg.errors import DatasetError
 
 RGB = np.arange(4 * 6 * 3, dtype=np.uint8).reshape(4, 6, 3) * 3  # H != W, every pixel its own value
@@ -106,17 +106,6 @@ def test_masks_are_values_not_colours(tmp_path):
         assert np.array_equal(read_mask_file(saved(tmp_path, image))[0], values)
     with pytest.raises(DatasetError, match="a mask of mode RGB; legal: palette or 8-bit grey"):
         read_mask_file(saved(tmp_path, PILImage.fromarray(RGB)))
-
-
-@pytest.mark.parametrize("item_id", ["../x", "/x", "a//b", "a/../b", "a\\b", "a\nb", "", "C:/x", "x" * 300, "a\x00"])
-def test_illegal_ids(item_id):
-    with pytest.raises(DatasetError, match="no legal image id"):
-        check_id(item_id, "labels.csv")
-
-
-@pytest.mark.parametrize("item_id", ["2007_000129", "a/b c/d", "Straße", "日本"])
-def test_legal_ids(item_id):
-    assert check_id(item_id, "labels.csv") == item_id
 
 
 def test_a_file_is_read_once_and_again_when_it_changes(tmp_path, monkeypatch):

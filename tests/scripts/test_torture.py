@@ -19,11 +19,11 @@ pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="it forks")
 
 
 def test_names_that_would_leave_their_folder_are_refused(tmp_path):
-    from wsseg.data.reading import check_id
+    from wsseg.data.names import check_id
     from wsseg.errors import DatasetError
 
     for item_id in names.ILLEGAL:
-        with pytest.raises(DatasetError, match="no legal image id"):
+        with pytest.raises(DatasetError, match="cannot be an image id"):
             check_id(item_id, "here")
     assert [check_id(item_id, "here") for item_id in names.LEGAL] == list(names.LEGAL)
 

@@ -14,7 +14,8 @@ from defusedxml import DefusedXmlException
 from defusedxml.ElementTree import parse as parse_xml
 
 from wsseg.data.config import CocoData, CocoSplit, CsvData, CsvSplit, FolderData, FolderSplit, VocData, VocSplit
-from wsseg.data.reading import FileMemory, check_id, read_image
+from wsseg.data.names import check_id
+from wsseg.data.reading import FileMemory, read_image
 from wsseg.data.walk import PassedOver, data_folders, images_below, passed_over_line
 from wsseg.errors import DatasetError, nearest
 from wsseg.labels import VOC_CLASSES, ClassMap

@@ -35,27 +35,6 @@ warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
 warnings.filterwarnings("ignore", category=PILImage.DecompressionBombWarning)
 PILImage.init()  # not thread-safe when it happens at the first picture
 _EXIF_ORIENTATION = 0x0112
-_LONGEST_ID = 240  # an id plus a suffix is a file name; most file systems take 255 bytes
-
-
-def check_id(item_id: str, where: str) -> str:
-    """Return `item_id` if it is legal: a relative path that stays in its folder, printable, not overlong.
-
-    Raises:
-        DatasetError: ``..``, an absolute path, a backslash, a control character, an empty or overlong part.
-    """
-    parts = item_id.split("/")
-    legal = (
-        item_id.isprintable()
-        and "\\" not in item_id
-        and not any(part in ("", ".", "..") or len(part.encode()) > _LONGEST_ID for part in parts)
-        and ":" not in parts[0]
-    )
-    if not legal:
-        raise DatasetError(
-            f"{where}: {item_id!r} is no legal image id; legal: a relative path without '..', backslash or control characters"
-        )
-    return item_id
 
 
 @contextlib.contextmanager

@@ -8,6 +8,7 @@ import os
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 
+from wsseg.data.names import printable
 from wsseg.data.reading import IMAGE_SUFFIXES
 from wsseg.errors import DatasetError
 
@@ -110,11 +111,6 @@ def passed_over_line(passed_over: PassedOver) -> str:
              for why, names in reasons.items()]  # fmt: skip
     line = f"{len(passed_over)} files or folders are passed over: {'; '.join(parts)}"
     return line + ("; convert those that are photographs to JPEG or PNG" if "is not read" in line else "")
-
-
-def printable(name: str) -> str:
-    """Return a file's name as it can be printed: undecodable bytes and control characters are escaped."""
-    return name if name.isprintable() else ascii(name)[1:-1]
 
 
 # --- one folder ------------------------------------------------------------------------------------------------------
