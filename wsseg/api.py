@@ -8,6 +8,7 @@ segmenter = wsseg.load_segmenter("segmenter")
 mask = segmenter.predict("photo.jpg")
 """
 
+import multiprocessing
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,13 +16,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from wsseg.errors import ArtifactError, ConfigError, StageError
+from wsseg import processes
+from wsseg.errors import ArtifactError, ConfigError, LaunchError, StageError, explaining
 from wsseg.progress import Callback, listening
 from wsseg.runner import make_plan, run_plan
 from wsseg.saliency.seeds import decode_seed
 from wsseg.stages.base import SEED_FOLDER, ArtifactMasks
 from wsseg.store import Artifact, ArtifactStore
 from wsseg.types import Image, Mask, Seed
+from wsseg.workers import in_worker
 
 if TYPE_CHECKING:
     from wsseg.stages.predict_masks.prediction import Predictor
@@ -78,6 +81,10 @@ def run(
 ) -> Run:
     """Run a recipe; what is cached is not computed again.
 
+    A script may call it without ``if __name__ == "__main__"``: the processes that it starts do not import the script.
+    Under a launcher (torchrun, ``accelerate launch``) every process calls it: the first one works, the others train
+    along, and all of them return.
+
     Args:
         recipe: name of a shipped recipe, or a path.
         config: name of a shipped config, or a path.
@@ -87,9 +94,18 @@ def run(
         callbacks: are told of steps and epochs; see `wsseg.progress.Callback`.
 
     Raises:
-        WssegError: with one line that says what was found, and what is legal.
+        WssegError: with one line that says what was found, and what is expected.
+        LaunchError: it was called in a worker process of `multiprocessing`, or another process of a launcher failed.
+        MachineError: memory, a disk or a device ended the work; what is finished is kept.
     """
     import tomli_w
+
+    if processes.count() == 1 and in_worker():
+        name = multiprocessing.current_process().name
+        raise LaunchError(
+            f"wsseg.run: called in {name}, a worker process of multiprocessing; expected: the main process; "
+            "call it below 'if __name__ == \"__main__\":', or start the command 'wsseg run' in the worker"
+        )
 
     texts = []
     for key, value in (overrides or {}).items():
@@ -98,7 +114,8 @@ def run(
             texts.append(f"{key}={tomli_w.dumps({'value': given}).split('=', 1)[1].strip()}")
         except TypeError as error:
             raise ConfigError(f"overrides: {key}: found {value!r}; legal: TOML's values") from error
-    plan = make_plan(recipe, str(config), ArtifactStore(Path(store)), tuple(texts))
+    with explaining(), processes.first_goes_ahead():
+        plan = make_plan(recipe, str(config), ArtifactStore(Path(store)), tuple(texts))
     with listening(*callbacks):
         run_id = run_plan(plan, repair)
     return Run(run_id, {p.step.name: p.artifact for p in plan.active if p.artifact is not None})
@@ -126,6 +143,10 @@ class Segmenter:
             DatasetError: the file cannot be read.
             StageError: the array is no photograph.
         """
+        with explaining("predict"):
+            return self._predict(image)
+
+    def _predict(self, image: Image | str | Path) -> Mask:
         from wsseg.data.reading import read_image
 
         photograph = read_image(Path(image)) if isinstance(image, str | Path) else image
@@ -153,7 +174,8 @@ def load_segmenter(segmenter: str = "segmenter", *, store: str | Path = STORE, *
     from wsseg.stages.predict_masks.config import Config
     from wsseg.stages.predict_masks.prediction import Predictor
 
-    found = ArtifactStore(Path(store)).resolve(segmenter)
+    with explaining():
+        found = ArtifactStore(Path(store)).resolve(segmenter)
     if found.kind != "segmenter":
         raise ArtifactError(f"{segmenter}: it is of kind {found.kind}; legal: segmenter")
     config = parse_table(Config, {n: plain(v) for n, v in values.items()}, "predictions", Path("load_segmenter"))

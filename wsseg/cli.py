@@ -12,7 +12,7 @@ import click
 
 import wsseg
 from wsseg import completion, processes, progress
-from wsseg.errors import WssegError
+from wsseg.errors import OtherProcessError, explained
 
 if TYPE_CHECKING:
     from wsseg.models.classifier import Classifier, ClassifierSpec
@@ -34,30 +34,27 @@ def common(command: Callable[..., None]) -> Callable[..., None]:
         handler = progress.LogHandler()
         handler.setFormatter(logging.Formatter("%(message)s"))
         log.handlers[:] = [handler]
-        log.setLevel(logging.WARNING if quiet or not processes.is_first() else logging.INFO)
+        log.setLevel(logging.WARNING if quiet else logging.INFO)
         try:
+            if not processes.is_first():
+                log.setLevel(logging.WARNING)
             command(*args, **kwargs)
         except KeyboardInterrupt:
             click.echo("\ninterrupted: all that is finished is kept; the same command goes on from there", err=True)
             sys.exit(130)
-        except WssegError as error:
-            if debug:
-                raise
-            fail(str(error))
-        except BrokenPipeError:  # as in wsseg list | head: click ends quietly
-            raise
-        except OSError as error:  # a full disk, a folder that may not be written
-            if debug:
-                raise
-            place = f"{error.filename}: " if error.filename else ""
-            fail(f"{place}{error.strerror or error}; all that is finished is kept")
-        except click.exceptions.ClickException:
+        except (BrokenPipeError, click.exceptions.ClickException, click.exceptions.Exit):  # click ends by itself
             raise
         except Exception as error:
             if debug:
                 raise
+            known = explained(error)
+            if isinstance(known, OtherProcessError) and not processes.is_first():
+                sys.exit(1)
             text = (str(error).strip().splitlines() or [""])[0]
-            fail(f"internal error: {type(error).__name__}: {text} (a defect of wsseg: please report it with --debug)")
+            defect = (
+                f"internal error: {type(error).__name__}: {text} (a defect of wsseg: please report it with --debug)"
+            )
+            fail(str(known or defect))
 
     wrapped.__name__, wrapped.__doc__ = command.__name__, command.__doc__
     wrapped.__click_params__ = [*getattr(command, "__click_params__", []), *wrapped.__click_params__]  # type: ignore[attr-defined]
@@ -154,14 +151,14 @@ def run(
     wsseg run cam_crf -c mine.toml --set segmenter.epochs=5
     accelerate launch -m wsseg run cam_crf -c mine.toml      networks are trained by several processes
     """
-    from wsseg.runner import help_run, make_plan, run_plan, summary
+    from wsseg.runner import make_plan, run_plan, summary
 
     with processes.first_goes_ahead():
         plan = make_plan(recipe, config, open_store(store), overrides)
-    if not processes.is_first():
-        return help_run(plan)
-    with progress.listening(*([tensorboard_in(tensorboard)] if tensorboard else [])):
+    with progress.listening(*([tensorboard_in(tensorboard)] if tensorboard and processes.is_first() else [])):
         run_id = run_plan(plan, repair)
+    if not processes.is_first():
+        return
     page = write_page(plan, run_id) if report else None
     if as_json:
         click.echo(json.dumps({"run": run_id, "report": str(page) if page else None, **summary(plan)}, indent=1))
@@ -183,18 +180,19 @@ def tensorboard_in(folder: Path) -> progress.TensorBoard:
 
 def write_page(plan: "Plan", run_id: str) -> Path | None:
     """Write a run's page beside its record, unless nothing ran and it is there; the run does not fail for it."""
-    from wsseg.report.contents import gather
-    from wsseg.report.page import render
-    from wsseg.store import atomic_write
-
     path = plan.store.root / "runs" / f"{run_id}.html"
-    if path.is_file() and all(p.state == "cached" for p in plan.active):
-        return path
     try:
+        from wsseg.report.contents import gather
+        from wsseg.report.page import render
+        from wsseg.store import atomic_write
+
+        if path.is_file() and all(p.state == "cached" for p in plan.active):
+            return path
         page = render(gather(plan.store, run_id, plan.store.runs()[run_id]))
         atomic_write(path, page.encode())
-    except (WssegError, OSError) as error:
-        log.warning("no report: %s", error)
+    except Exception as error:
+        why = explained(error) or f"{type(error).__name__}: {error}"
+        log.warning("no report: %s", " ".join(str(why).split("\n")))
         return None
     return path
 

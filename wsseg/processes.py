@@ -6,27 +6,72 @@ The first process plans, holds the locks and writes; the others help to train, a
 import atexit
 import gc
 import os
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from wsseg.errors import LaunchError, OtherProcessError
+
 if TYPE_CHECKING:
     import torch
 
+_LONGEST = 4000  # bytes of a message
 _PATIENCE = timedelta(days=30)  # the others wait while the first one refines a million masks
 
 
+# what launchers and MPI tell each process, and accelerate reads
+LAUNCHER_VARIABLES = (
+    "RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT",
+    "PMI_RANK", "PMI_SIZE", "MPI_LOCALRANKID", "MPI_LOCALNRANKS",
+    "OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_LOCAL_RANK", "OMPI_COMM_WORLD_LOCAL_SIZE",
+    "MV2_COMM_WORLD_RANK", "MV2_COMM_WORLD_SIZE", "MV2_COMM_WORLD_LOCAL_RANK", "MV2_COMM_WORLD_LOCAL_SIZE",
+)  # fmt: skip
+_NEEDED = ("RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")  # beside WORLD_SIZE
+
+
 def count() -> int:
-    """Return how many processes run together; 1 without a launcher."""
-    return int(os.environ.get("WORLD_SIZE", "1"))
+    """Return how many processes run together; 1 without a launcher.
+
+    Raises:
+        LaunchError: the environment names several processes, but not all that they need to find each other.
+    """
+    world = _number("WORLD_SIZE", 1)
+    if world <= 1:
+        return 1
+    if missing := [name for name in _NEEDED if not os.environ.get(name)]:
+        raise LaunchError(
+            f"environment: WORLD_SIZE is {world}, but {', '.join(missing)} not set; "
+            "expected: all of them, as torchrun and accelerate launch set them, or none (unset WORLD_SIZE)"
+        )
+    if _number("RANK", 0) >= world:
+        raise LaunchError(f"environment: found RANK {os.environ['RANK']}; expected: less than WORLD_SIZE, {world}")
+    return world
 
 
 def is_first() -> bool:
     """Return whether this process is the one that plans and writes."""
-    return int(os.environ.get("RANK", "0")) == 0
+    return count() == 1 or _number("RANK", 0) == 0
+
+
+def _number(name: str, default: int) -> int:
+    text = os.environ.get(name, "").strip()
+    if not text:
+        return default
+    if not text.isdecimal():
+        raise LaunchError(f"environment: found {name}={text!r}; expected: a whole number, or unset {name}")
+    return int(text)
+
+
+@contextmanager
+def launcher_hidden() -> Iterator[None]:
+    """Hide a launcher's variables if there is one process: accelerate would wait for others, or read ``RANK=`` as a number."""
+    hidden = {} if count() > 1 else {n: os.environ.pop(n) for n in LAUNCHER_VARIABLES if n in os.environ}
+    try:
+        yield
+    finally:
+        os.environ.update(hidden)
 
 
 def wait() -> None:
@@ -35,18 +80,23 @@ def wait() -> None:
         import torch
 
         _join()
-        _or_leave(torch.distributed.barrier)
+        _together(torch.distributed.barrier)
 
 
 def tell(message: str = "") -> str:
-    """Return the first process's message (at most 4,000 bytes), in every process."""
+    """Return the first process's message (its first 4,000 bytes), in every process.
+
+    Raises:
+        OtherProcessError: the first process has ended without a message.
+    """
     if count() == 1:
         return message
     import torch
 
-    text = torch.frombuffer(bytearray(message.encode().ljust(4000)), dtype=torch.uint8).to(_join())
-    _or_leave(partial(torch.distributed.broadcast, text, src=0))
-    return bytes(text.tolist()).decode().rstrip()
+    sent = message.encode("utf-8", "replace")[:_LONGEST].ljust(_LONGEST)
+    text = torch.frombuffer(bytearray(sent), dtype=torch.uint8).to(_join())
+    _together(partial(torch.distributed.broadcast, text, src=0))
+    return bytes(text.tolist()).decode("utf-8", "ignore").rstrip()
 
 
 def _join() -> "torch.device":
@@ -60,14 +110,12 @@ def _join() -> "torch.device":
     return device
 
 
-def _or_leave(together: Callable[[], Any]) -> None:
-    """Do what all processes do together; where the first one is gone, and has said why, the others end."""
+def _together(call: Callable[[], Any]) -> None:
+    """Do what all processes do together; if another one has ended, and has said why, this one fails."""
     try:
-        together()
-    except RuntimeError:
-        if is_first():
-            raise
-        sys.exit(1)
+        call()
+    except RuntimeError as error:
+        raise OtherProcessError("another process of the launcher has ended; its own message says why") from error
 
 
 def _leave() -> None:
@@ -85,9 +133,19 @@ def _leave() -> None:
 
 @contextmanager
 def first_goes_ahead() -> Iterator[None]:
-    """Let the others enter when the first process has left: what it made is there for them."""
+    """Let the others enter when the first process has left: what it made is there for them.
+
+    Raises:
+        OtherProcessError: in the others, if the first process has failed.
+    """
     if not is_first():
-        wait()
-    yield
-    if is_first():
-        wait()
+        if failure := tell():
+            raise OtherProcessError(f"the first process failed: {failure}")
+        yield
+        return
+    try:
+        yield
+    except Exception as error:
+        tell(str(error) or type(error).__name__)
+        raise
+    tell()

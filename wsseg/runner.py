@@ -8,6 +8,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
@@ -20,15 +21,16 @@ from wsseg.config import Config, find_file, hashed, load_config, parse_table, pl
 from wsseg.data.config import DATA_KINDS, DemoData
 from wsseg.data.images import LabeledImages, load_images
 from wsseg.data.reading import FileMemory
-from wsseg.errors import ArtifactError, RecipeError
+from wsseg.errors import ArtifactError, OtherProcessError, RecipeError, explaining
 from wsseg.recipe import SOURCES, Recipe, Step, load_recipe
 from wsseg.stages import TABLES
 from wsseg.store import FILES, MANIFEST, Artifact, ArtifactStore, key_of
 
 log = logging.getLogger("wsseg")
 
-_END = ""  # to the other processes: there is nothing left to train
-CACHED, TO_RUN, RAN, SKIPPED = "cached", "to run", "ran", "skipped"
+# what the first process tells the others: a step to train, the end and the run's id, or why it failed
+_STEP, _END, _FAILED = "step ", "end ", "failed "
+CACHED, TO_RUN, TRAINING, RAN, SKIPPED = "cached", "to run", "training", "ran", "skipped"
 _PACKAGES = ("wsseg", "torch", "torchvision", "timm", "segmentation-models-pytorch", "numpy", "albumentations",
              "opencv-python-headless", "pillow", "numba", "accelerate")  # fmt: skip
 
@@ -82,7 +84,7 @@ class PlannedStep:
         config: its stage's values.
         inputs: key by role; empty for a skipped step.
         key: the artifact's key; empty for a skipped step.
-        state: ``cached``, ``to run`` or ``skipped``; ``ran`` once it has.
+        state: ``cached``, ``to run`` or ``skipped``; ``training`` while all processes run it; ``ran`` once it has.
         why: why it is not cached, or why it is skipped.
         seconds: wall time, where it ran.
         artifact: the result, once it is there.
@@ -270,6 +272,8 @@ def recorded_data(record: Mapping[str, Any]) -> Any:
 def run_plan(plan: Plan, repair: bool = False) -> str:
     """Run what is not cached, in order; each result goes into the store the moment it is whole.
 
+    With a launcher, the first process does so, and the others train along. All of them return when it is done.
+
     Args:
         plan: from `make_plan`; its steps' states, times and artifacts are filled in.
         repair: rebuild damaged artifacts of this plan; undamaged files of theirs are kept.
@@ -278,16 +282,24 @@ def run_plan(plan: Plan, repair: bool = False) -> str:
         The run's id.
 
     Raises:
-        WssegError: a stage cannot go on; what is finished stays, and the same command goes on from there.
+        WssegError: a stage cannot go on, or the machine does not let it; what is finished stays, and the same command
+            resumes there.
     """
+    if not processes.is_first():
+        return _help_run(plan)
     store = plan.store
-    run_id, record = _register(plan)
+    with explaining():
+        run_id, record = _register(plan)
     try:
-        for planned in plan.active:
-            _settle(planned, plan, repair)
-        processes.tell(_END)
+        with explaining():
+            for planned in plan.active:
+                _settle(planned, plan, repair)
+        processes.tell(_END + run_id)
     except BaseException as error:
         record["status"] = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
+        if isinstance(error, Exception) and all(p.state != TRAINING for p in plan.active):
+            with suppress(OtherProcessError):
+                processes.tell(_FAILED + str(error))  # within a training the others fail by themselves
         raise
     else:
         record["status"] = "finished"
@@ -387,10 +399,12 @@ def _execute(planned: PlannedStep, plan: Plan) -> tuple[Artifact, float]:
     if free < 50 * 2**20:
         raise ArtifactError(f"{plan.store.root}: only {free / 2**20:.0f} MiB are free; make room and run again")
     if stage.distributed:
-        processes.tell(planned.step.name)
+        processes.tell(_STEP + planned.step.name)
         processes.wait()  # the others have copied what they need
+        planned.state = TRAINING
     start = time.monotonic()
-    metrics = stage.run(planned.config, inputs, out)
+    with explaining(planned.step.name, _dotted(planned)):
+        metrics = stage.run(planned.config, inputs, out)
     seconds = time.monotonic() - start
     skipped = {s: dict(i.skipped) for s, i in inputs.items() if isinstance(i, LabeledImages) and i.skipped}
     manifest = {
@@ -417,17 +431,28 @@ def _inputs(planned: PlannedStep, plan: Plan) -> dict[str, Any]:
     }
 
 
-def help_run(plan: Plan) -> None:
-    """Train along with the first process until it is done; for the other processes of ``accelerate launch``.
+def _dotted(planned: PlannedStep) -> dict[str, Any]:
+    """Return a step's values by dotted key."""
+    return {f"{planned.step.table}.{name}": value for name, value in plain(planned.config).items()}
 
-    They work in a throw-away copy of the first one's work folder, which holds the checkpoint that it goes on from.
+
+def _help_run(plan: Plan) -> str:
+    """Train along with the first process until it is done; returns the run's id.
+
+    The work is done in a throw-away copy of the first process's work folder, which holds the checkpoint that it resumes.
     """
     by_name = {planned.step.name: planned for planned in plan.active}
-    while (name := processes.tell()) != _END:
-        with tempfile.TemporaryDirectory() as folder:
-            copy = shutil.copytree(plan.store.open_work(by_name[name].key), Path(folder) / "work")
+    while (said := processes.tell()).startswith(_STEP):
+        planned = by_name[said.removeprefix(_STEP)]
+        with tempfile.TemporaryDirectory() as folder, explaining(planned.step.name, _dotted(planned)):
+            copy = shutil.copytree(plan.store.open_work(planned.key), Path(folder) / "work")
             processes.wait()
-            by_name[name].step.stage.run(by_name[name].config, _inputs(by_name[name], plan), copy)
+            planned.step.stage.run(planned.config, _inputs(planned, plan), copy)
+    if said.startswith(_FAILED):
+        raise OtherProcessError(f"the first process failed: {said.removeprefix(_FAILED)}")
+    for planned in plan.active:
+        planned.artifact, planned.state = plan.store.get(planned.key), CACHED
+    return said.removeprefix(_END)
 
 
 def _made_with(config: Any, distributed: bool) -> dict[str, Any]:

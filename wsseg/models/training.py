@@ -4,17 +4,21 @@ import contextlib
 import json
 import logging
 import math
+import shutil
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import safetensors.torch
 import torch
 from accelerate import Accelerator, DataLoaderConfiguration
 from accelerate.state import AcceleratorState
+from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 
 from wsseg import processes
 from wsseg.data.transforms import TrainingImages
@@ -23,6 +27,7 @@ from wsseg.models.allocation import freed_memory_kept
 from wsseg.models.depthwise import DepthwiseGradientsInFloat32
 from wsseg.progress import epoch_done, metric, track
 from wsseg.store import CHECKPOINT, atomic_write
+from wsseg.workers import CONTEXT, follow_parent, startable, worker_count
 
 log = logging.getLogger("wsseg")
 
@@ -163,19 +168,14 @@ def fit(
     dtype = resolve_precision(schedule.precision, device)
     mixed = {None: "no", torch.bfloat16: "bf16", torch.float16: "fp16"}[dtype]
     AcceleratorState._reset_state()  # a process trains several networks, each with its own precision
-    accelerator = Accelerator(
-        cpu=device.type == "cpu",
-        mixed_precision=mixed,
-        dataloader_config=DataLoaderConfiguration(split_batches=True),
-        step_scheduler_with_optimizer=False,
-    )
-    loader = DataLoader(
-        data,
-        batch_size=schedule.batch_size,
-        sampler=_EpochOrder(data, schedule.rng_seed),
-        num_workers=schedule.workers,
-        drop_last=len(data) > schedule.batch_size,
-    )
+    with processes.launcher_hidden():
+        accelerator = Accelerator(
+            cpu=device.type == "cpu",
+            mixed_precision=mixed,
+            dataloader_config=DataLoaderConfiguration(split_batches=True),
+            step_scheduler_with_optimizer=False,
+        )
+    loader = _loader(data, schedule)
     steps = schedule.epochs * len(loader)
     optimizer = torch.optim.AdamW(_parameter_groups(model, fresh, schedule))
     model.to(memory_format=torch.channels_last)
@@ -207,6 +207,7 @@ def fit(
         if measure is not None:
             measure.counts.zero_()
         for batch in track(loader, len(loader), f"{what} epoch {epoch + 1}/{schedule.epochs}", "steps"):
+            batch = {name: torch.as_tensor(value, device=accelerator.device) for name, value in batch.items()}
             batch["image"] = batch["image"].contiguous(memory_format=torch.channels_last)
             with accelerator.autocast(), quick_gradients:
                 loss = loss_of(prepared, batch)
@@ -267,8 +268,56 @@ def freeze_levels(network: nn.Module, levels: int, name: str) -> None:
         parameter.requires_grad = False
 
 
-class _EpochOrder(torch.utils.data.Sampler[int]):
-    """A permutation, or as many draws by the data's weights, that derive from (rng_seed, epoch) alone."""
+def _loader(data: TrainingImages, schedule: Schedule) -> DataLoader[dict[str, Tensor]]:
+    """Return the batches of one epoch after another; worker processes live through all of them."""
+    workers = worker_count(schedule.workers) if schedule.workers and startable() else 0
+    more: dict[str, Any] = {}
+    if workers:
+        more = {"multiprocessing_context": CONTEXT, "worker_init_fn": follow_parent, "persistent_workers": True}
+        if not _shared_memory_holds(data, schedule.batch_size * 2 * (workers + 1)):
+            more["collate_fn"] = _arrays
+    return DataLoader(
+        _Drawn(data),
+        batch_size=schedule.batch_size,
+        sampler=_EpochOrder(data, schedule.rng_seed),
+        num_workers=workers,
+        drop_last=len(data) > schedule.batch_size,
+        **more,
+    )
+
+
+def _shared_memory_holds(data: TrainingImages, images: int) -> bool:
+    """Return whether so many training images fit in the memory through which torch's processes hand over tensors.
+
+    A container often has 64 MiB of it, and a process that takes more is killed.
+    """
+    folder = Path("/dev/shm")  # noqa: S108 (Linux has its shared memory there)
+    if not folder.is_dir():
+        return sys.platform != "linux"
+    return images * sum(t.nbytes for t in data[0].values()) < 0.8 * shutil.disk_usage(folder).free
+
+
+def _arrays(samples: list[dict[str, Tensor]]) -> dict[str, NDArray[Any]]:
+    """Return a batch as arrays: they come through a pipe, which takes no shared memory, and a little longer."""
+    return {name: np.stack([sample[name].numpy() for sample in samples]) for name in samples[0]}
+
+
+class _Drawn(Dataset[dict[str, Tensor]]):
+    """Training images by (epoch, index): workers that live through all epochs draw each image anew."""
+
+    def __init__(self, data: TrainingImages) -> None:
+        self.data = data
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+    def __getitem__(self, place: tuple[int, int]) -> dict[str, Tensor]:
+        self.data.epoch, index = place
+        return self.data[index]
+
+
+class _EpochOrder(torch.utils.data.Sampler[tuple[int, int]]):
+    """(epoch, index): a permutation, or as many draws by the data's weights, that derive from (rng_seed, epoch) alone."""
 
     def __init__(self, data: TrainingImages, rng_seed: int) -> None:
         self.data, self.rng_seed = data, rng_seed
@@ -276,13 +325,14 @@ class _EpochOrder(torch.utils.data.Sampler[int]):
     def __len__(self) -> int:
         return len(self.data)
 
-    def __iter__(self) -> Iterator[int]:
-        generator = torch.Generator().manual_seed((self.rng_seed * 1_000_003 + self.data.epoch) % 2**63)
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        epoch = self.data.epoch
+        generator = torch.Generator().manual_seed((self.rng_seed * 1_000_003 + epoch) % 2**63)
         if self.data.weights is None:
             order = torch.randperm(len(self.data), generator=generator)
         else:
             order = torch.multinomial(self.data.weights, len(self.data), replacement=True, generator=generator)
-        yield from order.tolist()
+        yield from ((epoch, index) for index in order.tolist())
 
 
 def _parameter_groups(model: nn.Module, fresh: nn.Module, schedule: Schedule) -> list[dict[str, Any]]:

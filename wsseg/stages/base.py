@@ -1,20 +1,10 @@
 """The protocol that every stage folder fulfils."""
 
-import multiprocessing
-import multiprocessing.connection
-import os
-import signal
-import sys
-import threading
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Mapping
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 
-import cv2
 import numpy as np
 
 from wsseg.data.images import LabeledImages
@@ -27,8 +17,6 @@ from wsseg.types import Mask
 MASK_FOLDER = "masks"
 CONFIDENCE_FOLDER = "confidence"
 SEED_FOLDER = "seeds"
-Job = TypeVar("Job")
-Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -122,50 +110,3 @@ def mask_shares(images: LabeledImages, out: Path) -> dict[str, float]:
         counts += np.bincount(decode_mask(mask_path(out, item.id).read_bytes()).ravel(), minlength=256)
     total = counts.sum()
     return {"background": float(counts[BACKGROUND] / total), "undecided": float(counts[IGNORE_INDEX] / total)}
-
-
-def map_processes(
-    function: Callable[[Job], Result], jobs: Iterable[Job], workers: int, ahead: int = 4
-) -> Iterator[Result]:
-    """Yield ``function(job)`` in order, computed by `workers` processes; `ahead` jobs a worker wait at the most.
-
-    Worker processes leave Ctrl-C to their parent, and end when it is killed. One worker means this process.
-    """
-    if workers <= 1:
-        yield from map(function, jobs)
-        return
-    context = multiprocessing.get_context("forkserver" if sys.platform == "linux" else "spawn")
-    queue = iter(jobs)
-    with ProcessPoolExecutor(workers, mp_context=context, initializer=_follow_parent) as pool:
-        waiting = deque(pool.submit(function, job) for job in islice(queue, ahead * workers))
-        try:
-            while waiting:
-                yield waiting.popleft().result()
-                waiting.extend(pool.submit(function, job) for job in islice(queue, 1))
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
-
-
-def _follow_parent() -> None:
-    """In a worker: ignore Ctrl-C, and die with the parent (a killed one cannot say so, and the queues stay open).
-
-    One thread each: the processes together take all cores already.
-    """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    os.environ |= dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
-    cv2.setNumThreads(1)
-    parent = multiprocessing.parent_process()
-
-    def watch() -> None:
-        if parent is not None:
-            multiprocessing.connection.wait([parent.sentinel])
-            os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
-
-
-def worker_count(workers: int) -> int:
-    """Return how many processes a setting of `workers` means; 0 stands for one a core that this process may use."""
-    return (
-        workers or len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else workers or os.cpu_count() or 1
-    )

@@ -16,10 +16,10 @@ from wsseg.stages.base import (
     ArtifactMasks,
     Role,
     TruthSource,
-    worker_count,
 )
 from wsseg.stages.evaluate_masks import config as values
 from wsseg.store import Artifact, atomic_write
+from wsseg.workers import worker_count
 
 
 class EvaluateMasks:

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 from wsseg.data.images import LabeledImages
 from wsseg.errors import StageError
 from wsseg.progress import track
-from wsseg.stages.base import SEED_FOLDER, Role, map_processes, mask_path, mask_shares, worker_count
+from wsseg.stages.base import SEED_FOLDER, Role, mask_path, mask_shares
 from wsseg.stages.refine_masks import config as values
 from wsseg.store import Artifact, atomic_write
+from wsseg.workers import map_processes, worker_count
 
 if TYPE_CHECKING:
     from wsseg.stages.refine_masks.choice import Evidence

@@ -13,14 +13,13 @@ from wsseg.stages.base import (
     MaskSource,
     Role,
     check_classes,
-    map_processes,
     mask_path,
     mask_shares,
-    worker_count,
 )
 from wsseg.stages.relabel_masks import config as values
 from wsseg.store import Artifact, atomic_write
 from wsseg.types import LabeledImage, Mask, Scores
+from wsseg.workers import map_processes, worker_count
 
 
 @dataclass(frozen=True)

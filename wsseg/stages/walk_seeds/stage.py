@@ -19,13 +19,12 @@ from wsseg.stages.base import (
     ArtifactMasks,
     MaskSource,
     Role,
-    map_processes,
     seed_path,
-    worker_count,
 )
 from wsseg.stages.walk_seeds import config as values
 from wsseg.store import Artifact, atomic_write
 from wsseg.types import LabeledImage, Seed
+from wsseg.workers import map_processes, worker_count
 
 log = logging.getLogger("wsseg")
 
