@@ -10,6 +10,9 @@ from wsseg.data.transforms import normalised
 from wsseg.types import Image, LabeledImage
 
 _STEP = 32  # every backbone in use has a coarsest stride of at most 32
+# Two cells at that stride: oneDNN's bfloat16 convolutions (3.12, AMX) with stride 2 read memory that nobody wrote if their
+# result is one cell wide, and give other values (or NaN) at each run.
+_SMALLEST = 64
 
 
 def batches_by_size(items: Iterable[LabeledImage], batch_size: int) -> list[list[LabeledImage]]:
@@ -29,9 +32,9 @@ def batches_by_size(items: Iterable[LabeledImage], batch_size: int) -> list[list
 
 
 def network_size(size: tuple[int, int], long_side: int, scale: float) -> tuple[int, int]:
-    """Return the (H, W) at which a network sees an image: long side `long_side` * scale, multiples of 32."""
+    """Return the (H, W) at which a network sees an image: long side `long_side` * scale; multiples of 32, at least 64."""
     factor = long_side * scale / max(size)
-    height, width = (max(_STEP, round(extent * factor / _STEP) * _STEP) for extent in size)
+    height, width = (max(_SMALLEST, round(extent * factor / _STEP) * _STEP) for extent in size)
     return height, width
 
 

@@ -16,7 +16,7 @@ from wsseg.types import Seed
 class MakeSeeds:
     name = "make_seeds"
     table = "seeds"
-    version = 3
+    version = 4
     Config = values.Config
     inputs: Mapping[str, Role] = {"images": Role(("images",)), "classifier": Role(("classifier",))}
     output = "seeds"

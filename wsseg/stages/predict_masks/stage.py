@@ -16,7 +16,7 @@ from wsseg.store import Artifact, atomic_write
 class PredictMasks:
     name = "predict_masks"
     table = "predictions"
-    version = 4
+    version = 5
     Config = values.Config
     inputs: Mapping[str, Role] = {
         "images": Role(("images",)),

@@ -33,7 +33,7 @@ class _Job:
 class RefineMasks:
     name = "refine_masks"
     table = "pseudo_masks"
-    version = 5
+    version = 6
     Config = values.Config
     inputs: Mapping[str, Role] = {
         "images": Role(("images",)),

@@ -34,7 +34,7 @@ class _Job:
 class RelabelMasks:
     name = "relabel_masks"
     table = "rounds"
-    version = 2
+    version = 3
     Config = values.Config
     inputs: Mapping[str, Role] = {
         "images": Role(("images",)),

@@ -40,7 +40,7 @@ class _Job:
 class WalkSeeds:
     name = "walk_seeds"
     table = "walk"
-    version = 4
+    version = 5
     Config = values.Config
     inputs: Mapping[str, Role] = {
         "images": Role(("images",)),
