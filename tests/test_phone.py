@@ -80,6 +80,8 @@ def test_a_phones_photographs_go_through_all_commands(photographs):
 
 def test_a_mistake_is_one_line(photographs, tmp_path):
     command = [sys.executable, "-m", "wsseg", "init", str(photographs / "cups"), "-o", str(tmp_path / "x.toml")]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, env={**os.environ, "PYTHONPATH": str(REPOSITORY)})
+    done = subprocess.run(
+        command, capture_output=True, text=True, timeout=60, env={**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    )
     assert done.returncode == 1 and "Traceback" not in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1 and str(Path("cups")) in done.stderr
