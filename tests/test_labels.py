@@ -33,13 +33,19 @@ def test_ids_names_and_channels_agree():
         ((), "found 0 names"),
         (("a", "a"), "'a' stands twice"),
         (("background",), "class id 0 by itself"),
-        (("a\nb",), "not a legal class name"),
+        (("a\nb",), r"cannot be a class name: it holds U\+000A"),
+        ((" ",), "a class name is empty"),
         (tuple(map(str, range(255))), "found 255 names"),
     ],
 )
 def test_illegal_names(names, message):
     with pytest.raises(ConfigError, match=message):
         ClassMap(names)
+
+
+def test_names_that_people_have():
+    names = ("defect: red", "no-break\u00a0space", "👩\u200d🔬", "é")
+    assert ClassMap(names).names == names
 
 
 def test_unknown_name_comes_with_the_nearest():

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wsseg.errors import ConfigError, nearest
+from wsseg.names import refused_character
 
 BACKGROUND = 0
 IGNORE_INDEX = 255
@@ -46,8 +47,10 @@ class ClassMap:
             raise ConfigError(f"classes: found {len(self.names)} names; legal: 1 to {MAX_CLASSES}")
         seen: set[str] = set()
         for name in self.names:
-            if not name.strip() or not name.isprintable():
-                raise ConfigError(f"classes: {name!r} is not a legal class name; legal: printable and not empty")
+            if not name.strip():
+                raise ConfigError("classes: a class name is empty; name every class")
+            if character := refused_character(name):
+                raise ConfigError(f"classes: {name!r} cannot be a class name: it holds {character}")
             if name in seen:
                 raise ConfigError(f"classes: {name!r} stands twice; name every class once")
             if name == "background":

@@ -11,7 +11,7 @@ from PIL import Image as PILImage
 
 from tortures.children import CONFIG, Child, wsseg
 from wsseg.data.masks import encode_mask
-from wsseg.data.names import check_id
+from wsseg.names import check_id
 from wsseg.errors import DatasetError
 
 PATIENCE = 300.0

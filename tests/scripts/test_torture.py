@@ -19,7 +19,7 @@ pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="it forks")
 
 
 def test_names_that_would_leave_their_folder_are_refused(tmp_path):
-    from wsseg.data.names import check_id
+    from wsseg.names import check_id
     from wsseg.errors import DatasetError
 
     for item_id in names.ILLEGAL:

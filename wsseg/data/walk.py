@@ -8,7 +8,7 @@ import os
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 
-from wsseg.data.names import printable
+from wsseg.names import printable
 from wsseg.data.reading import IMAGE_SUFFIXES
 from wsseg.errors import DatasetError
 

@@ -2,7 +2,7 @@ import unicodedata
 
 import pytest
 
-from wsseg.data.names import check_id, printable
+from wsseg.names import check_id, printable
 from wsseg.errors import DatasetError
 
 
