@@ -2,8 +2,8 @@ import unicodedata
 
 import pytest
 
-from wsseg.names import check_id, printable
 from wsseg.errors import DatasetError
+from wsseg.names import check_id, printable
 
 
 @pytest.mark.parametrize(

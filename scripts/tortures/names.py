@@ -11,8 +11,8 @@ from PIL import Image as PILImage
 
 from tortures.children import CONFIG, Child, wsseg
 from wsseg.data.masks import encode_mask
-from wsseg.names import check_id
 from wsseg.errors import DatasetError
+from wsseg.names import check_id
 
 PATIENCE = 300.0
 ILLEGAL = (

@@ -19,8 +19,8 @@ pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="it forks")
 
 
 def test_names_that_would_leave_their_folder_are_refused(tmp_path):
-    from wsseg.names import check_id
     from wsseg.errors import DatasetError
+    from wsseg.names import check_id
 
     for item_id in names.ILLEGAL:
         with pytest.raises(DatasetError, match="cannot be an image id"):

@@ -14,11 +14,11 @@ from defusedxml import DefusedXmlException
 from defusedxml.ElementTree import parse as parse_xml
 
 from wsseg.data.config import CocoData, CocoSplit, CsvData, CsvSplit, FolderData, FolderSplit, VocData, VocSplit
-from wsseg.names import check_id
 from wsseg.data.reading import FileMemory, read_image
 from wsseg.data.walk import PassedOver, data_folders, images_below, passed_over_line
 from wsseg.errors import DatasetError, nearest
 from wsseg.labels import VOC_CLASSES, ClassMap
+from wsseg.names import check_id
 from wsseg.progress import track
 from wsseg.types import Image, LabeledImage
 

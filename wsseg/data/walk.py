@@ -8,9 +8,9 @@ import os
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 
-from wsseg.names import printable
 from wsseg.data.reading import IMAGE_SUFFIXES
 from wsseg.errors import DatasetError
+from wsseg.names import printable
 
 PassedOver = list[tuple[Path, str]]  # a path and the reason
 
