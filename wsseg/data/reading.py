@@ -3,200 +3,436 @@
 import contextlib
 import hashlib
 import io
+import json
 import logging
 import os
+import re
 import sqlite3
 import threading
 import warnings
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from itertools import islice
 from pathlib import Path
+from typing import Any, BinaryIO
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image as PILImage
-from PIL import ImageOps, UnidentifiedImageError
+from PIL import UnidentifiedImageError
+from PIL.ImageFile import ImageFile
 
 from wsseg.errors import DatasetError
+from wsseg.files import open_file, read_file
 from wsseg.progress import track
-from wsseg.types import Image, Mask
+from wsseg.types import Image, LabeledImage, Mask
 
 log = logging.getLogger("wsseg")
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm"})
+IMAGE_SUFFIXES = frozenset(
+    {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".pbm", ".pnm"}
+)
 _FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP", "PPM")  # the JPEG reader also opens MPO, what many phones write
 MOST_PIXELS = 100_000_000  # of one image: a file of some kilobytes may declare billions
-_BAND_PIXELS = 4_000_000  # converted at a time
-_LARGE_PIXELS = 16_000_000  # images beyond are decoded one at a time, whatever the number of threads
-_one_large = threading.Lock()
+MOST_MEMORY = 3 * 2**29  # bytes that all threads of a process together take while they read images
+_BYTES_A_PIXEL = {
+    "PNG": 8,
+    "BMP": 8,
+    "JPEG": 12,
+    "MPO": 12,
+}  # of memory, without the file; measured by scripts/tortures/inputs.py
+_MOST_BYTES_A_PIXEL = 16  # of the other formats
+_SLOW_CODECS = {"ppm", "ppm_plain", "bmp_rle"}  # Pillow decodes these in Python
+_MOST_SLOW_PIXELS = 10_000_000
+_MOST_SCANS = 100  # of a JPEG; each goes over the whole image again; photographs have about ten
+_DARK_BELOW = 64  # of 255
+_BLOCK = 2048  # px of height and width that are converted at a time
 # a damaged file is told of by its error alone; and the size that Pillow warns of is legal here
 warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
 warnings.filterwarnings("ignore", category=PILImage.DecompressionBombWarning)
 PILImage.init()  # not thread-safe when it happens at the first picture
 _EXIF_ORIENTATION = 0x0112
+_SEVERAL_PAGES = "it has several pages; the first is read"
+_DARK = "its values of 16 bits use less than a quarter of their range, so it is dark; save it with 8 bits if it should not be"
+
+
+# --- decoding --------------------------------------------------------------------------------------------------------
+
+
+class _Memory:
+    """A number of bytes that threads take and give back; a thread that needs more than is free waits."""
+
+    def __init__(self, most: int) -> None:
+        self._free = most
+        self._changed = threading.Condition()
+
+    @contextlib.contextmanager
+    def taken(self, amount: int) -> Iterator[None]:
+        with self._changed:
+            self._changed.wait_for(lambda: self._free >= amount)
+            self._free -= amount
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._free += amount
+                self._changed.notify_all()
+
+
+_memory = _Memory(MOST_MEMORY)
 
 
 @contextlib.contextmanager
-def opened_image(data: bytes) -> Iterator[PILImage.Image]:
-    """Decode an image file completely; a large one alone, until the block ends, whatever the number of threads.
-
-    Raises:
-        OSError, ValueError: it is unreadable or too large, with the reason; whatever the block raises is told the same way.
-    """
+def _known_errors() -> Iterator[None]:
+    """Turn whatever Pillow's parsers raise on odd files into an OSError with its reason."""
     try:
-        image = PILImage.open(io.BytesIO(data), formats=_FORMATS)
-        pixels = image.width * image.height
-        if pixels > MOST_PIXELS:
-            raise OSError(
-                f"it is {image.width} x {image.height}; legal: at most {MOST_PIXELS // 10**6} megapixels, so shrink it"
-            )
-        with _one_large if pixels > _LARGE_PIXELS else contextlib.nullcontext():
-            image.load()
-            yield image
+        yield
     except UnidentifiedImageError as error:
         raise OSError(f"no image in a known format ({', '.join(_FORMATS)})") from error
-    except (PILImage.DecompressionBombError, SyntaxError, EOFError, IndexError, OverflowError) as error:
-        raise OSError(str(error) or type(error).__name__) from error
+    except (OSError, MemoryError):
+        raise
+    except Exception as error:  # struct.error, TypeError, SyntaxError ...: there is no list of what they raise
+        raise OSError(f"{str(error) or 'damaged'} ({type(error).__name__})") from error
 
 
-def orientation_of(image: PILImage.Image) -> int:
-    """Return the EXIF orientation, 1 (upright) to 8."""
-    value = image.getexif().get(_EXIF_ORIENTATION, 1)
-    return value if value in range(1, 9) else 1
+@_known_errors()
+def _header(file: BinaryIO) -> ImageFile:
+    """Open an image without its pixels; refuse one that takes too long or too much memory to decode."""
+    image: ImageFile = PILImage.open(file, formats=_FORMATS)
+    size = f"it is {image.width} x {image.height}"
+    pixels = image.width * image.height
+    if pixels > MOST_PIXELS:
+        raise OSError(f"{size}; expected at most {MOST_PIXELS // 10**6} megapixels, so shrink it")
+    if pixels > _MOST_SLOW_PIXELS and any(tile[0] in _SLOW_CODECS for tile in image.tile):
+        raise OSError(
+            f"{size}, in a form of {image.format} that is slow to decode; "
+            f"expected at most {_MOST_SLOW_PIXELS // 10**6} megapixels of it, so save it as PNG"
+        )
+    return image
 
 
-def to_rgb(image: PILImage.Image) -> Image:
-    """Return an upright 8-bit RGB array, shape (H, W, 3); `image` is turned upright itself.
-
-    16-bit grey is divided by 257; transparent pixels are laid over white; CMYK, palette and grey are converted. It is done
-    band by band: a photograph of 100 megapixels takes seven bytes a pixel, and not three times that.
+@contextlib.contextmanager
+def _file_in_memory(path: Path) -> Iterator[bytes]:
+    """Read an image file; until the block ends, the memory that decoding takes is reserved.
 
     Raises:
-        ValueError: pixel values whose range is unknown (32-bit integer beyond 16 bits, float).
+        OSError: it is no regular file or no image, or it takes too much memory.
     """
-    ImageOps.exif_transpose(image, in_place=True)
-    width, height = image.size
-    result = np.empty((height, width, 3), np.uint8)
-    rows = max(1, _BAND_PIXELS // width)
-    for top in range(0, height, rows):
-        bottom = min(top + rows, height)
-        band = image if bottom - top == height else image.crop((0, top, width, bottom))
-        if "transparency" in image.info:
-            band.info["transparency"] = image.info["transparency"]
-        result[top:bottom] = _band_to_rgb(band)
-    return result
+    with open_file(path) as file:
+        image = _header(file)
+        need = image.width * image.height * _BYTES_A_PIXEL.get(image.format or "", _MOST_BYTES_A_PIXEL)
+        need += os.fstat(file.fileno()).st_size
+        del image
+        if need > MOST_MEMORY:
+            raise OSError(f"reading it takes {need >> 20} MiB; expected at most {MOST_MEMORY >> 20} MiB, so shrink it")
+        with _memory.taken(need):
+            file.seek(0)
+            yield file.read()
 
 
-def _band_to_rgb(image: PILImage.Image) -> Image:
+@dataclass(frozen=True)
+class _Decoded:
+    """An image with its pixels.
+
+    Args:
+        image: the pixels as the file stores them, except that Pillow turns TIFF upright by itself.
+        stated: the EXIF orientation that the file states, None if it states none.
+        turn: the orientation that is still to be applied.
+        raw_mode: how Pillow calls the stored pixels, such as ``L;4`` for grey of 4 bits.
+        most: the value that a PPM or PGM states as white; 0 in other formats.
+        note: what `wsseg data check` says about it.
+    """
+
+    image: PILImage.Image
+    stated: int | None
+    turn: int
+    raw_mode: str
+    most: int
+    note: str
+
+
+@_known_errors()
+def _decode(data: bytes) -> _Decoded:
+    image = _header(io.BytesIO(data))
+    if image.format in ("JPEG", "MPO") and (scans := _jpeg_scans(data)) > _MOST_SCANS:
+        raise OSError(f"it has {scans} scans; expected at most {_MOST_SCANS}, so save it again")
+    args: Any = image.tile[0][3] if image.tile else ""
+    args = args if isinstance(args, tuple) else (args,)
+    most = args[1] if image.format == "PPM" and len(args) == 2 else 0
+    # the second picture of an MPO is a preview or a depth map, of nearly every photograph of some phones
+    note = _SEVERAL_PAGES if getattr(image, "is_animated", False) and image.format != "MPO" else ""
+    stated = _orientation(image) if image.format == "TIFF" else None  # Pillow applies and removes it in `load`
+    image.load()
+    left = _orientation(image)
+    return _Decoded(image, stated or left, left or 1, str(args[0]), most, note)
+
+
+def _orientation(image: PILImage.Image) -> int | None:
+    """Return the EXIF orientation that an image states, 1 (upright) to 8."""
+    try:
+        value = image.getexif().get(_EXIF_ORIENTATION)
+    except Exception as error:
+        raise OSError(f"its EXIF data cannot be read ({error}); save it again, or remove them") from error
+    return int(value) if value is not None and value in range(1, 9) else None
+
+
+_JPEG_MARKER = re.compile(rb"\xff+([^\x00\xff\xd0-\xd7])")  # 00 and D0..D7 belong to the compressed pixels
+_JPEG_END, _JPEG_SCAN = 0xD9, 0xDA
+_JPEG_ALONE = (0x01, 0xD8)  # markers without a length
+
+
+def _jpeg_scans(data: bytes) -> int:
+    """Return the number of scans of the first picture in a JPEG file."""
+    scans, place = 0, 0
+    while found := _JPEG_MARKER.search(data, place):
+        marker, place = found[1][0], found.end()
+        if marker == _JPEG_END:
+            break
+        scans += marker == _JPEG_SCAN
+        if marker not in _JPEG_ALONE:
+            place += int.from_bytes(data[place : place + 2], "big")
+    return scans
+
+
+@_known_errors()
+def _to_rgb(decoded: _Decoded) -> Image:
+    """Return an upright 8-bit RGB array, shape (H, W, 3).
+
+    16-bit grey is divided by 257; transparent pixels are laid over white; CMYK, palette and grey are converted. It is done
+    block by block, so that conversions take no memory to speak of.
+
+    Raises:
+        OSError: pixel values whose range is unknown (32-bit integer beyond 16 bits, float).
+    """
+    width, height = decoded.image.size
+    upright = np.empty((*stored_size((height, width), decoded.turn), 3), np.uint8)
+    stored = _turned(upright, _BACK.get(decoded.turn, decoded.turn))  # a view: what is written to it lies upright
+    for top in range(0, height, _BLOCK):
+        for left in range(0, width, _BLOCK):
+            bottom, right = min(top + _BLOCK, height), min(left + _BLOCK, width)
+            block = decoded.image.crop((left, top, right, bottom))
+            stored[top:bottom, left:right] = _block_to_rgb(block, decoded.raw_mode)
+    return upright
+
+
+def _block_to_rgb(image: PILImage.Image, raw_mode: str) -> Image:
     if image.mode.startswith("I;16") or image.mode == "I":
         wide = np.asarray(image).astype(np.int64)
         if wide.min() < 0 or wide.max() > 65535:
-            raise ValueError("32-bit pixel values beyond 0..65535; legal: 8 or 16 bits a channel")
-        image = PILImage.fromarray(((wide + 128) // 257).astype(np.uint8))
+            raise ValueError("32-bit pixel values beyond 0..65535; expected 8 or 16 bits a channel")
+        white = 4095 if raw_mode == "I;12" else 65535
+        image = PILImage.fromarray(((wide * 255 + white // 2) // white).astype(np.uint8))
     elif image.mode == "F":
-        raise ValueError("floating-point pixel values; legal: 8 or 16 bits a channel")
+        raise ValueError("floating-point pixel values; expected 8 or 16 bits a channel")
     if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
         image = image.convert("RGBA")
-        white = PILImage.new("RGBA", image.size, "white")
-        image = PILImage.alpha_composite(white, image)
+        image = PILImage.alpha_composite(PILImage.new("RGBA", image.size, "white"), image)
     return np.asarray(image.convert("RGB"))
 
 
-def read_image(path: Path) -> Image:
+# --- photographs and masks -------------------------------------------------------------------------------------------
+
+
+def image_size(path: Path) -> tuple[int, int]:
+    """Return (H, W) of an image as it is stored, from the head of its file.
+
+    Raises:
+        DatasetError: the file is missing, no image, or too large.
+    """
+    try:
+        with open_file(path) as file:
+            image = _header(file)
+            return image.height, image.width
+    except OSError as error:
+        raise DatasetError(f"{path}: {_reason(error)}") from error
+
+
+def read_image(path: Path, sha256: str | None = None) -> Image:
     """Read a photograph as upright 8-bit RGB, shape (H, W, 3).
 
+    Args:
+        path: the file.
+        sha256: digest that its bytes are expected to have.
+
     Raises:
-        DatasetError: the file is missing, damaged or no image.
+        DatasetError: the file is missing, damaged, no image, or has another digest.
     """
     try:
-        with opened_image(path.read_bytes()) as image:
-            return to_rgb(image)
-    except (OSError, ValueError) as error:
+        with _file_in_memory(path) as data:
+            _compare(data, sha256)
+            return _to_rgb(_decode(data))
+    except OSError as error:
         raise DatasetError(f"{path}: {_reason(error)}") from error
 
 
-def read_mask_file(path: Path) -> tuple[Mask, int | None]:
-    """Read an indexed PNG mask (palette or grey), turned by its own EXIF orientation where it states one.
+def read_photograph(item: LabeledImage) -> Image:
+    """Read a photograph of a data set as `read_image`, if it is still the one that the data set was listed with.
+
+    Raises:
+        DatasetError: as `read_image`.
+    """
+    return read_image(item.path, item.sha256)
+
+
+def photograph_bytes(item: LabeledImage) -> bytes:
+    """Return the bytes of a photograph's file, as `read_photograph`."""
+    try:
+        data = read_file(item.path)
+        _compare(data, item.sha256)
+    except OSError as error:
+        raise DatasetError(f"{item.path}: {_reason(error)}") from error
+    return data
+
+
+def _compare(data: bytes, sha256: str | None) -> None:
+    if sha256 is not None and hashlib.sha256(data).hexdigest() != sha256:
+        raise OSError("it has changed since this run began; run again")
+
+
+def read_mask_file(path: Path, sha256: str | None = None) -> tuple[Mask, int | None]:
+    """Read a mask of one channel (palette or grey), turned by its own EXIF orientation if it states one.
+
+    Values are those that the file stores: grey of 1, 2 or 4 bits and of a PGM is not stretched to 0..255.
+
+    Args:
+        path: the file.
+        sha256: digest that its bytes are expected to have.
 
     Returns:
-        The (H, W) uint8 values, and the orientation the file states (None where it states none).
+        The (H, W) uint8 values, and the orientation that the file states (None if it states none).
 
     Raises:
-        DatasetError: missing, unreadable, or not one channel of 8 bits.
+        DatasetError: missing, unreadable, of several channels, with values beyond 0..255, or with another digest.
     """
     try:
-        with opened_image(path.read_bytes()) as found:
-            stated = found.getexif().get(_EXIF_ORIENTATION)
-            image = ImageOps.exif_transpose(found)
-    except (OSError, ValueError) as error:
+        with _file_in_memory(path) as data:
+            _compare(data, sha256)
+            decoded = _decode(data)
+            return turn(_mask_values(decoded), decoded.turn), decoded.stated
+    except OSError as error:
         raise DatasetError(f"{path}: {_reason(error)}") from error
-    if image.mode == "1":
-        image = image.convert("L").point(lambda v: v // 255)
-    if image.mode not in ("P", "L"):
-        raise DatasetError(
-            f"{path}: a mask of mode {image.mode}; legal: palette or 8-bit grey PNG whose values are class ids"
-        )
-    return np.asarray(image), stated
+
+
+@_known_errors()
+def _mask_values(decoded: _Decoded) -> Mask:
+    mode, raw_mode = decoded.image.mode, decoded.raw_mode
+    if mode not in ("1", "L", "P", "I") and not mode.startswith("I;16"):
+        raise OSError(f"a mask of mode {mode}; expected a palette or grey PNG whose values are class ids")
+    values = np.asarray(decoded.image)
+    if decoded.most:  # Pillow stretches 0..most to 8 or 16 bits
+        values = np.rint(values * (decoded.most / (255 if mode == "L" else 65535)))
+    elif raw_mode.startswith(("L;2", "L;4")):  # and these to 8 bits
+        values = values // (85 if raw_mode.startswith("L;2") else 17)
+    if values.min() < 0 or values.max() > 255:
+        raise OSError(f"mask values from {values.min():.0f} to {values.max():.0f}; expected class ids from 0 to 255")
+    return values.astype(np.uint8)
 
 
 def turn(mask: Mask, orientation: int) -> Mask:
-    """Apply an EXIF orientation (1..8) to a mask."""
-    image = PILImage.fromarray(mask)
-    image.getexif()[_EXIF_ORIENTATION] = orientation
-    turned = ImageOps.exif_transpose(image)
-    return np.asarray(turned)
+    """Apply an EXIF orientation (1 to 8) to a (H, W) mask or any (H, W, ...) pixels."""
+    return np.ascontiguousarray(_turned(mask, orientation))
 
 
-def _reason(error: Exception) -> str:
+def turned_with(mask: Mask, size: tuple[int, int], orientation: int) -> Mask:
+    """Turn a mask as its photograph is turned, if it was drawn on the photograph's stored pixels.
+
+    It was, if it has their size. A mask that fits the upright photograph alone is upright already. Where both sizes are
+    equal (orientations 2, 3 and 4, or a square), the mask is turned: what is stored together is turned together.
+
+    Args:
+        mask: (H, W).
+        size: (H, W) of the photograph, upright.
+        orientation: EXIF orientation of the photograph, 1 to 8.
+    """
+    return turn(mask, orientation) if mask.shape == stored_size(size, orientation) else mask
+
+
+def stored_size(size: tuple[int, int], orientation: int) -> tuple[int, int]:
+    """Return the (H, W) that the file of a photograph of upright size (H, W) stores."""
+    return (size[1], size[0]) if orientation > 4 else size
+
+
+_BACK = {6: 8, 8: 6}  # orientations that undo another; the rest undo themselves
+
+
+def _turned(pixels: NDArray[Any], orientation: int) -> NDArray[Any]:
+    """Return pixels (H, W, ...) turned by an EXIF orientation, as a view."""
+    if orientation > 4:
+        pixels = pixels.swapaxes(0, 1)
+    rows = -1 if orientation in (3, 4, 7, 8) else 1
+    columns = -1 if orientation in (2, 3, 6, 7) else 1
+    return pixels[::rows, ::columns]
+
+
+def _reason(error: OSError) -> str:
     if isinstance(error, FileNotFoundError):
         return "no such file"
-    return getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return error.strerror or str(error) or type(error).__name__
 
 
 # --- what is remembered of files -------------------------------------------------------------------------------------
 
-_Stated = tuple[Path, int, int]  # a file, its bytes, and when it was changed last (ns)
+_Stated = tuple[Path, tuple[int, ...]]  # a file; its bytes, its times of change and its inode
 _REMEMBERED_AT_ONCE = 1000  # inspections that a kill may lose
 
 
 @dataclass(frozen=True)
 class Inspection:
-    """What one file holds. `error` is empty for a readable image; `size` is (H, W), upright."""
+    """What one file holds.
+
+    Args:
+        sha256: digest of its bytes; empty if they were not read.
+        size: (H, W), upright.
+        orientation: EXIF orientation that it states, 1 (upright) if none.
+        error: why it cannot be used; empty for a readable image.
+        note: what is odd about a readable image, or empty.
+    """
 
     sha256: str
-    size: tuple[int, int]
-    orientation: int
-    error: str
+    size: tuple[int, int] = (0, 0)
+    orientation: int = 1
+    error: str = ""
+    note: str = ""
 
 
 def inspect_file(path: Path) -> Inspection:
     """Read and decode a file once."""
+    digest = ""
     try:
-        data = path.read_bytes()
+        with _file_in_memory(path) as data:
+            digest = hashlib.sha256(data).hexdigest()
+            decoded = _decode(data)
+            image = _to_rgb(decoded)
     except OSError as error:
-        return Inspection("", (0, 0), 1, _reason(error))
-    digest = hashlib.sha256(data).hexdigest()
-    try:
-        with opened_image(data) as image:
-            orientation = orientation_of(image)
-            height, width = to_rgb(image).shape[:2]
-    except (OSError, ValueError) as error:
-        return Inspection(digest, (0, 0), 1, _reason(error))
-    return Inspection(digest, (height, width), orientation, "")
+        return Inspection(digest, error=_reason(error))
+    height, width = image.shape[:2]
+    note = decoded.note
+    if not note and (decoded.image.mode == "I" or ";16" in decoded.raw_mode) and image.max() < _DARK_BELOW:
+        note = _DARK
+    return Inspection(digest, (height, width), decoded.stated or 1, "", note)
 
 
 class FileMemory:
-    """Remembers `Inspection` by (path, size, mtime_ns), so that a data set is read in full only once.
+    """Remembers `Inspection` of files by path, size, times of change and inode, so that a data set is read in full only once.
 
-    It is a convenience: where its file is damaged or cannot be written, that is logged, and images are read again.
+    It is a convenience: if its file is damaged or cannot be written, that is logged, and images are read again. A file that cannot
+    be read is not remembered: the reason may be gone the next time.
 
     Args:
-        path: the SQLite file; None to remember within this object only.
+        path: the SQLite file; None to remember nothing.
     """
 
     def __init__(self, path: Path | None = None) -> None:
         self.path = path
+
+    def forget(self) -> None:
+        """Forget all files, so that each is read again."""
+        try:
+            with closing(self._connect()) as database, database:
+                database.execute("DELETE FROM inspection")
+        except sqlite3.Error as error:
+            self._give_up(error)
 
     def inspect(self, paths: Iterable[Path], what: str) -> dict[Path, Inspection]:
         """Return the inspection of every file; only those unknown or changed are read, on all cores."""
@@ -206,9 +442,9 @@ class FileMemory:
             try:
                 stat = path.stat()
             except OSError as error:
-                found[path] = Inspection("", (0, 0), 1, _reason(error))
+                found[path] = Inspection("", error=_reason(error))
             else:
-                stated.append((path, stat.st_size, stat.st_mtime_ns))
+                stated.append((path, (stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino)))
         found |= self._recalled(stated)
         unknown = [own for own in stated if own[0] not in found]
         fresh: list[tuple[_Stated, Inspection]] = []
@@ -217,7 +453,8 @@ class FileMemory:
                 inspected = track(_map_in_order(pool, [own[0] for own in unknown]), len(unknown), what)
                 for own, seen in zip(unknown, inspected, strict=True):
                     found[own[0]] = seen
-                    fresh.append((own, seen))
+                    if not seen.error:
+                        fresh.append((own, seen))
                     if len(fresh) == _REMEMBERED_AT_ONCE:
                         self._remember(fresh)
                         fresh = []
@@ -230,27 +467,29 @@ class FileMemory:
         found = {}
         try:
             with closing(self._connect()) as database:
-                for path, size, mtime in stated:
+                for path, state in stated:
+                    name = os.fsencode(path)
                     row = database.execute(
-                        "SELECT sha256, height, width, orientation, error FROM file WHERE path=? AND size=? AND mtime=?",
-                        (str(path), size, mtime),
+                        "SELECT state, seen, digest FROM inspection WHERE path=?", (name,)
                     ).fetchone()
-                    if row:
-                        found[path] = Inspection(row[0], (row[1], row[2]), row[3], row[4])
+                    # SQLite does not notice damage within a row
+                    if row and row[0] == _packed(state) and row[2] == _row_digest(name, *row[:2]):
+                        sha256, size, *rest = json.loads(row[1])
+                        found[path] = Inspection(sha256, tuple(size), *rest)
         except sqlite3.Error as error:
             self._give_up(error)
         return found
 
     def _remember(self, fresh: list[tuple[_Stated, Inspection]]) -> None:
-        rows = [
-            (str(path), size, mtime, seen.sha256, *seen.size, seen.orientation, seen.error)
-            for (path, size, mtime), seen in fresh
-        ]
+        rows = []
+        for (path, state), seen in fresh:
+            row = os.fsencode(path), _packed(state), _packed(astuple(seen))
+            rows.append((*row, _row_digest(*row)))
         if not rows:
             return
         try:
             with closing(self._connect()) as database, database:
-                database.executemany("INSERT OR REPLACE INTO file VALUES (?,?,?,?,?,?,?,?)", rows)
+                database.executemany("INSERT OR REPLACE INTO inspection VALUES (?,?,?,?)", rows)
         except sqlite3.Error as error:
             self._give_up(error)
 
@@ -265,11 +504,19 @@ class FileMemory:
 
     def _connect(self) -> sqlite3.Connection:
         database = sqlite3.connect(self.path or ":memory:", timeout=60)
+        database.text_factory = bytes  # damage may turn bytes into a text that is none
         database.execute(
-            "CREATE TABLE IF NOT EXISTS file (path TEXT PRIMARY KEY, size INTEGER, mtime INTEGER, sha256 TEXT,"
-            " height INTEGER, width INTEGER, orientation INTEGER, error TEXT)"
+            "CREATE TABLE IF NOT EXISTS inspection (path BLOB PRIMARY KEY, state BLOB, seen BLOB, digest BLOB)"
         )
         return database
+
+
+def _packed(values: tuple[Any, ...]) -> bytes:
+    return json.dumps(values).encode()
+
+
+def _row_digest(*row: bytes) -> bytes:
+    return hashlib.sha256(repr(row).encode()).digest()
 
 
 def _map_in_order(pool: ThreadPoolExecutor, paths: list[Path], ahead: int = 256) -> Iterator[Inspection]:

@@ -1,0 +1,59 @@
+"""The one way to the files that a user names. Only regular files are opened, so that no read waits for ever."""
+
+import errno
+import os
+import stat
+from pathlib import Path
+from typing import BinaryIO
+
+MOST_BYTES = 2**30  # of one file that is read as a whole
+
+
+def check_file(path: Path) -> None:
+    """Refuse whatever is not a regular file; a link to one is fine.
+
+    Raises:
+        OSError: it is missing, a folder, a pipe, a device or a socket; `strerror` is the reason.
+    """
+    try:
+        mode = path.stat().st_mode
+    except ValueError as error:  # a NUL in the name
+        raise OSError(errno.EINVAL, f"not a file name: {error}") from error
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, "it is a folder; expected a file")
+    if not stat.S_ISREG(mode):
+        raise OSError(errno.EINVAL, "it is a pipe, a device or a socket; expected a regular file")
+
+
+def open_file(path: Path) -> BinaryIO:
+    """Open a regular file for reading bytes.
+
+    Raises:
+        OSError: as `check_file`, or it cannot be opened.
+    """
+    check_file(path)
+    # without O_NONBLOCK, a pipe that takes the file's place after the check would make `open` wait for a writer
+    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+    return os.fdopen(os.open(path, flags), "rb")
+
+
+def read_file(path: Path, most: int = MOST_BYTES) -> bytes:
+    """Return the bytes of a regular file.
+
+    Raises:
+        OSError: as `open_file`, or it has more than `most` bytes.
+    """
+    with open_file(path) as file:
+        if (size := os.fstat(file.fileno()).st_size) > most:
+            raise OSError(errno.EFBIG, f"it has {size} bytes; expected at most {most}")
+        return file.read()
+
+
+def read_text(path: Path, most: int = MOST_BYTES) -> str:
+    """Return the text of a UTF-8 file, without a byte order mark, line ends as ``\\n``.
+
+    Raises:
+        OSError: as `read_file`.
+        UnicodeDecodeError: it is not UTF-8.
+    """
+    return read_file(path, most).decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
