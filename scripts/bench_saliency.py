@@ -30,7 +30,7 @@ import timm
 import torch
 from torch import Tensor
 
-from wsseg.data.reading import read_image
+from wsseg.data.reading import inspect_file, read_image
 from wsseg.data.transforms import normalised
 from wsseg.models.classifier import Classifier
 from wsseg.models.folding import folded
@@ -183,7 +183,10 @@ def share_in_forward() -> dict[str, float]:
     data = Path(os.environ.get("WSSEG_DATA", Path(__file__).resolve().parents[2] / "shared" / "data"))
     paths = sorted((data / "voc-vehicles" / "VOC2012" / "JPEGImages").glob("*.jpg"))[:384]
     names = tuple(f"class {i}" for i in range(CLASSES))
-    items = [LabeledImage(p.stem, p, (1 + i % CLASSES,), read_image(p).shape[:2], "") for i, p in enumerate(paths)]
+    items = [
+        LabeledImage(p.stem, p, (1 + i % CLASSES,), read_image(p).shape[:2], inspect_file(p).sha256)
+        for i, p in enumerate(paths)
+    ]
     model = network("tf_efficientnet_lite0")
     inside = [0.0]
     features = Classifier.features

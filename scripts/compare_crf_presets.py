@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from wsseg.crf.dense_crf import DenseCrf
 from wsseg.crf.settings import PRESETS
-from wsseg.data.reading import read_image
+from wsseg.data.reading import read_photograph
 from wsseg.errors import StageError, WssegError
 from wsseg.metrics.confusion import confusion, iou_per_class, mean_iou
 from wsseg.progress import track
@@ -33,7 +33,7 @@ from wsseg.stages.base import SEED_FOLDER, map_processes, worker_count
 from wsseg.stages.refine_masks.choice import CANDIDATES, Way, evidence_of, sample_of, tightest
 from wsseg.stages.refine_masks.policy import Refinement, labels_at
 from wsseg.store import ArtifactStore
-from wsseg.types import Mask
+from wsseg.types import LabeledImage, Mask
 
 EXACT = "psa, exact"
 PAMR = "pamr"
@@ -43,7 +43,7 @@ PAMR = "pamr"
 class Job:
     """One image: where it is, its seed file, its true mask, and what to try."""
 
-    image: Path
+    image: LabeledImage
     seed: bytes
     truth: Mask
     background: str
@@ -53,7 +53,7 @@ class Job:
 
 def counted(job: Job) -> dict[tuple[float, str], NDArray[np.int64]]:
     """Return the confusion counts of each level and preset on one image; runs in a worker."""
-    image, seed = read_image(job.image), enlarged(decode_seed(job.seed))
+    image, seed = read_photograph(job.image), enlarged(decode_seed(job.seed))
     counts = {}
     for name in (*CANDIDATES, EXACT, PAMR):
         refinements: list[Refinement] = []
@@ -104,8 +104,7 @@ def main(
         return seeds.read_bytes(f"{SEED_FOLDER}/{item_id}.png")
 
     jobs = (
-        Job(item.path, seed_of(item.id), truth.mask(item.id), background, wanted, len(images.classes))
-        for item in judged
+        Job(item, seed_of(item.id), truth.mask(item.id), background, wanted, len(images.classes)) for item in judged
     )
     totals: dict[tuple[float, str], Any] = {}
     for counts in track(map_processes(counted, jobs, worker_count(0)), len(judged), "presets"):
@@ -122,7 +121,7 @@ def main(
     result = {}
     for level in wanted:
         evidence = evidence_of(
-            [read_image(item.path) for item in sample], [decode_seed(seed_of(item.id)) for item in sample],
+            [read_photograph(item) for item in sample], [decode_seed(seed_of(item.id)) for item in sample],
             [Way(background, level, name) for name in CANDIDATES], model.to(device), spec, device,
         )  # fmt: skip
         chosen = tightest(evidence, among=Way(background, level, "off")).crf

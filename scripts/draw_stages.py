@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image as PILImage
 
 from wsseg.cli import common, store_option
-from wsseg.data.reading import read_image
+from wsseg.data.reading import read_photograph
 from wsseg.errors import StageError
 from wsseg.labels import IGNORE_INDEX, voc_palette
 from wsseg.metrics.confusion import confusion, iou_per_class, mean_iou
@@ -75,7 +75,7 @@ def rows_of(plan: Plan, split: str, steps: Sequence[Any]) -> list[tuple[str, lis
     items: dict[str, LabeledImage] = {item.id: item for item in images.items}
     rows = []
     for place, item_id in picked(scores):
-        image = read_image(items[item_id].path)
+        image = read_photograph(items[item_id])
         cells = [image]
         for planned in steps:
             if planned.artifact.kind == "seeds":

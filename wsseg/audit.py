@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from wsseg.data.batches import network_size, quarter
 from wsseg.data.images import LabeledImages
-from wsseg.data.reading import read_image
+from wsseg.data.reading import read_photograph
 from wsseg.data.transforms import normalised
 from wsseg.errors import StageError
 from wsseg.labels import IGNORE_INDEX
@@ -118,7 +118,7 @@ class _Judge:
         """Explain one photograph, and measure."""
         values = self.values
         channels = [class_id - 1 for class_id in item.class_ids]
-        photograph = normalised(read_image(item.path), self.spec.mean, self.spec.std)[None].to(self.device)
+        photograph = normalised(read_photograph(item), self.spec.mean, self.spec.std)[None].to(self.device)
         size = network_size(item.size, values.size, 1.0)
         sizes = [network_size(item.size, values.size, scale) for scale in values.scales]
         start = time.perf_counter()
@@ -176,7 +176,7 @@ class _Judge:
         square = network_size((1, 1), self.values.size, 1.0)
         images = torch.cat(
             [
-                _at(normalised(read_image(i.path), self.spec.mean, self.spec.std)[None], square).to(self.device)
+                _at(normalised(read_photograph(i), self.spec.mean, self.spec.std)[None], square).to(self.device)
                 for i in items
             ]
         )

@@ -615,17 +615,18 @@ def data() -> None:
 @config_option
 @set_option
 @store_option
+@click.option("--full", is_flag=True, help="Read every file again, whatever is remembered of it.")
 @common
-def check(config: str, overrides: tuple[str, ...], store: Path) -> None:
+def check(config: str, overrides: tuple[str, ...], store: Path, full: bool) -> None:
     """Read a data set once and report what is there and what is wrong; exit code 1 if anything is.
 
     \b
     wsseg data check -c mine.toml
     """
-    print_check(config, overrides, store)
+    print_check(config, overrides, store, full)
 
 
-def print_check(config: str, overrides: tuple[str, ...], store: Path) -> None:
+def print_check(config: str, overrides: tuple[str, ...], store: Path, full: bool = False) -> None:
     """Check a config's data set and print what was found; exit with 1 where there are problems."""
     from wsseg.data.check import check_data
     from wsseg.data.reading import FileMemory
@@ -633,7 +634,10 @@ def print_check(config: str, overrides: tuple[str, ...], store: Path) -> None:
 
     opened = open_store(store)
     sources = Sources(open_config(config, overrides).data, opened)
-    reports = check_data(sources.data, FileMemory(opened.root / "files.sqlite"))
+    memory = FileMemory(opened.root / "files.sqlite")
+    if full:
+        memory.forget()
+    reports = check_data(sources.data, memory)
     for report in reports:
         click.echo(f"{report.split}: {report.images} images")
         click.echo("  classes: " + ", ".join(f"{name} {count}" for name, count in report.classes.items()))

@@ -23,6 +23,7 @@ from typing import Any, Literal
 import tomli_w
 
 from wsseg.errors import ConfigError, nearest
+from wsseg.files import open_file
 
 _LONGEST_TOML = 1_000_000  # characters
 # Each part of a dotted key costs the parser the time of all parts before it. Both patterns take linear time: a part is
@@ -117,7 +118,7 @@ def read_toml(path: Path) -> dict[str, Any]:
         ConfigError: with file, line and reason: it is not TOML, or it would keep the parser busy for minutes.
     """
     try:
-        with path.open("rb") as file:
+        with open_file(path) as file:
             content = file.read(4 * _LONGEST_TOML + 1)
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -473,7 +474,7 @@ def hashed(config: Any) -> dict[str, Any]:
             values.pop(field.name, None)
         elif isinstance(value, Path):
             try:
-                with value.open("rb") as file:
+                with open_file(value) as file:
                     values[field.name] = hashlib.file_digest(file, "sha256").hexdigest()
             except OSError as error:
                 raise ConfigError(f"{field.name}: {value}: cannot be read: {error.strerror}") from error

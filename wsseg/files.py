@@ -3,8 +3,8 @@
 import errno
 import os
 import stat
+from io import BufferedReader
 from pathlib import Path
-from typing import BinaryIO
 
 MOST_BYTES = 2**30  # of one file that is read as a whole
 
@@ -25,7 +25,7 @@ def check_file(path: Path) -> None:
         raise OSError(errno.EINVAL, "it is a pipe, a device or a socket; expected a regular file")
 
 
-def open_file(path: Path) -> BinaryIO:
+def open_file(path: Path) -> BufferedReader:
     """Open a regular file for reading bytes.
 
     Raises:

@@ -7,8 +7,18 @@ import numpy as np
 import pytest
 from PIL import Image as PILImage
 
-from wsseg.data.reading import FileMemory, inspect_file, read_image, read_mask_file, turn
+from wsseg.data.reading import (
+    FileMemory,
+    inspect_file,
+    photograph_bytes,
+    read_image,
+    read_mask_file,
+    read_photograph,
+    turn,
+    turned_with,
+)
 from wsseg.errors import DatasetError
+from wsseg.types import LabeledImage
 
 RGB = np.arange(4 * 6 * 3, dtype=np.uint8).reshape(4, 6, 3) * 3  # H != W, every pixel its own value
 
@@ -64,6 +74,47 @@ def test_exif_orientation_is_applied(tmp_path, orientation):
     assert np.array_equal(turn(RGB[..., 0], orientation), expected[..., 0])
 
 
+STORED = np.arange(1, 7, dtype=np.uint8).reshape(2, 3)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("name", ["x.jpg", "x.png", "x.tif", "x.webp"])
+def test_the_orientation_is_known_and_applied_in_every_format(tmp_path, name, orientation):
+    exif = PILImage.Exif()
+    exif[0x0112] = orientation
+    pixels = np.kron(np.stack([STORED * 40] * 3, axis=2), np.ones((16, 16, 1), np.uint8))
+    path = saved(tmp_path, PILImage.fromarray(pixels), name, exif=exif, quality=100)
+    assert inspect_file(path).orientation == orientation
+    shown = read_image(path)[8::16, 8::16, 0]
+    assert np.array_equal(np.rint(shown / 40), turn(STORED, orientation))
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_mask_of_the_stored_size_is_turned_with_its_photograph(orientation):
+    upright = turn(STORED, orientation)
+    assert np.array_equal(turned_with(STORED, upright.shape, orientation), upright)
+    if orientation > 4:  # drawn on the upright photograph, as its size shows
+        assert np.array_equal(turned_with(upright, upright.shape, orientation), upright)
+
+
+def test_a_mask_that_states_an_orientation_of_its_own_is_turned_by_it(tmp_path):
+    exif = PILImage.Exif()
+    exif[0x0112] = 7
+    values, stated = read_mask_file(saved(tmp_path, PILImage.fromarray(STORED), exif=exif))
+    assert stated == 7 and np.array_equal(values, turn(STORED, 7))
+
+
+def test_a_photograph_that_changed_since_it_was_listed_is_refused(tmp_path):
+    path = saved(tmp_path, PILImage.fromarray(RGB))
+    item = LabeledImage("x", path, (), (4, 6), inspect_file(path).sha256)
+    assert np.array_equal(read_photograph(item), RGB) and photograph_bytes(item) == path.read_bytes()
+    sha256 = inspect_file(path).sha256
+    saved(tmp_path, PILImage.fromarray(RGB[..., 0]))
+    for read in (lambda: read_photograph(item), lambda: photograph_bytes(item), lambda: read_mask_file(path, sha256)):
+        with pytest.raises(DatasetError, match="x.png: it has changed since this run began; run again"):
+            read()
+
+
 def truncated(tmp_path):
     buffer = io.BytesIO()
     PILImage.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64, 3)).astype(np.uint8)).save(buffer, "JPEG")
@@ -104,7 +155,7 @@ def test_masks_are_values_not_colours(tmp_path):
     palette.putpalette([9, 9, 9] * 256)
     for image in (palette, PILImage.fromarray(values)):
         assert np.array_equal(read_mask_file(saved(tmp_path, image))[0], values)
-    with pytest.raises(DatasetError, match="a mask of mode RGB; legal: palette or 8-bit grey"):
+    with pytest.raises(DatasetError, match="a mask of mode RGB; expected a palette or grey PNG"):
         read_mask_file(saved(tmp_path, PILImage.fromarray(RGB)))
 
 
@@ -144,5 +195,5 @@ def test_a_memory_that_cannot_be_written_is_done_without(tmp_path, caplog):
     assert "the images are read again" in caplog.text
     file = tmp_path / "files.sqlite"
     with sqlite3.connect(file) as other:
-        other.execute("CREATE TABLE file (what TEXT)")  # another program's
+        other.execute("CREATE TABLE inspection (what TEXT)")  # another program's
     assert FileMemory(file).inspect([path], "reading")[path].size == (4, 6) and file.exists()

@@ -5,6 +5,7 @@ import torch
 from PIL import Image as PILImage
 
 from wsseg.data.batches import batches_by_size, network_size, quarter
+from wsseg.data.reading import inspect_file
 from wsseg.data.transforms import TrainingImages, augmentation, normalised, resized_mask
 from wsseg.types import LabeledImage
 
@@ -14,7 +15,7 @@ def images(tmp_path, count=3):
     for i in range(count):
         path = tmp_path / f"{i}.png"
         PILImage.fromarray(np.random.default_rng(i).integers(0, 255, (40, 60, 3)).astype(np.uint8)).save(path)
-        items.append(LabeledImage(str(i), path, (2,), (40, 60), ""))
+        items.append(LabeledImage(str(i), path, (2,), (40, 60), inspect_file(path).sha256))
     return items
 
 
@@ -46,7 +47,7 @@ def test_masks_move_with_their_image_and_padding_is_255(tmp_path):
     PILImage.fromarray(np.stack([values] * 3, axis=2)).save(path)
     mask = (values > 0).astype(np.uint8)
     data = TrainingImages(
-        [LabeledImage("x", path, (1,), (20, 60), "")], 1, augmentation(32, (0.5, 0.9), 0.0), (0,) * 3, (1,) * 3, 0,
+        [LabeledImage("x", path, (1,), (20, 60), inspect_file(path).sha256)], 1, augmentation(32, (0.5, 0.9), 0.0), (0,) * 3, (1,) * 3, 0,
         lambda _: mask,
     )  # fmt: skip
     for epoch in range(5):

@@ -11,6 +11,7 @@ from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
 from wsseg.data.images import LabeledImages
+from wsseg.data.reading import inspect_file
 from wsseg.errors import StageError
 from wsseg.export.masks import (
     class_regions,
@@ -40,7 +41,7 @@ def images(tmp_path):
             mask = rng.choice([0, 0, 1, 2, 255], size).astype(np.uint8)
             mask[1, :] = 1
         masks[item_id] = mask
-        items.append(LabeledImage(item_id, path, (1, 2) if number < 2 else (), size, "0" * 64))
+        items.append(LabeledImage(item_id, path, (1, 2) if number < 2 else (), size, inspect_file(path).sha256))
     return LabeledImages("train", ClassMap(NAMES), tuple(items), {}, "key"), masks
 
 

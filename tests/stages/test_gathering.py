@@ -5,6 +5,7 @@ from PIL import Image as PILImage
 from torch import nn
 
 from wsseg.data.images import LabeledImages
+from wsseg.data.reading import inspect_file
 from wsseg.labels import ClassMap
 from wsseg.models.classifier import Classifier, ClassifierSpec
 from wsseg.stages.make_seeds.config import Config
@@ -48,7 +49,9 @@ def images(tmp_path):
             pixels[:32, :, class_id - 1] = 255
         path = tmp_path / f"{index}.png"
         PILImage.fromarray(pixels).save(path)
-        items.append(LabeledImage(str(index), path, (class_id,) if class_id else (), (64, 64), ""))
+        items.append(
+            LabeledImage(str(index), path, (class_id,) if class_id else (), (64, 64), inspect_file(path).sha256)
+        )
     return LabeledImages("train", ClassMap(("red", "green")), tuple(items), {}, "")
 
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 
 import torch
 
-from wsseg.data.reading import read_image
+from wsseg.data.reading import read_photograph
 from wsseg.data.transforms import normalised
 from wsseg.types import Image, LabeledImage
 
@@ -47,5 +47,5 @@ def read_batch(
     items: Sequence[LabeledImage], mean: Sequence[float], std: Sequence[float]
 ) -> tuple[list[Image], torch.Tensor]:
     """Read images of one size; return them as arrays and as a normalised (N, 3, H, W) tensor."""
-    images = [read_image(item.path) for item in items]
+    images = [read_photograph(item) for item in items]
     return images, torch.stack([normalised(image, mean, std) for image in images])

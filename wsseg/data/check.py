@@ -73,6 +73,7 @@ def _check_split(
     _check_classes(data, images, report)
     if split == "train":
         report.notes += _odd_names(classes.names) + _contradictions(images)
+    report.notes += _odd_files(images, memory)
     report.sizes = Counter(item.size for item in images.items)
     if not has_truth(data, split):
         report.notes.append("no masks: this split cannot be judged")
@@ -162,3 +163,13 @@ def _compare(train: LabeledImages, val: LabeledImages, report: SplitReport) -> N
         )
     if copies:
         report.notes.insert(0, f"{len(copies)} of {len(val)} images have copies in train, {better}: {listed(copies)}")
+
+
+def _odd_files(images: LabeledImages, memory: FileMemory) -> list[str]:
+    """Return a line for each oddity of readable images: pages that are left out, values that are dark."""
+    seen = memory.inspect([item.path for item in images.items], f"looking at {images.split} images")
+    ids: dict[str, list[str]] = {}
+    for item in images.items:
+        if note := seen[item.path].note:
+            ids.setdefault(note, []).append(item.id)
+    return [f"{len(own)} images: {note}: {listed(own)}" for note, own in ids.items()]

@@ -18,6 +18,7 @@ from PIL import ImageDraw
 
 from wsseg.data.config import CsvData, CsvSplit, DemoData, DemoSplit
 from wsseg.data.masks import encode_mask
+from wsseg.data.reading import read_image
 from wsseg.types import Image, Mask
 
 DEMO_VERSION = 1  # bump when the same settings give other images
@@ -106,7 +107,7 @@ def _photographs() -> dict[str, Image]:
     names = {*_BACKGROUNDS, *_CLUTTER, *(texture for _, texture in CLASSES.values())} - {"motorcycle"}
     photographs = {name: np.asarray(getattr(skimage.data, name)()) for name in sorted(names)}
     folder = Path(skimage.data.__file__).parent  # ships one eye's view, but offers only the pair
-    photographs["motorcycle"] = np.asarray(PILImage.open(folder / "motorcycle_left.png").convert("RGB"))
+    photographs["motorcycle"] = read_image(folder / "motorcycle_left.png")
     return {n: np.stack([p] * 3, axis=2) if p.ndim == 2 else p[..., :3] for n, p in photographs.items()}
 
 

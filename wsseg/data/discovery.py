@@ -8,11 +8,12 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from PIL import Image as PILImage
+import numpy as np
 
 from wsseg.config import to_toml
-from wsseg.data.reading import IMAGE_SUFFIXES
+from wsseg.data.reading import IMAGE_SUFFIXES, image_size, read_mask_file
 from wsseg.errors import DatasetError, WssegError
+from wsseg.files import read_text
 
 BACKGROUND_FOLDERS = frozenset({"background", "none", "ok", "good", "normal", "negative", "no_defect", "clean"})
 _HELD_OUT = ("val", "valid", "validation", "test", "held_out")
@@ -81,9 +82,8 @@ def network_size_for(folders: Iterable[Path]) -> int:
     sides = []
     for path in (path for folder in folders for path in _some_images(folder)):
         try:
-            with PILImage.open(path) as image:
-                sides.append(max(image.size))
-        except (OSError, ValueError, SyntaxError, PILImage.DecompressionBombError):
+            sides.append(max(image_size(path)))
+        except DatasetError:
             continue  # `data check` names it
     usual = round(median(sides) / _STEP) * _STEP if sides else _LARGEST
     return min(max(usual, _SMALLEST), _LARGEST)
@@ -233,8 +233,7 @@ def _split_of(path: Path) -> str:
 def _label_rows(path: Path) -> list[list[str]]:
     """Return the rows of a CSV ``image_id,classes``; nothing of another file."""
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            rows = list(csv.reader(file))
+        rows = list(csv.reader(read_text(path).splitlines()))
     except (OSError, UnicodeDecodeError, csv.Error):
         return []
     if not rows or [cell.strip() for cell in rows[0]] != ["image_id", "classes"]:
@@ -251,10 +250,10 @@ def _looks_like_masks(folder: Path) -> bool:
     paths = _some_images(folder, count=3)
     for path in paths:
         try:
-            with PILImage.open(path) as image:
-                if image.mode not in ("P", "L", "1") or len(image.getcolors(256) or range(257)) > 32:
-                    return False
-        except (OSError, ValueError):
+            values, _ = read_mask_file(path)
+        except DatasetError:
+            return False
+        if np.count_nonzero(np.bincount(values.ravel())) > 32:
             return False
     return bool(paths)
 

@@ -13,10 +13,12 @@ from xml.etree.ElementTree import ParseError
 from defusedxml import DefusedXmlException
 from defusedxml.ElementTree import parse as parse_xml
 
+from wsseg import files
 from wsseg.data.config import CocoData, CocoSplit, CsvData, CsvSplit, FolderData, FolderSplit, VocData, VocSplit
 from wsseg.data.reading import FileMemory, read_image
 from wsseg.data.walk import PassedOver, data_folders, images_below, passed_over_line
 from wsseg.errors import DatasetError, nearest
+from wsseg.files import open_file
 from wsseg.labels import VOC_CLASSES, ClassMap
 from wsseg.names import check_id
 from wsseg.progress import track
@@ -229,7 +231,8 @@ def _list_voc(data: VocData, part: VocSplit) -> Listing:
 def _voc_xml_classes(path: Path, difficult: bool) -> frozenset[str]:
     """Return the class names of the objects in a VOC annotation."""
     try:
-        objects = parse_xml(path).iter("object")
+        with open_file(path) as file:
+            objects = list(parse_xml(file).iter("object"))
         return frozenset(
             (o.findtext("name") or "").strip()
             for o in objects
@@ -297,7 +300,7 @@ def _joined(labels: dict[str, frozenset[str]], files: dict[str, Path], names: tu
 def read_text(path: Path) -> str:
     """Return a text file's content; DatasetError where it cannot be read."""
     try:
-        return path.read_text(encoding="utf-8-sig")
+        return files.read_text(path)
     except OSError as error:
         raise DatasetError(f"{path}: cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:

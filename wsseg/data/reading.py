@@ -287,7 +287,9 @@ def photograph_bytes(item: LabeledImage) -> bytes:
 
 def _compare(data: bytes, sha256: str | None) -> None:
     if sha256 is not None and hashlib.sha256(data).hexdigest() != sha256:
-        raise OSError("it has changed since this run began; run again")
+        raise OSError(
+            "it has changed since this run began; run again, and if that is said again, 'wsseg data check --full' first"
+        )
 
 
 def read_mask_file(path: Path, sha256: str | None = None) -> tuple[Mask, int | None]:

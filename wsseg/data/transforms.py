@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
-from wsseg.data.reading import read_image
+from wsseg.data.reading import read_photograph
 from wsseg.labels import IGNORE_INDEX
 from wsseg.types import Image, LabeledImage, Mask
 
@@ -134,7 +134,7 @@ class TrainingImages(Dataset[dict[str, torch.Tensor]]):
     def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
         """Return ``image`` (3, S, S) float32, ``present`` (K,) float32 and, with masks, ``mask`` (S, S) int64."""
         item = self.items[index]
-        arrays: dict[str, Any] = {"image": read_image(item.path)}
+        arrays: dict[str, Any] = {"image": read_photograph(item)}
         if self.mask_of is not None:
             arrays["mask"] = self.mask_of(item.id)
         draw = np.random.SeedSequence([self.rng_seed, self.epoch, index]).generate_state(1)[0]

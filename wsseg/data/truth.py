@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from wsseg.data.config import CocoData
 from wsseg.data.images import LabeledImages, coco_id, listed, read_coco
-from wsseg.data.reading import FileMemory, read_mask_file, turn
+from wsseg.data.reading import FileMemory, read_mask_file, turned_with
 from wsseg.errors import DatasetError
 from wsseg.labels import BACKGROUND, IGNORE_INDEX, VOC_CLASSES, ClassMap
 from wsseg.types import Mask
@@ -42,8 +42,7 @@ def load_truth(data: Any, images: LabeledImages, memory: FileMemory) -> "PngTrut
 class PngTruth:
     """True masks in indexed PNG files (palette or grey).
 
-    The photograph's EXIF orientation is applied to its mask as well, unless the mask states its own or was evidently
-    drawn on the upright photograph (it has the upright size and not the raw one).
+    A mask that states no EXIF orientation of its own is turned with its photograph: see `turned_with`.
     """
 
     def __init__(self, data: Any, images: LabeledImages, memory: FileMemory) -> None:
@@ -57,8 +56,9 @@ class PngTruth:
         self._table = _value_table(mask_names(data, images.classes), images.classes, data.other_classes)
         self._images = {item.id: item for item in images.items}
         self._orientation = {i.id: o for i, o in zip(images.items, _orientations(images, memory), strict=True)}
-        digests = memory.inspect(self._paths.values(), f"reading {images.split} masks")
-        content = [[i, digests[p].sha256] for i, p in sorted(self._paths.items())]
+        seen = memory.inspect(self._paths.values(), f"reading {images.split} masks")
+        self._sha256 = {item_id: seen[path].sha256 for item_id, path in self._paths.items()}
+        content = sorted(self._sha256.items())
         self.key = _key(images, [content, self._table.tolist()])
 
     def mask(self, item_id: str) -> Mask:
@@ -68,10 +68,9 @@ class PngTruth:
             DatasetError: another size than the image's, or values that name no class.
         """
         path, size = self._paths[item_id], self._images[item_id].size
-        values, stated = read_mask_file(path)
-        orientation = self._orientation[item_id]
-        if stated is None and orientation != 1 and (values.shape != size or size[0] == size[1]):
-            values = turn(values, orientation)
+        values, stated = read_mask_file(path, self._sha256[item_id])
+        if stated is None:
+            values = turned_with(values, size, self._orientation[item_id])
         if values.shape != size:
             raise DatasetError(f"{path}: the mask is {values.shape} (H, W), its image {size}")
         mask = self._table[values]

@@ -18,6 +18,7 @@ from pycocotools import mask as coco_mask
 
 from wsseg.data.images import LabeledImages
 from wsseg.data.masks import encode_mask
+from wsseg.data.reading import photograph_bytes
 from wsseg.errors import StageError
 from wsseg.labels import BACKGROUND, IGNORE_INDEX, ClassMap, voc_palette
 from wsseg.progress import track
@@ -177,7 +178,7 @@ def write_huggingface(images: LabeledImages, masks: Masks, output: Path) -> Writ
     for item in track(images.items, len(images), "export"):
         photograph, mask = folder / "images" / _file_name(item), folder / "masks" / f"{item.id}.png"
         if not photograph.exists():
-            atomic_write(photograph, item.path.read_bytes())
+            atomic_write(photograph, photograph_bytes(item))
         atomic_write(mask, encode_mask(masks.mask(item.id)))
         names = "|".join(images.classes.names_of(item.class_ids))
         rows.writerow([f"images/{_file_name(item)}", f"masks/{item.id}.png", item.id, names])

@@ -14,6 +14,7 @@ from safetensors import SafetensorError
 from torch import nn
 
 from wsseg.errors import StageError
+from wsseg.files import check_file
 
 Spec = TypeVar("Spec")
 PACKAGED_BACKBONE = "tf_efficientnet_lite0"
@@ -26,8 +27,12 @@ def read_state(path: Path) -> dict[str, torch.Tensor]:
     Raises:
         StageError: no such file, another suffix, damaged, or holding anything but tensors.
     """
-    if not path.is_file():
-        raise StageError(f"{path}: no such weights file")
+    try:
+        check_file(path)
+    except FileNotFoundError as error:
+        raise StageError(f"{path}: no such weights file") from error
+    except OSError as error:
+        raise StageError(f"{path}: the weights cannot be read: {error.strerror}") from error
     try:
         if path.suffix == ".safetensors":
             return dict(safetensors.torch.load_file(path))

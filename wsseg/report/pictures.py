@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 from PIL import Image as PILImage
 
-from wsseg.data.reading import read_image
+from wsseg.data.reading import read_photograph
 from wsseg.report.contents import Layer, Split
 from wsseg.stages.base import SEED_FOLDER, ArtifactMasks
 from wsseg.types import Image, LabeledImage, Mask
@@ -47,7 +47,7 @@ def picture(split: Split, layer: Layer, item: LabeledImage, side: int) -> tuple[
         WssegError: the image or its artifact cannot be read any more.
     """
     if layer.kind == "photo":
-        return "image/jpeg", photograph(read_image(item.path), side)
+        return "image/jpeg", photograph(read_photograph(item), side)
     if layer.kind == "heat" and layer.artifact is not None:
         return "image/png", layer.artifact.read_bytes(f"{SEED_FOLDER}/{item.id}.png")
     masks = split.truth if layer.artifact is None else ArtifactMasks(layer.artifact)

@@ -32,7 +32,7 @@ class PredictMasks:
         Confidence is the probability of the mask's class in percent, of every eighth row and column.
         """
         from wsseg.data.batches import batches_by_size
-        from wsseg.data.reading import read_image
+        from wsseg.data.reading import read_photograph
         from wsseg.models.classifier import load_classifier
         from wsseg.models.segmenter import load_segmenter
         from wsseg.stages.predict_masks.prediction import Predictor
@@ -53,7 +53,7 @@ class PredictMasks:
         batches = batches_by_size(images.items, config.batch_size)
         missing = [b for b in batches if not all(mask_path(out, item.id).is_file() for item in b)]
         for batch in track(missing, len(batches), "predictions", "batches", len(batches) - len(missing)):
-            for item, found in zip(batch, predictor.predict([read_image(i.path) for i in batch]), strict=True):
+            for item, found in zip(batch, predictor.predict([read_photograph(i) for i in batch]), strict=True):
                 if not mask_path(out, item.id).is_file():  # it is there in a batch that was interrupted
                     atomic_write(confidence_path(out, item.id), encode_grey(found.confidence))
                     atomic_write(mask_path(out, item.id), encode_mask(found.mask))

@@ -14,6 +14,7 @@ from wsseg.progress import track
 from wsseg.stages.base import SEED_FOLDER, Role, mask_path, mask_shares
 from wsseg.stages.refine_masks import config as values
 from wsseg.store import Artifact, atomic_write
+from wsseg.types import LabeledImage
 from wsseg.workers import map_processes, worker_count
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ log = logging.getLogger("wsseg")
 
 @dataclass(frozen=True)
 class _Job:
-    image: Path
+    image: LabeledImage
     seed: bytes
     config: values.Config
     target: Path
@@ -56,7 +57,7 @@ class RefineMasks:
         def jobs() -> Iterator[_Job]:
             for item in missing:
                 seed = seeds.read_bytes(f"{SEED_FOLDER}/{item.id}.png")
-                yield _Job(item.path, seed, config, mask_path(out, item.id))
+                yield _Job(item, seed, config, mask_path(out, item.id))
 
         # one process drives a GPU; numba and pydensecrf take one core each
         workers = 1 if config.engine == "torch" else worker_count(config.workers)
@@ -76,7 +77,7 @@ def _choice(
     if classifier is None:
         left_open = 'pseudo_masks.crf = "auto"' if config.levels else "pseudo_masks.levels = []"
         raise StageError(f"{left_open} asks the classifier, but the recipe gives this step none")
-    from wsseg.data.reading import read_image
+    from wsseg.data.reading import read_photograph
     from wsseg.models.classifier import load_classifier
     from wsseg.models.training import resolve_device
     from wsseg.saliency.seeds import decode_seed
@@ -88,7 +89,7 @@ def _choice(
     model, spec = load_classifier(classifier.read_bytes, str(classifier.folder))
     device = resolve_device("auto")
     model.to(device)
-    photographs = [read_image(item.path) for item in sample]
+    photographs = [read_photograph(item) for item in sample]
     maps = [decode_seed(seeds.read_bytes(f"{SEED_FOLDER}/{item.id}.png")) for item in sample]
     found: dict[Way, Evidence] = {}
 
@@ -121,7 +122,7 @@ def _refine_one(job: _Job) -> None:
     from wsseg.crf.dense_crf import DenseCrf
     from wsseg.crf.settings import PRESETS
     from wsseg.data.masks import encode_mask
-    from wsseg.data.reading import read_image
+    from wsseg.data.reading import read_photograph
     from wsseg.saliency.seeds import decode_seed, enlarged
     from wsseg.stages.refine_masks.policy import Refinement, pseudo_mask
 
@@ -131,10 +132,10 @@ def _refine_one(job: _Job) -> None:
     if config.adaptive and seed.class_ids:
         from wsseg.saliency.pixel_adaptive import adapted
 
-        refinements.append(partial(adapted, image=read_image(job.image), iterations=config.adaptive))
+        refinements.append(partial(adapted, image=read_photograph(job.image), iterations=config.adaptive))
     if config.crf != "off" and seed.class_ids:
         settings = PRESETS[config.crf]
         settings = replace(settings, iterations=config.iterations or settings.iterations)
-        refinements.append(DenseCrf(read_image(job.image), settings, config.engine, config.exact).refine)
+        refinements.append(DenseCrf(read_photograph(job.image), settings, config.engine, config.exact).refine)
     mask = pseudo_mask(seed, config.background, config.levels, refinements)
     atomic_write(job.target, encode_mask(mask))

@@ -108,13 +108,13 @@ def _relabel_one(job: _Job) -> None:
     from wsseg.crf.dense_crf import DenseCrf
     from wsseg.crf.settings import PRESETS
     from wsseg.data.masks import encode_mask, with_lost_classes
-    from wsseg.data.reading import read_image
+    from wsseg.data.reading import read_photograph
     from wsseg.stages.relabel_masks.relabeling import relabelled
 
     item, config = job.item, job.config
     crf = None
     if config.crf != "off" and item.class_ids:
-        crf = DenseCrf(read_image(item.path), PRESETS[config.crf])
+        crf = DenseCrf(read_photograph(item), PRESETS[config.crf])
     mask = relabelled(job.scores, item.class_ids, item.size, crf, config.certainty)
     mask = with_lost_classes(mask, job.previous, item.class_ids)
     atomic_write(job.target, encode_mask(mask))
