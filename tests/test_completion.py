@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from wsseg.runner import _register as register
+from wsseg.runner import _recorded as recorded
 from wsseg.runner import make_plan
 from wsseg.store import ArtifactStore
 
@@ -42,7 +42,9 @@ def test_names_that_are_shipped(words, expected, tmp_path):
 
 
 def test_names_of_a_store(csv_data, tmp_path):
-    run, _ = register(make_plan("cam_crf", str(csv_data), ArtifactStore(tmp_path / "wsseg-store")))
+    store = ArtifactStore(tmp_path / "wsseg-store")
+    run, record = recorded(make_plan("cam_crf", str(csv_data), store))
+    store.save_run(run, record)
     assert offered(["export", "segm"], tmp_path) == ["segmenter"]
     assert offered(["report", run[:9]], tmp_path) == [run]
 

@@ -1,5 +1,8 @@
 """Caching, invalidation, repair and resume, by counting what is executed; the stages are toys, the store is real."""
 
+import hashlib
+import json
+import shutil
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -8,10 +11,11 @@ import pytest
 from wsseg import recipe as recipe_module
 from wsseg import runner
 from wsseg.config import setting
-from wsseg.errors import ArtifactError, StageError
+from wsseg.errors import ArtifactError, FormatError, StageError
+from wsseg.progress import listening
 from wsseg.runner import make_plan, run_plan, summary
 from wsseg.stages.base import Role
-from wsseg.store import ArtifactStore, atomic_write
+from wsseg.store import ArtifactStore, atomic_write, canonical_json
 
 RECIPE = """
 description = "two toys"
@@ -206,3 +210,66 @@ def test_the_same_run_again_keeps_its_record_and_another_one_gets_its_own(toys):
     assert len(plan.store.runs()) == 2
     plan.store.collect()
     assert go(toys)["first"] == "cached"  # gc keeps what any run refers to
+
+
+def test_a_step_that_did_not_finish_is_told_from_one_whose_artifact_was_removed(toys, monkeypatch):
+    monkeypatch.setattr(Write, "fail_after", 5)
+    plan = toys()
+    with pytest.raises(StageError):
+        run_plan(plan)
+    assert [p.why for p in toys().steps] == [
+        "interrupted; it goes on from what is kept",
+        "it did not finish",
+        "it did not finish",
+    ]
+    monkeypatch.setattr(Write, "fail_after", None)
+    plan = toys()
+    run_plan(plan)
+    shutil.rmtree(plan.steps[1].artifact.folder)
+    assert [p.why for p in toys().steps] == ["", "its artifact was removed", ""]
+    (run_id, record), *_ = plan.store.runs().items()
+    for step in record["steps"].values():
+        del step["finished"]  # as in records of old
+    plan.store.save_run(run_id, record)
+    assert toys().steps[1].why == "it did not finish, or its artifact was removed"
+
+
+def test_gc_beside_a_run_keeps_what_the_run_has_made(toys, monkeypatch):
+    def run(self, config, inputs, out):
+        ArtifactStore(toys().store.root).collect(keep=0)
+        return Write.run(self, config, inputs, out) if self.name == "write" else {}
+
+    go(toys)
+    monkeypatch.setattr(Copy, "run", run)
+    assert go(toys, "write.size=9") == {"first": "ran", "second": "ran", "judged": "ran"}
+    assert len(toys().store.runs()) == 1  # the older run was not in progress
+
+
+def test_an_input_that_was_removed_meanwhile_is_named(toys):
+    go(toys)
+    plan = toys("copy.times=2")
+    run_plan(toys())
+
+    class Thief:
+        def step_started(self, step):
+            shutil.rmtree(plan.steps[0].artifact.folder)
+
+        def step_done(self, step, metrics): ...
+
+    with pytest.raises(ArtifactError, match="second: its input first .* was removed .* meanwhile"), listening(Thief()):
+        run_plan(plan)
+
+
+def test_an_artifact_of_a_newer_format_is_neither_used_nor_repaired(toys):
+    plan = toys()
+    run_plan(plan)
+    path = plan.steps[0].artifact.folder / "manifest.json"
+    manifest = json.loads(path.read_text())
+    del manifest["sha256"]
+    manifest["format"] = 2
+    manifest["sha256"] = hashlib.sha256(canonical_json(manifest)).hexdigest()
+    path.write_text(json.dumps(manifest))
+    for repair in (False, True):
+        with pytest.raises(FormatError, match=r"manifest\.json: its format is 2"):
+            go(toys, repair=repair)
+    assert path.is_file()

@@ -1,13 +1,17 @@
+import hashlib
+import json
 import os
+import subprocess
+import sys
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wsseg.errors import ArtifactError
-from wsseg.store import CHECKPOINT, ArtifactStore, FileTable, atomic_write, key_of
+from wsseg.errors import ArtifactError, FormatError
+from wsseg.store import CHECKPOINT, MANIFEST, ArtifactStore, FileTable, atomic_write, canonical_json, key_of
 
-MANIFEST = {"kind": "seeds", "step": "seeds", "provenance": {}, "metrics": {}}
+MADE = {"kind": "seeds", "step": "seeds", "provenance": {}, "metrics": {}}
 
 
 @pytest.fixture
@@ -19,7 +23,7 @@ def make(store, key="a" * 64, **files):
     work = store.open_work(key)
     for name, text in (files or {"one": "1", "two": "2"}).items():
         atomic_write(work / "seeds" / f"{name}.png", text.encode())
-    return store.complete(key, MANIFEST)
+    return store.complete(key, MADE)
 
 
 def test_key_depends_on_all_that_goes_in_and_on_nothing_else():
@@ -110,10 +114,15 @@ def run_record(*keys, started="2026-01-01"):
 
 
 @pytest.mark.parametrize("text", ["[]", "null", "5", '{"steps": 5}', '{"steps": {"a": 1}}', "{", "[" * 100_000])
-def test_a_run_s_record_that_is_none_is_named(store, text):
+def test_a_run_s_record_that_is_none_is_left_out_with_a_warning(store, text, caplog):
+    store.save_run("sound", run_record("a" * 64))
     (store.root / "runs" / "broken.json").write_text(text)
+    assert list(store.runs()) == list(store.runs()) == ["sound"]
+    assert [r.message.count("broken.json is damaged") for r in caplog.records] == [1]  # said once
     with pytest.raises(ArtifactError, match=r"broken\.json is damaged"):
-        store.runs()
+        store.run("broken")
+    with pytest.raises(ArtifactError, match=r"broken\.json is damaged"):  # it may refer to anything
+        store.garbage()
 
 
 def test_gc_removes_what_no_run_refers_to_and_nothing_that_is_worked_on(store):
@@ -155,9 +164,11 @@ def test_a_store_that_cannot_be_made_is_one_clear_line(tmp_path):
         ArtifactStore(tmp_path / "file" / "store")
 
 
-@given(
-    st.dictionaries(st.text(st.characters(codec="utf-8", exclude_characters="\n"), min_size=1), st.integers(0, 2**40))
-)
+PARTS = st.text(st.characters(codec="utf-8", exclude_characters="/\\", exclude_categories=["Cc"]), min_size=1)
+NAMES = st.lists(PARTS.filter(lambda part: part not in (".", "..")), min_size=1, max_size=3).map("/".join)
+
+
+@given(st.dictionaries(NAMES, st.integers(0, 2**40)))
 def test_a_file_table_is_a_dictionary_of_its_lines(sizes):
     digest = "0f" * 32
     names = sorted(sizes, key=str.encode)
@@ -183,3 +194,208 @@ def test_a_checkpoint_goes_when_the_artifact_is_complete(store):
     artifact = make(store, key)
     assert CHECKPOINT not in artifact.files and not (artifact.folder / CHECKPOINT).exists()
     assert artifact.damaged_files() == []
+
+
+def forge(store, key="a" * 64, lines=None, **manifest):
+    """Make an artifact whose digests are right, and whose files.txt or manifest somebody wrote on purpose."""
+    artifact = make(store, key)
+    files = artifact.files.text if lines is None else lines
+    (artifact.folder / "files.txt").write_bytes(files)
+    body = {**artifact.manifest, "files_sha256": hashlib.sha256(files).hexdigest(), **manifest}
+    body["sha256"] = hashlib.sha256(canonical_json(body)).hexdigest()
+    (artifact.folder / MANIFEST).write_text(json.dumps(body))
+    return artifact.folder
+
+
+OUTSIDE = [
+    "../../../mine.txt",
+    "seeds/../../../../mine.txt",
+    "{mine}",
+    "seeds//one.png",
+    ".",
+    "..",
+    "a/..",
+    "a/./b",
+    "a/",
+    "a\\b",
+    "a\rb",
+]
+
+
+@pytest.mark.parametrize("name", OUTSIDE)
+def test_a_name_that_leaves_the_artifact_is_refused_and_what_it_names_is_neither_read_nor_removed(
+    store, tmp_path, name
+):
+    mine = tmp_path / "mine.txt"
+    mine.write_text("mine")
+    line = f"{hashlib.sha256(b'other').hexdigest()} 5 {name.format(mine=mine)}\n".encode()
+    forge(store, lines=line)
+    artifact = store.get("a" * 64)
+    with pytest.raises(ArtifactError, match=r"files\.txt: a line is not .*stays in its folder"):
+        artifact.read_bytes(name)
+    assert artifact.damaged_files() == ["files.txt"]
+    store.reopen("a" * 64)
+    assert mine.read_text() == "mine" and store.get("a" * 64) is None
+
+
+@pytest.mark.parametrize(
+    "line", [b"x", b"%b 1 \xff\n" % (b"0" * 64), b"%b -1 a\n" % (b"0" * 64), b"%b 1 a" % (b"0" * 64)]
+)
+def test_a_line_of_another_form_is_refused(store, line):
+    forge(store, lines=line)
+    with pytest.raises(ArtifactError, match=r"files\.txt: "):
+        store.get("a" * 64).read_bytes("a")
+
+
+@pytest.mark.parametrize("text", ["[]", "5", "null", "[" * 100_000])
+def test_a_manifest_that_is_none_is_damage(store, text):
+    (make(store).folder / MANIFEST).write_text(text)
+    with pytest.raises(ArtifactError, match=r"manifest\.json is missing or damaged"):
+        store.get("a" * 64)
+
+
+@pytest.mark.parametrize("fields", [{"kind": 5}, {"step": None}, {"metrics": []}, {"inputs": {"images": 5}}])
+def test_a_manifest_without_what_readers_ask_for_is_refused(store, fields):
+    forge(store, **fields)
+    with pytest.raises(ArtifactError, match="is no manifest of an artifact"):
+        store.get("a" * 64)
+
+
+@pytest.mark.parametrize("key", ["../../mine", "", ".", "A" * 64, "a" * 63])
+def test_a_key_that_is_none_never_becomes_a_path(store, key):
+    with pytest.raises(ArtifactError, match="is no key"):
+        store.get(key)
+    (store.root / "runs" / "run.json").write_text(json.dumps(run_record(key)))
+    assert store.runs() == {}
+
+
+def links_in(store, tmp_path, part):
+    """Replace a part of an artifact by a link to the user's folder; returns the user's file."""
+    outside = tmp_path / "photos" / "seeds" / "one.png"
+    outside.parent.mkdir(parents=True)
+    outside.write_bytes(b"1")
+    folder = make(store).folder
+    if part == "object":
+        folder.rename(tmp_path / "moved")
+        (tmp_path / "moved" / "seeds" / "one.png").write_bytes(b"?")
+        folder.symlink_to(tmp_path / "moved")
+        return tmp_path / "moved" / "seeds" / "one.png"
+    if part == "folder":
+        for path in (folder / "seeds").iterdir():
+            path.unlink()
+        (folder / "seeds").rmdir()
+        (folder / "seeds").symlink_to(outside.parent)
+    else:
+        (folder / "seeds" / "one.png").unlink()
+        (folder / "seeds" / "one.png").symlink_to(outside)
+    return outside
+
+
+@pytest.mark.parametrize("part", ["object", "folder", "file"])
+def test_a_link_in_an_artifact_is_damage_and_repair_removes_the_link_alone(store, tmp_path, part):
+    outside = links_in(store, tmp_path, part)
+    before = outside.read_bytes()
+    with pytest.raises(ArtifactError, match="is a link|missing or damaged"):
+        store.get("a" * 64).read_bytes("seeds/one.png")
+    store.reopen("a" * 64)
+    assert outside.read_bytes() == before
+    assert make(store).read_bytes("seeds/one.png") == b"1" and outside.read_bytes() == before
+
+
+def test_work_is_never_written_through_a_link(store, tmp_path):
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    (mine / ".partial-1-x").write_text("mine")
+    (store.open_work("a" * 64) / "seeds").symlink_to(mine)
+    make(store)
+    assert [p.name for p in mine.iterdir()] == [".partial-1-x"]
+    (store.root / "work" / ("b" * 64)).symlink_to(mine)
+    make(store, "b" * 64)
+    assert [p.name for p in mine.iterdir()] == [".partial-1-x"]
+
+
+def test_gc_leaves_what_is_no_artifact_and_what_links_name(store, tmp_path):
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    (mine / "x").write_text("mine")
+    (store.root / "objects" / "notes").mkdir()
+    (store.root / "objects" / ("e" * 64)).symlink_to(mine)
+    store.collect(keep=0)
+    assert (store.root / "objects" / "notes").is_dir() and (mine / "x").exists()
+    assert store.keys() == []
+
+
+def test_gc_keeps_a_run_in_progress_and_what_it_has_made(store):
+    make(store)
+    with store.run_in_progress("one", run_record("a" * 64, "b" * 64)):
+        other = ArtifactStore(store.root)
+        store.open_work("b" * 64)
+        assert other.is_running("one") and not other.is_running("two")
+        assert other.collect(keep=0) == ([], [])
+        assert other.get("a" * 64) is not None and other.has_work("b" * 64)
+    assert not store.is_running("one") and list((store.root / "locks").glob("run-*")) == []
+    assert store.collect(keep=0)[1] == ["one"] and store.keys() == []
+
+
+def test_a_run_whose_process_was_killed_is_not_in_progress(store):
+    make(store)
+    script = (
+        "import os, sys, json\nfrom pathlib import Path\nfrom wsseg.store import ArtifactStore\n"
+        "with ArtifactStore(Path(sys.argv[1])).run_in_progress('one', json.loads(sys.argv[2])):\n    os._exit(9)"
+    )
+    record = {**run_record("a" * 64), "status": "running"}
+    subprocess.run([sys.executable, "-c", script, str(store.root), json.dumps(record)], timeout=60)
+    assert list(store.runs()) == ["one"] and not store.is_running("one")
+    assert store.collect(keep=0)[1] == ["one"]
+    assert list((store.root / "locks").glob("run-*")) == []
+
+
+def test_a_newer_format_is_refused_in_one_line_and_nothing_of_it_is_removed(store, caplog):
+    folder = forge(store, format=2)
+    with pytest.raises(FormatError, match=r"manifest\.json: its format is 2; this wsseg reads format 1"):
+        store.get("a" * 64)
+    with pytest.raises(FormatError):
+        store.reopen("a" * 64)
+    assert (folder / "seeds" / "one.png").exists()
+    store.save_run("old", run_record("b" * 64))
+    store.save_run("new", {**run_record("a" * 64), "format": 2})
+    assert list(store.runs()) == ["old"] and "new.json: its format is 2" in caplog.text
+    with pytest.raises(FormatError):
+        store.collect(keep=0)
+    (store.root / "store.json").write_text('{"format": "x"}')
+    with pytest.raises(FormatError, match=r"store\.json: its format is 'x'"):
+        ArtifactStore(store.root)
+
+
+def test_a_store_says_its_format_and_one_that_does_not_is_of_the_first(store):
+    assert json.loads((store.root / "store.json").read_text()) == {"format": 1}
+    (store.root / "store.json").unlink()
+    ArtifactStore(store.root)
+    (store.root / "store.json").write_text("{")
+    with pytest.raises(ArtifactError, match=r"store\.json: cannot be read"):
+        ArtifactStore(store.root)
+
+
+def test_a_reader_makes_no_store(tmp_path):
+    (tmp_path / "photos").mkdir()
+    for name in ("typo", "photos"):
+        with pytest.raises(ArtifactError, match="there is no store; 'wsseg run' makes one"):
+            ArtifactStore(tmp_path / name, make=False)
+    assert [p.name for p in tmp_path.rglob("*")] == ["photos"]
+
+
+def test_a_step_without_artifact_is_told_from_one_that_nobody_knows(store):
+    record = {**run_record("a" * 64, "b" * 64), "config_path": "/data/mine.toml", "status": "failed"}
+    store.save_run("run", record)
+    store.open_work("a" * 64)
+    with pytest.raises(
+        ArtifactError,
+        match=r"s0: run run \(failed\) did not finish this step; 'wsseg run r -c /data/mine\.toml' resumes it",
+    ):
+        store.resolve("s0")
+    with pytest.raises(ArtifactError, match="s1: .*it did not get there, or it was removed"):
+        store.resolve("s1")
+    with store.run_in_progress("run", record), pytest.raises(ArtifactError, match="run run is in progress"):
+        store.resolve("s0")
+    with pytest.raises(ArtifactError, match="it is a folder, but not of a finished artifact"):
+        store.resolve(str(store.root / "work" / ("a" * 64)))

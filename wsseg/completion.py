@@ -50,10 +50,8 @@ def _runs(context: click.Context) -> dict[str, list[str]]:
     from wsseg.store import ArtifactStore
 
     root = Path(context.params.get("store") or "wsseg-store")
-    if not root.is_dir():  # nothing is made for a Tab
-        return {}
-    try:
-        return {name: list(record["steps"]) for name, record in ArtifactStore(root).runs().items()}
+    try:  # nothing is made for a Tab
+        return {name: list(record["steps"]) for name, record in ArtifactStore(root, make=False).runs().items()}
     except (WssegError, OSError):
         return {}
 

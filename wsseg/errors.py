@@ -26,6 +26,14 @@ class ArtifactError(WssegError):
     """An artifact of the store is missing, damaged or of the wrong kind."""
 
 
+class FormatError(WssegError):
+    """A store, an artifact or a record of a run has the form of another version of wsseg; it is neither used nor replaced."""
+
+
+class OutputError(WssegError):
+    """An output would become an input, or replace a file that wsseg did not write."""
+
+
 class StageError(WssegError):
     """A stage cannot do its work with the inputs and values that it was given."""
 

@@ -209,7 +209,10 @@ def _judge_state(
     elif before is None:
         planned.why = "never ran"
     elif before["key"] == planned.key:
-        planned.why = "its artifact was removed"
+        finished = before.get("finished")  # records of old do not say it
+        planned.why = {True: "its artifact was removed", False: "it did not finish"}.get(
+            finished, "it did not finish, or its artifact was removed"
+        )
     else:
         planned.why = "; ".join(_differences(planned, before, steps))
 
@@ -289,29 +292,32 @@ def run_plan(plan: Plan, repair: bool = False) -> str:
         return _help_run(plan)
     store = plan.store
     with explaining():
-        run_id, record = _register(plan)
-    try:
-        with explaining():
+        run_id, record = _recorded(plan)
+    with explaining(), store.run_in_progress(run_id, record):
+        try:
+            with explaining():
+                for planned in plan.active:
+                    _settle(planned, plan, repair)
+            processes.tell(_END + run_id)
+        except BaseException as error:
+            record["status"] = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
+            if isinstance(error, Exception) and all(p.state != TRAINING for p in plan.active):
+                with suppress(OtherProcessError):
+                    processes.tell(_FAILED + str(error))  # within a training the others fail by themselves
+            raise
+        else:
+            record["status"] = "finished"
+        finally:
+            record["ended"] = _now()
             for planned in plan.active:
-                _settle(planned, plan, repair)
-        processes.tell(_END + run_id)
-    except BaseException as error:
-        record["status"] = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
-        if isinstance(error, Exception) and all(p.state != TRAINING for p in plan.active):
-            with suppress(OtherProcessError):
-                processes.tell(_FAILED + str(error))  # within a training the others fail by themselves
-        raise
-    else:
-        record["status"] = "finished"
-    finally:
-        record["ended"] = _now()
-        if store.root.is_dir():
-            store.save_run(run_id, record)
+                record["steps"][planned.step.name]["finished"] = planned.artifact is not None
+            if store.root.is_dir():
+                store.save_run(run_id, record)
     return run_id
 
 
-def _register(plan: Plan) -> tuple[str, dict[str, Any]]:
-    """Write the run's record before anything is computed; a run with the same keys keeps its id."""
+def _recorded(plan: Plan) -> tuple[str, dict[str, Any]]:
+    """Return the run's id and record before anything is computed; a run with the same keys keeps its id."""
     steps = {planned.step.name: planned.record() for planned in plan.active}
     keys = [s["key"] for s in steps.values()]
     record: dict[str, Any] = {
@@ -329,7 +335,6 @@ def _register(plan: Plan) -> tuple[str, dict[str, Any]]:
         same = [known["recipe"], known["config_name"]] == [record["recipe"], record["config_name"]]
         if same and [s["key"] for s in known["steps"].values()] == keys:
             run_id = known_id
-    plan.store.save_run(run_id, record)
     return run_id, record
 
 
@@ -424,11 +429,21 @@ def _execute(planned: PlannedStep, plan: Plan) -> tuple[Artifact, float]:
 
 
 def _inputs(planned: PlannedStep, plan: Plan) -> dict[str, Any]:
-    """Return a step's inputs by role: data sources, and artifacts that are complete."""
-    return {
-        role: plan.sources.get(source) if (source := planned.step.inputs[role]) in SOURCES else plan.store.get(key)
-        for role, key in planned.inputs.items()
-    }
+    """Return a step's inputs by role: data sources, and artifacts that are complete.
+
+    Raises:
+        ArtifactError: an artifact was removed since the plan was made.
+    """
+    inputs: dict[str, Any] = {}
+    for role, key in planned.inputs.items():
+        source = planned.step.inputs[role]
+        inputs[role] = plan.sources.get(source) if source in SOURCES else plan.store.get(key)
+        if inputs[role] is None:
+            raise ArtifactError(
+                f"{planned.step.name}: its input {source} ({key[:12]}) was removed from {plan.store.root} meanwhile; "
+                "run the same command again"
+            )
+    return inputs
 
 
 def _dotted(planned: PlannedStep) -> dict[str, Any]:
