@@ -9,8 +9,10 @@ from typing import get_args, get_type_hints
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from PIL import Image as PILImage
 
+from wsseg import cli
 from wsseg.data.masks import encode_mask
 
 
@@ -54,8 +56,8 @@ def test_planning_does_without_torch(csv_data):
             1,
             "none.csv: cannot be read",
         ),
-        (["show", "segmenter"], 1, "there is no run yet"),
-        (["predict", "segmenter", "photos", "-o", "out"], 1, "no such artifact"),
+        (["show", "segmenter"], 1, "there is no store; 'wsseg run' makes one"),
+        (["predict", "segmenter", "photos", "-o", "out"], 1, "wsseg-store: there is no store"),
         (["evaluate", "nowhere", "nowhere", "--classes", "classes.txt"], 1, "classes.txt: cannot be read"),
         (["run", "cam_crf", "-c", "{config}", "--store", "{config}"], 2, "is a file"),
     ],
@@ -215,3 +217,47 @@ def test_choices_are_the_same_wherever_they_are_named():
     assert tuple(legal[explain]["target"]) == get_args(Target)
     hints = get_type_hints(Seeds)
     assert get_args(hints["method"]) == (*METHODS, "lpcam") and get_args(hints["target"]) == get_args(Target)
+
+
+def test_a_failing_report_does_not_fail_the_run(tmp_path, monkeypatch, caplog):
+    from wsseg.report import contents
+    from wsseg.runner import Plan
+    from wsseg.store import ArtifactStore
+
+    def gather(*_):
+        raise ZeroDivisionError("no images")
+
+    monkeypatch.setattr(contents, "gather", gather)
+    store = ArtifactStore(tmp_path)
+    store.save_run("one", {"recipe": "r", "config_name": "c", "started": "", "status": "finished", "steps": {}})
+    assert cli.write_page(Plan(None, None, store, None, [PlannedStep()]), "one") is None
+    assert "no report: ZeroDivisionError: no images" in caplog.text
+
+
+class PlannedStep:
+    state = "ran"
+
+
+def test_commands_that_only_look_make_no_store(tmp_path):
+    for words in (
+        ["status"],
+        ["verify"],
+        ["gc", "--delete"],
+        ["show", "x"],
+        ["report"],
+        ["view"],
+        ["export", "x", "--format", "coco"],
+    ):
+        done = CliRunner().invoke(cli.cli, [*words, "--store", str(tmp_path / "typo")])
+        assert done.exit_code == 1 and "typo: there is no store" in done.stderr, words
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_status_tells_a_killed_run_from_one_in_progress(tmp_path):
+    from wsseg.store import ArtifactStore
+
+    store = ArtifactStore(tmp_path)
+    record = {"recipe": "r", "config_name": "c", "started": "", "status": "running", "steps": {}}
+    with store.run_in_progress("one", record):
+        assert "one: running" in CliRunner().invoke(cli.cli, ["status", "--store", str(tmp_path)]).stdout
+    assert "one: interrupted" in CliRunner().invoke(cli.cli, ["status", "--store", str(tmp_path)]).stdout

@@ -175,7 +175,7 @@ def load_segmenter(segmenter: str = "segmenter", *, store: str | Path = STORE, *
     from wsseg.stages.predict_masks.prediction import Predictor
 
     with explaining():
-        found = ArtifactStore(Path(store)).resolve(segmenter)
+        found = ArtifactStore(Path(store), make=False).resolve(segmenter)
     if found.kind != "segmenter":
         raise ArtifactError(f"{segmenter}: it is of kind {found.kind}; legal: segmenter")
     config = parse_table(Config, {n: plain(v) for n, v in values.items()}, "predictions", Path("load_segmenter"))

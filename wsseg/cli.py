@@ -103,11 +103,11 @@ def cli() -> None:
     """
 
 
-def open_store(folder: Path) -> "ArtifactStore":
-    """Return the store."""
+def open_store(folder: Path, make: bool = False) -> "ArtifactStore":
+    """Return the store; commands that only look at one make none."""
     from wsseg.store import ArtifactStore
 
-    return ArtifactStore(folder)
+    return ArtifactStore(folder, make)
 
 
 def open_classifier(store: "ArtifactStore", name: str) -> "tuple[Classifier, ClassifierSpec]":
@@ -154,7 +154,7 @@ def run(
     from wsseg.runner import make_plan, run_plan, summary
 
     with processes.first_goes_ahead():
-        plan = make_plan(recipe, config, open_store(store), overrides)
+        plan = make_plan(recipe, config, open_store(store, make=True), overrides)
     with progress.listening(*([tensorboard_in(tensorboard)] if tensorboard and processes.is_first() else [])):
         run_id = run_plan(plan, repair)
     if not processes.is_first():
@@ -190,8 +190,8 @@ def write_page(plan: "Plan", run_id: str) -> Path | None:
             return path
         page = render(gather(plan.store, run_id, plan.store.runs()[run_id]))
         atomic_write(path, page.encode())
-    except Exception as error:
-        why = explained(error) or f"{type(error).__name__}: {error}"
+    except Exception as error:  # whatever it is, the run has finished and its results stand
+        why = explained(error) or f"{type(error).__name__}: {error} (a defect of wsseg)"
         log.warning("no report: %s", " ".join(str(why).split("\n")))
         return None
     return path
@@ -293,7 +293,7 @@ def plan(recipe: str, config: str, overrides: tuple[str, ...], store: Path, with
     """
     from wsseg.runner import make_plan
 
-    plan = make_plan(recipe, config, open_store(store), overrides)
+    plan = make_plan(recipe, config, open_store(store, make=True), overrides)
     if not with_time:
         rows = [[p.step.name, p.step.stage.name, p.state, p.key[:12], p.why] for p in plan.steps]
         click.echo(table(["step", "stage", "state", "key", "why"], rows))
@@ -325,14 +325,19 @@ def status(store: Path) -> None:
     wsseg status
     wsseg status --store /mnt/big/wsseg-store
     """
-    from wsseg.errors import ArtifactError
+    from wsseg.errors import ArtifactError, FormatError
 
     opened = open_store(store)
     for run_id, record in opened.runs().items():
         states = []
+        if record["status"] == "running" and not opened.is_running(run_id):
+            record["status"] = "interrupted"  # its process was killed, and could not say so
         for name, step in record["steps"].items():
             try:
                 whole = opened.get(step["key"]) is not None
+            except FormatError:
+                states.append(f"{name} (of another format)")
+                continue
             except ArtifactError:
                 states.append(f"{name} (damaged)")
                 continue
@@ -355,14 +360,18 @@ def verify(store: Path) -> None:
     wsseg verify
     wsseg run cam_crf -c mine.toml --repair      then rebuilds what is damaged
     """
-    from wsseg.errors import ArtifactError
+    from wsseg.errors import ArtifactError, FormatError
     from wsseg.store import FILES
 
     opened = open_store(store)
-    damaged, files = [], 0
+    damaged, files, foreign = [], 0, 0
     for key in opened.keys():  # noqa: SIM118 (a store is no mapping)
         try:
             artifact = opened.get(key)
+        except FormatError as error:
+            click.echo(f"not looked at: {error}")
+            foreign += 1
+            continue
         except ArtifactError:
             damaged.append(opened.root / "objects" / key / "manifest.json")
             continue
@@ -372,7 +381,8 @@ def verify(store: Path) -> None:
             files += 0 if FILES in names else len(artifact.files)
     for path in damaged:
         click.echo(f"damaged: {path}")
-    click.echo(f"{len(opened.keys())} artifacts, {files} files: {len(damaged)} damaged")
+    not_seen = f", {foreign} of another format" if foreign else ""
+    click.echo(f"{len(opened.keys())} artifacts, {files} files: {len(damaged)} damaged{not_seen}")
     if damaged:
         fail("run the recipe again with --repair to rebuild what is damaged")
 
@@ -419,8 +429,8 @@ def show(artifact: str, as_config: bool, store: Path) -> None:
 
     opened = open_store(store)
     runs = opened.runs()
-    if artifact in runs:
-        record = runs[artifact]
+    if opened.has_run(artifact):
+        record = opened.run(artifact)
         click.echo(to_toml(record["config"]) if as_config else json.dumps(record, indent=1))
         return
     found = opened.resolve(artifact)
@@ -632,7 +642,7 @@ def print_check(config: str, overrides: tuple[str, ...], store: Path, full: bool
     from wsseg.data.reading import FileMemory
     from wsseg.runner import Sources, open_config
 
-    opened = open_store(store)
+    opened = open_store(store, make=True)
     sources = Sources(open_config(config, overrides).data, opened)
     memory = FileMemory(opened.root / "files.sqlite")
     if full:

@@ -209,10 +209,8 @@ def _judge_state(
     elif before is None:
         planned.why = "never ran"
     elif before["key"] == planned.key:
-        finished = before.get("finished")  # records of old do not say it
-        planned.why = {True: "its artifact was removed", False: "it did not finish"}.get(
-            finished, "it did not finish, or its artifact was removed"
-        )
+        words = {True: "its artifact was removed", False: "it did not finish"}
+        planned.why = words.get(before.get("finished", ""), "it did not finish, or its artifact was removed")
     else:
         planned.why = "; ".join(_differences(planned, before, steps))
 

@@ -89,7 +89,9 @@ def sync_folder(folder: Path) -> None:
 
 def is_store(folder: Path) -> bool:
     """Return whether a folder is a store."""
-    return (folder / "objects").is_dir() and (folder / "runs").is_dir()
+    return all(
+        (folder / name).is_dir() for name in ("objects", "locks", "runs")
+    )  # work is empty at times, and lost by copies
 
 
 def check_format(content: Mapping[str, Any], where: Path) -> None:
@@ -561,6 +563,10 @@ class ArtifactStore:
                     log.warning("left out: %s", error)
                     self._told.add(path)
         return dict(sorted(records.items(), key=lambda pair: str(pair[1]["started"])))
+
+    def has_run(self, run_id: str) -> bool:
+        """Return whether there is a record of a run, readable or not."""
+        return any(path.stem == run_id for path in (self.root / "runs").glob("*.json"))
 
     def run(self, run_id: str) -> dict[str, Any]:
         """Return the record of one run.

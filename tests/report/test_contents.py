@@ -4,7 +4,7 @@ import shutil
 
 import pytest
 
-from wsseg.errors import ArtifactError
+from wsseg.errors import ArtifactError, WssegError
 from wsseg.report import words
 from wsseg.report.contents import find_run, gather
 from wsseg.store import ArtifactStore
@@ -107,3 +107,17 @@ def test_runs_are_found_by_their_beginning(runs, tmp_path):
         find_run(runs.store, "yesterday")
     with pytest.raises(ArtifactError, match="no run yet"):
         find_run(ArtifactStore(tmp_path / "new"), None)
+
+
+def test_a_bad_record_or_artifact_of_another_run_spoils_nothing(runs, contents, tmp_path, caplog):
+    store = ArtifactStore(shutil.copytree(runs.store.root, tmp_path / "store"))
+    full = store.run(runs.full)
+    (store.root / "objects" / full["steps"]["evaluation"]["key"] / "report.json").write_text("{}")
+    (store.root / "runs" / "bad.json").write_text("{}")
+    (store.root / "runs" / "new.json").write_text('{"format": 2}')
+    again = gather(store, *find_run(store, runs.weak))
+    assert again.result == contents.result and again.bound is None
+    assert f"run {runs.full} is not compared with" in caplog.text
+    for name, said in (("bad", "bad.json is damaged"), ("new", "new.json: its format is 2")):
+        with pytest.raises(WssegError, match=said):
+            find_run(store, name)

@@ -11,6 +11,7 @@ from pathlib import Path
 from wsseg.data.reading import IMAGE_SUFFIXES
 from wsseg.errors import DatasetError
 from wsseg.names import printable
+from wsseg.store import is_store
 
 PassedOver = list[tuple[Path, str]]  # a path and the reason
 
@@ -25,7 +26,6 @@ _LITTER = (
     ".pending-",
 )  # AppleDouble, our unfinished files, Android's bin and downloads
 _SYSTEM_FILES = frozenset({"thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r"})
-_STORE = ("objects", "work", "locks", "runs")
 _ARTIFACT = ("manifest.json", "files.txt")
 _COMPANIONS = frozenset({
     ".csv", ".tsv", ".txt", ".json", ".jsonl", ".xml", ".toml", ".yaml", ".yml", ".md", ".rst", ".html", ".npz", ".npy",
@@ -166,11 +166,6 @@ def _is_litter(folder: Path) -> bool:
         or is_store(folder)
         or all((folder / name).is_file() for name in _ARTIFACT)
     )
-
-
-def is_store(folder: Path) -> bool:
-    """Return whether a folder is a store of wsseg, whatever its name."""
-    return all((folder / name).is_dir() for name in _STORE)
 
 
 def _elsewhere(link: Path, folder: Path) -> bool:

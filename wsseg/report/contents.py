@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from wsseg.data.images import LabeledImages
-from wsseg.errors import ArtifactError, DatasetError, nearest
+from wsseg.errors import ArtifactError, WssegError, nearest
 from wsseg.labels import ClassMap
 from wsseg.progress import track
 from wsseg.report.judging import ClassErrors, Judged, Judgement, SeedCurves, SizeErrors, judge, seed_curves
@@ -112,13 +112,13 @@ def find_run(store: ArtifactStore, run: str | None) -> tuple[str, dict[str, Any]
     Raises:
         ArtifactError: there is none, or several begin so.
     """
+    if run is not None and store.has_run(run):
+        return run, store.run(run)
     runs = store.runs()
     if not runs:
         raise ArtifactError(f"{store.root}: no run yet; start one, such as: wsseg run cam_crf -c demo")
     if run is None:
         return list(runs.items())[-1]
-    if run in runs:
-        return run, runs[run]
     found = [name for name in runs if name.startswith(run)]
     if len(found) != 1:
         what = f"{len(found)} runs begin so" if found else "no such run"
@@ -145,7 +145,7 @@ def gather(store: ArtifactStore, run: str, record: Mapping[str, Any], judged: bo
         for name in ("train", "val"):
             if sources.has(f"data.{name}"):
                 _add_split(contents, name, sources, artifacts)
-    except (DatasetError, KeyError) as error:
+    except (WssegError, LookupError, TypeError) as error:
         contents.splits = {}
         contents.notes.append(f"No images: the data set of this run cannot be read now ({error}).")
     if judged:
@@ -157,7 +157,7 @@ def gather(store: ArtifactStore, run: str, record: Mapping[str, Any], judged: bo
 def _artifact(store: ArtifactStore, key: str) -> Artifact | None:
     try:
         return store.get(key)
-    except ArtifactError as error:
+    except WssegError as error:
         log.warning("report: %s", error)
         return None
 
@@ -194,18 +194,24 @@ def _compare(contents: Contents, store: ArtifactStore) -> None:
         is_bound = other["recipe"] == UPPER_BOUND and _same_network(other["config"], record["config"])
         if not is_sibling and not is_bound:
             continue
-        artifacts = {name: _artifact(store, step["key"]) for name, step in other["steps"].items()}
-        reports = {name: a.read_json("report.json") for name, a in artifacts.items() if a and a.kind == "report"}
-        result = _result(reports)
-        if result is None:
-            continue
-        if is_bound:
-            bounds.append((other["config"].get("rng_seed") == seed, run, float(result["metrics"]["miou"])))
-        if is_sibling:
-            contents.siblings[int(other["config"].get("rng_seed", 0))] = result["metrics"]
+        try:
+            result = _result_of(other, store)
+            if result is None:
+                continue
+            if is_bound:
+                bounds.append((other["config"].get("rng_seed") == seed, run, float(result["metrics"]["miou"])))
+            if is_sibling:
+                contents.siblings[int(other["config"].get("rng_seed", 0))] = result["metrics"]
+        except (WssegError, LookupError, TypeError, ValueError) as error:  # another run's fault is not this one's
+            log.warning("report: run %s is not compared with: %s", run, error)
     if bounds:
         _, run, miou = max(bounds, key=lambda b: (b[0], b[1]))
         contents.bound = run, miou
+
+
+def _result_of(record: Mapping[str, Any], store: ArtifactStore) -> Mapping[str, Any] | None:
+    artifacts = {name: _artifact(store, step["key"]) for name, step in record["steps"].items()}
+    return _result({name: a.read_json("report.json") for name, a in artifacts.items() if a and a.kind == "report"})
 
 
 def _same_network(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
