@@ -93,7 +93,7 @@ def test_data_check_says_what_is_there_and_what_is_wrong(csv_data, tmp_path):
         file.write("ghost,red\n")
     done = wsseg("data", "check", "-c", csv_data, cwd=tmp_path)
     assert done.returncode == 1
-    for text in ("label without image: ghost", "image without label, not used: extra", "004.png", "values [9] name no class",
+    for text in ("label without image: ghost", "1 images have no label and are not used: extra", "004.png", "values [9] name no class",
                  "the mask is (64, 48) (H, W), its image (48, 64)"):  # fmt: skip
         assert text in done.stdout, done.stdout
     assert "4 problems" in done.stderr

@@ -1,5 +1,6 @@
 """The one way to the files that a user names. Only regular files are opened, so that no read waits for ever."""
 
+import codecs
 import errno
 import os
 import stat
@@ -50,10 +51,12 @@ def read_file(path: Path, most: int = MOST_BYTES) -> bytes:
 
 
 def read_text(path: Path, most: int = MOST_BYTES) -> str:
-    """Return the text of a UTF-8 file, without a byte order mark, line ends as ``\\n``.
+    """Return the text of a UTF-8 file, or of a UTF-16 file that says so, without a byte order mark, line ends as ``\\n``.
 
     Raises:
         OSError: as `read_file`.
-        UnicodeDecodeError: it is not UTF-8.
+        UnicodeDecodeError: it is neither.
     """
-    return read_file(path, most).decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
+    data = read_file(path, most)
+    encoding = "utf-16" if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig"
+    return data.decode(encoding).replace("\r\n", "\n").replace("\r", "\n")

@@ -49,6 +49,7 @@ def parsers(folder: Path) -> dict[str, tuple[str, Callable[[bytes], object]]]:
     """
     (folder / "ImageSets" / "Segmentation").mkdir(parents=True)
     (folder / "Annotations").mkdir()
+    (folder / "JPEGImages").mkdir()
     (folder / "ImageSets" / "Segmentation" / "train.txt").write_text("a\n")
     store = ArtifactStore(folder / "store")
     voc = VocData(kind="voc", root=folder, train=VocSplit(list="train"))

@@ -1,6 +1,8 @@
 """Readers of the five layouts, on generated files in the real form."""
 
 import json
+import os
+import unicodedata
 from dataclasses import replace
 
 import numpy as np
@@ -12,6 +14,7 @@ from wsseg.data.images import list_split, load_images, thinned
 from wsseg.data.reading import FileMemory
 from wsseg.errors import DatasetError
 from wsseg.labels import ClassMap
+from wsseg.store import ArtifactStore
 
 
 def picture(path, size=(8, 10)):
@@ -53,8 +56,9 @@ def test_a_subset_of_the_classes_in_an_order_of_its_own(csv):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "line 1: found ''; legal: 'image_id,classes'"),
+        ("", "line 1: found ''; expected the header 'image_id,classes'"),
         ("id;classes\na;dog", "line 1: found 'id;classes'"),
+        ("image_id,classes\na,\nb,\n", "none of its 2 rows names a class"),
         ("image_id,classes\na,dog,cat", "line 2: found 3 fields"),
         ("image_id,classes\na,dog\na,cat", "line 3: the image id 'a' stands twice"),
         ("image_id,classes\n../a,dog", "line 2: '../a' cannot be an image id"),
@@ -96,6 +100,88 @@ def test_two_files_of_one_id_are_refused(csv):
         load(csv)
 
 
+def test_two_unicode_forms_of_one_name_are_one_id(csv, tmp_path):
+    composed, decomposed = unicodedata.normalize("NFC", "é"), unicodedata.normalize("NFD", "é")
+    picture(csv.train.images / f"{decomposed}.png")
+    (tmp_path / "labels.csv").write_text(
+        f"image_id,classes\n{composed},caf{composed}\na,caf{decomposed}\n", encoding="utf-8"
+    )
+    images = load(replace(csv, classes=(f"caf{decomposed}",)))
+    assert labels_of(images) == {composed: (f"caf{composed}",), "a": (f"caf{composed}",)}
+    picture(csv.train.images / f"{composed}.png")
+    with pytest.raises(DatasetError, match=f"have the same id '{composed}'; rename one"):
+        load(csv)
+
+
+def test_all_names_that_cannot_be_ids_are_counted_in_one_line(csv):
+    for name in ("a\u200bb", "c\\d"):
+        picture(csv.train.images / f"{name}.png")
+    with pytest.raises(DatasetError, match=r"'a\\u200bb' .* U\+200B \(ZERO WIDTH SPACE\); .*\(and 1 more files\)$"):
+        load(csv)
+
+
+def test_a_file_name_that_is_not_utf_8_is_told_in_one_line(csv):
+    path = os.fsencode(csv.train.images) + b"/caf\xe9.png"
+    try:
+        with open(path, "wb"):  # noqa: PTH123 (a name in bytes)
+            pass
+    except OSError:
+        pytest.skip("the file system takes names in UTF-8 only")
+    with pytest.raises(DatasetError, match="the byte 0xE9, which is not UTF-8") as caught:
+        load(csv)
+    str(caught.value).encode()
+
+
+@pytest.mark.parametrize(
+    "form", ["{}.png", "./{}.png", "images/{}", "images/{}.png", "./images/{}.png", "images\\{}.jpg"]
+)
+def test_a_table_may_name_files(csv, form):
+    (csv.train.labels).write_text(
+        "image_id,classes\n" + "".join(f"{form.format(n)},dog\n" for n in ("a", "b", "sub/c"))
+    )
+    assert labels_of(load(csv)) == dict.fromkeys(("a", "b", "sub/c"), ("dog",))
+
+
+def test_a_table_that_names_an_image_twice_in_two_ways(csv):
+    csv.train.labels.write_text("image_id,classes\na,dog\na.png,cat\n")
+    with pytest.raises(DatasetError, match="'a' and 'a.png' are the same image; write all its classes in one row"):
+        load(csv)
+
+
+def test_leading_zeros_that_a_spreadsheet_removed_are_told(csv):
+    picture(csv.train.images / "007.png")
+    csv.train.labels.write_text("image_id,classes\na,dog\n7,cat\n")
+    listing = list_split(csv, "train")
+    assert "removed the leading zeros of 7" in " ".join(listing.said())
+    with pytest.raises(DatasetError, match="1 labels have no image: 7"):
+        load(csv)
+
+
+def test_masks_and_stores_below_the_images_are_not_images(csv, tmp_path):
+    picture(csv.train.images / "masks" / "a.png")
+    ArtifactStore(csv.train.images / "store")
+    picture(csv.train.images / "store" / "objects" / "k" / "a.png")
+    with_masks = replace(csv, train=replace(csv.train, masks=csv.train.images / "masks"))
+    assert list_split(with_masks, "train").image_without_label == []
+    folders = FolderData(
+        kind="folder", train=FolderSplit(tmp_path / "photos"), val=FolderSplit(tmp_path / "photos" / "val")
+    )
+    for name in ("red/a", "val/red/b"):
+        picture(tmp_path / "photos" / f"{name}.png")
+    ArtifactStore(tmp_path / "photos" / "wsseg-store")
+    picture(tmp_path / "photos" / "wsseg-store" / "objects" / "k" / "masks" / "a.png")
+    assert labels_of(load(folders)) == {"red/a": ("red",)}
+    assert labels_of(load(folders, "val")) == {"red/b": ("red",)}
+
+
+def test_what_is_passed_over_is_said(csv, caplog):
+    (csv.train.images / "b.heic").write_bytes(b"x")
+    (csv.train.images / "gone.jpg").symlink_to("nowhere")
+    load(csv)
+    assert "train: 2 files or folders are passed over" in caplog.text
+    assert ".heic is not read (1: b.heic)" in caplog.text and "a broken link (1: gone.jpg)" in caplog.text
+
+
 def test_an_image_without_label_is_said_and_not_used(csv, caplog):
     picture(csv.train.images / "extra.png")
     assert len(load(csv)) == 3
@@ -114,6 +200,31 @@ def test_folder_per_class(tmp_path):
         picture(tmp_path / f"{name}.jpg")
     data = FolderData(kind="folder", train=FolderSplit(tmp_path), background="good")
     assert labels_of(load(data)) == {"cat/1": ("cat",), "dog/1": ("dog",), "dog/2": ("dog",), "good/9": ()}
+
+
+def test_an_image_beside_the_class_folders_is_said(tmp_path):
+    picture(tmp_path / "cat" / "1.jpg")
+    picture(tmp_path / "2.jpg")
+    listing = list_split(FolderData(kind="folder", train=FolderSplit(tmp_path)), "train")
+    assert "an image beside the class folders (1: 2.jpg)" in listing.said()[0]
+
+
+@pytest.mark.parametrize("name", ["background", "Background"])
+def test_a_folder_called_background_is_not_a_class(tmp_path, name):
+    picture(tmp_path / "cat" / "1.jpg")
+    picture(tmp_path / name / "2.jpg")
+    data = FolderData(kind="folder", train=FolderSplit(tmp_path))
+    with pytest.raises(DatasetError, match=f"set data.background = '{name}'"):
+        load(data)
+    assert labels_of(load(replace(data, background=name)))[f"{name}/2"] == ()
+
+
+def test_two_unicode_forms_of_one_class_folder_are_one_class(tmp_path):
+    composed, decomposed = unicodedata.normalize("NFC", "é"), unicodedata.normalize("NFD", "é")
+    picture(tmp_path / composed / "1.jpg")
+    picture(tmp_path / decomposed / "2.jpg")
+    images = load(FolderData(kind="folder", train=FolderSplit(tmp_path)))
+    assert images.classes.names == (composed,) and len(images) == 2
 
 
 XML = "<annotation><object><name>{}</name><difficult>{}</difficult></object><object><name>car</name></object></annotation>"
@@ -149,10 +260,10 @@ def test_voc_with_a_label_csv(voc, tmp_path):
 @pytest.mark.parametrize(
     ("xml", "message"),
     [
-        ("<annotation>", "not a legal VOC annotation"),
-        ('<!DOCTYPE a [<!ENTITY e "x">]><annotation>&e;</annotation>', "not a legal VOC annotation"),
-        (XML.format("unicorn", 0), "classes that VOC does not have: unicorn"),
-        (None, "set data.labels to a CSV"),
+        ("<annotation>", "not a VOC annotation"),
+        ('<!DOCTYPE a [<!ENTITY e "x">]><annotation>&e;</annotation>', "not a VOC annotation"),
+        (XML.format("", 0), "an object has no name"),
+        (None, r"1 images of train.txt have no XML file: 2007_1; add them, or set data.labels to a CSV"),
     ],
 )
 def test_voc_messages(voc, tmp_path, xml, message):
@@ -160,6 +271,38 @@ def test_voc_messages(voc, tmp_path, xml, message):
     path.write_text(xml) if xml else path.unlink()
     with pytest.raises(DatasetError, match=message):
         load(voc)
+
+
+def test_voc_with_classes_of_its_own(voc, tmp_path):
+    (tmp_path / "Annotations" / "2007_1.xml").write_text(XML.format("unicorn", 0))
+    images = load(voc)
+    assert images.classes.names == ("car", "person", "unicorn")
+    assert labels_of(images)["2007_1"] == ("car", "unicorn")
+    (tmp_path / "labelmap.txt").write_text("# label:color_rgb:parts:actions\nbackground:0,0,0::\nunicorn:9,9,9::\n")
+    with pytest.raises(DatasetError, match=r"labelmap\.txt does not: car, person; known: unicorn"):
+        load(voc)
+    with (tmp_path / "labelmap.txt").open("a") as file:
+        file.write("person:1,2,3::\ncar:4,5,6:wheel:honk\n")
+    assert load(voc).classes.names == ("unicorn", "person", "car")
+    assert load(replace(voc, mask_classes=("car", "unicorn", "person"))).classes.names == ("car", "unicorn", "person")
+
+
+@pytest.mark.parametrize("suffix", [".png", ".JPEG", ".tif"])
+def test_voc_photographs_of_another_suffix_and_only_a_main_list(voc, tmp_path, suffix):
+    (tmp_path / "JPEGImages" / "2007_1.jpg").unlink()
+    picture(tmp_path / "JPEGImages" / f"2007_1{suffix}")
+    (tmp_path / "ImageSets" / "Segmentation").rename(tmp_path / "ImageSets" / "Main")
+    assert labels_of(load(voc))["2007_1"] == ("car",)
+    with pytest.raises(DatasetError, match=r"no list trainval\.txt in Segmentation or Main; found: train"):
+        load(replace(voc, train=VocSplit("trainval")))
+
+
+def test_voc_with_decomposed_file_names(voc, tmp_path):
+    composed, decomposed = unicodedata.normalize("NFC", "é"), unicodedata.normalize("NFD", "é")
+    picture(tmp_path / "JPEGImages" / f"{decomposed}.jpg")
+    (tmp_path / "Annotations" / f"{decomposed}.xml").write_text(XML.format(f"caf{decomposed}", 0))
+    (tmp_path / "ImageSets" / "Segmentation" / "train.txt").write_text(composed)
+    assert labels_of(load(replace(voc, classes=(f"caf{decomposed}",)))) == {composed: (f"caf{composed}",)}
 
 
 def test_voc_image_that_is_missing(voc, tmp_path):

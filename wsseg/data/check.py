@@ -63,9 +63,9 @@ def _check_split(
     report = SplitReport(split)
     listing = list_split(data, split)
     report.problems += [f"label without image: {i}" for i in listing.label_without_image]
-    report.notes += [f"image without label, not used: {i}" for i in listing.image_without_label]
+    report.notes += listing.said()
     classes = classes or class_map(data, listing)
-    images = load_images(replace(data, on_bad_image="skip"), split, memory, classes)
+    images = load_images(replace(data, on_bad_image="skip"), split, memory, classes, listing)
     report.images = len(images)
     report.problems += [
         f"unreadable: {listing.paths[i]} ({why})" for i, why in images.skipped.items() if i in listing.paths

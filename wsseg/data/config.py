@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Literal
 
 from wsseg.config import setting
+from wsseg.errors import ConfigError
+from wsseg.names import composed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,6 +28,12 @@ class _Data:
     classes: tuple[str, ...] = setting(())
     other_classes: Literal["ignore", "background"] = setting("ignore")
     on_bad_image: Literal["stop", "skip"] = setting("stop")
+
+    def __post_init__(self) -> None:
+        """Bring class names into the one Unicode form that labels are read in."""
+        for name in ("classes", "mask_classes"):
+            if hasattr(self, name):
+                object.__setattr__(self, name, tuple(map(composed, getattr(self, name))))
 
 
 @dataclass(frozen=True)
@@ -52,6 +60,10 @@ class FolderData(_Data):
     val: FolderSplit | None = setting(None)
     background: str = setting("")
     mask_classes: tuple[str, ...] = setting(())
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        object.__setattr__(self, "background", composed(self.background))
 
 
 @dataclass(frozen=True)
@@ -81,11 +93,16 @@ class CsvData(_Data):
     separator: str = setting(" ")
     mask_classes: tuple[str, ...] = setting(())
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.separator:
+            raise ConfigError("separator: found ''; expected what stands between class names in a cell, such as ' '")
+
 
 @dataclass(frozen=True)
 class VocSplit:
     """Args:
-    list: name of an image list in ``ImageSets/Segmentation``.
+    list: name of an image list in ``ImageSets/Segmentation``, or in ``ImageSets/Main`` if there is none.
     limit: use only so many images, evenly spaced over the sorted ids; 0 for all.
     """
 
@@ -95,13 +112,14 @@ class VocSplit:
 
 @dataclass(frozen=True, kw_only=True)
 class VocData(_Data):
-    """The PASCAL VOC devkit.
+    """A devkit in the form of PASCAL VOC, with VOC's classes or its own.
 
     Args:
         root: the folder that holds ``JPEGImages`` and ``ImageSets``.
         labels: a CSV ``image_id,classes`` instead of the XML files in ``Annotations``.
         masks: folder of palette masks below `root`; empty for none.
         difficult: whether objects marked `difficult` in the XML give a label.
+        mask_classes: names of the mask values 1..K; empty for those of ``labelmap.txt``, or VOC's own.
     """
 
     root: Path = setting()
@@ -110,6 +128,7 @@ class VocData(_Data):
     labels: Path | None = setting(None)
     masks: str = setting("SegmentationClass")
     difficult: bool = setting(False)
+    mask_classes: tuple[str, ...] = setting(())
 
 
 @dataclass(frozen=True)

@@ -1,26 +1,22 @@
 """Images with image-level labels, in five layouts. This module cannot see masks: they are in `wsseg.data.truth`."""
 
-import csv
 import hashlib
 import json
 import logging
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from xml.etree.ElementTree import ParseError
-
-from defusedxml import DefusedXmlException
-from defusedxml.ElementTree import parse as parse_xml
 
 from wsseg import files
 from wsseg.data.config import CocoData, CocoSplit, CsvData, CsvSplit, FolderData, FolderSplit, VocData, VocSplit
-from wsseg.data.reading import FileMemory, read_image
-from wsseg.data.walk import PassedOver, data_folders, images_below, passed_over_line
+from wsseg.data.reading import IMAGE_SUFFIXES, FileMemory, read_image
+from wsseg.data.tables import label_table
+from wsseg.data.voc import annotated_classes, label_map, list_file, listed_ids
+from wsseg.data.walk import PassedOver, data_files, data_folders, images_below, is_image, passed_over_line
 from wsseg.errors import DatasetError, nearest
-from wsseg.files import open_file
 from wsseg.labels import VOC_CLASSES, ClassMap
-from wsseg.names import check_id
+from wsseg.names import check_id, composed, printable
 from wsseg.progress import track
 from wsseg.types import Image, LabeledImage
 
@@ -40,6 +36,7 @@ class Listing:
         label_without_image: ids that have a label but no image file.
         image_without_label: ids that have an image file but no label; they are not used.
         passed_over: files and folders that may be data and were not listed, with the reason.
+        notes: a line for each thing that was assumed.
     """
 
     paths: dict[str, Path] = field(default_factory=dict)
@@ -48,6 +45,17 @@ class Listing:
     label_without_image: list[str] = field(default_factory=list)
     image_without_label: list[str] = field(default_factory=list)
     passed_over: PassedOver = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    def said(self) -> list[str]:
+        """Return a line for each thing that a user should know of."""
+        lines = list(self.notes)
+        if self.passed_over:
+            lines.append(passed_over_line(self.passed_over))
+        if self.image_without_label:
+            ids = self.image_without_label
+            lines.append(f"{len(ids)} images have no label and are not used: {listed(ids)}")
+        return lines
 
 
 @dataclass(frozen=True)
@@ -79,7 +87,9 @@ def listed(problems: Iterable[str]) -> str:
     return ", ".join(texts[:SHOWN]) + more
 
 
-def load_images(data: Any, split: str, memory: FileMemory, classes: ClassMap | None = None) -> LabeledImages:
+def load_images(
+    data: Any, split: str, memory: FileMemory, classes: ClassMap | None = None, listing: Listing | None = None
+) -> LabeledImages:
     """Read a split's labels and inspect its images (each file once, then remembered in `memory`).
 
     Args:
@@ -87,24 +97,21 @@ def load_images(data: Any, split: str, memory: FileMemory, classes: ClassMap | N
         split: ``train`` or ``val``.
         memory: what is known of files.
         classes: the classes of the training split, for another split of the same data set.
+        listing: what `list_split` returned, if the caller has it and tells what it says; else both are done here.
 
     Raises:
         DatasetError: labels without image, unreadable images (unless they are to be skipped), unknown classes, no image.
     """
-    listing = list_split(data, split)
+    if listing is None:
+        listing = list_split(data, split)
+        for line in listing.said():
+            log.warning("%s: %s", split, line)
     if classes is None:
         classes = class_map(data, listing)
     elif not data.classes and (unknown := sorted(set(listing.names) - set(classes.names))):
         raise DatasetError(
             f"{split}: it has classes that train has not: {listed(unknown)}; name those to learn in data.classes"
         )
-    if listing.passed_over:
-        log.warning("%s: %s", split, passed_over_line(listing.passed_over))
-    if listing.image_without_label:
-        log.warning(
-            "%s: %d images have no label and are not used: %s",
-            split, len(listing.image_without_label), listed(listing.image_without_label),
-        )  # fmt: skip
     if listing.label_without_image and data.on_bad_image == "stop":
         raise DatasetError(
             f"{split}: {len(listing.label_without_image)} labels have no image: {listed(listing.label_without_image)}; "
@@ -178,12 +185,23 @@ def _list_folder(data: FolderData, part: FolderSplit) -> Listing:
     listing = Listing()
     without = _other_folders(data, part)
     folders = [p for p in data_folders(part.images, listing.passed_over) if p.resolve() not in without]
-    listing.names = tuple(p.name for p in folders if p.name != data.background)
-    for folder in folders:
+    by_path = {folder: composed(folder.name) for folder in folders}
+    if reserved := [name for name in by_path.values() if name.casefold() == "background" and name != data.background]:
+        raise DatasetError(
+            f"{part.images}: the folder {reserved[0]!r} has the name of class id 0; set data.background = {reserved[0]!r} if its "
+            "images show none of the classes, or rename it"
+        )
+    listing.passed_over += [
+        (path, "an image beside the class folders") for path in data_files(part.images) if is_image(path)
+    ]
+    listing.names = tuple(dict.fromkeys(name for name in by_path.values() if name != data.background))
+    for folder, class_name in by_path.items():
         for name, path in image_files(folder, listing.passed_over, without).items():
-            item_id = check_id(f"{folder.name}/{name}", str(part.images))
+            item_id = check_id(f"{class_name}/{name}", str(part.images))
+            if item_id in listing.paths:
+                raise DatasetError(f"{path} and {listing.paths[item_id]} have the same id {item_id!r}; rename one")
             listing.paths[item_id] = path
-            listing.labels[item_id] = frozenset({folder.name} - {data.background})
+            listing.labels[item_id] = frozenset({class_name} - {data.background})
     return listing
 
 
@@ -194,56 +212,102 @@ def _other_folders(data: FolderData | CsvData, part: FolderSplit | CsvSplit) -> 
 
 
 def _list_csv(data: CsvData, part: CsvSplit) -> Listing:
-    labels = read_label_csv(part.labels, data.separator)
-    names = data.mask_classes or tuple(sorted(frozenset().union(*labels.values())))
-    passed_over: PassedOver = []
-    listing = _joined(labels, image_files(part.images, passed_over, _other_folders(data, part)), names)
-    listing.passed_over = passed_over
+    listing = Listing()
+    labels = read_label_csv(part.labels, data.separator, (*data.classes, *data.mask_classes), listing.notes)
+    files = image_files(part.images, listing.passed_over, _other_folders(data, part))
+    labels = _by_image(labels, files, part)
+    found = frozenset().union(*labels.values())
+    listing.names = data.mask_classes or tuple(sorted(found))
+    if unknown := sorted(found - set(listing.names)):
+        raise DatasetError(
+            f"labels name classes that data.mask_classes does not: {listed(unknown)}; known: {', '.join(listing.names)}"
+        )
+    if not listing.names and part is data.train:
+        raise DatasetError(
+            f"{part.labels}: none of its {len(labels)} rows names a class; expected some in the column classes"
+        )
+    both = labels.keys() & files.keys()
+    listing.paths = {i: files[i] for i in both}
+    listing.labels = {i: labels[i] for i in both}
+    listing.label_without_image = sorted(labels.keys() - both)
+    listing.image_without_label = sorted(files.keys() - both)
+    unpadded = {name.lstrip("0") for name in listing.image_without_label}
+    if lost := [item_id for item_id in listing.label_without_image if item_id in unpadded]:
+        listing.notes.append(f"{part.labels}: a spreadsheet seems to have removed the leading zeros of {listed(lost)}")
     return listing
+
+
+def _by_image(
+    labels: dict[str, frozenset[str]], files: Mapping[str, Path], part: CsvSplit
+) -> dict[str, frozenset[str]]:
+    """Return labels by the id of their image: a table may name it with its suffix, or with the folder of the images."""
+    folders = ["", f"{composed(part.images.name)}/"]
+    if part.images.is_relative_to(part.labels.parent):
+        folders.append(f"{composed(part.images.relative_to(part.labels.parent).as_posix())}/")
+    found: dict[str, frozenset[str]] = {}
+    written: dict[str, str] = {}
+    for name, classes in labels.items():
+        rests = [name.removeprefix(folder) for folder in folders if name.startswith(folder)]
+        forms = [form for rest in rests for form in (rest, _without_suffix(rest))]
+        item_id = next((form for form in forms if form in files), name)
+        if item_id in found:
+            raise DatasetError(
+                f"{part.labels}: {written[item_id]!r} and {name!r} are the same image; write all its classes in one row"
+            )
+        found[item_id], written[item_id] = classes, name
+    return found
+
+
+def _without_suffix(name: str) -> str:
+    stem, dot, suffix = name.rpartition(".")
+    return stem if f"{dot}{suffix}".lower() in IMAGE_SUFFIXES else name
 
 
 def _list_voc(data: VocData, part: VocSplit) -> Listing:
-    list_file = data.root / "ImageSets" / "Segmentation" / f"{part.list}.txt"
-    ids = [check_id(line.strip(), str(list_file)) for line in read_text(list_file).splitlines() if line.strip()]
+    listing = Listing()
+    folder, path = data.root / "JPEGImages", list_file(data.root, part.list)
+    files = image_files(folder, listing.passed_over)
+    ids = listed_ids(read_text(path), str(path), files)
     if data.labels is not None:
-        by_id = read_label_csv(data.labels, " ")
-        missing = [i for i in ids if i not in by_id]
-        if missing:
-            raise DatasetError(
-                f"{data.labels}: {len(missing)} images of {list_file.name} have no label: {listed(missing)}"
-            )
+        labels = read_label_csv(data.labels, " ", (*data.classes, *VOC_CLASSES), listing.notes)
+        if missing := [i for i in ids if i not in labels]:
+            raise DatasetError(f"{data.labels}: {len(missing)} images of {path.name} have no label: {listed(missing)}")
     else:
-        by_id = {i: _voc_xml_classes(data.root / "Annotations" / f"{i}.xml", data.difficult) for i in ids}
-    unknown = sorted({name for i in ids for name in by_id[i]} - set(VOC_CLASSES))
-    if unknown:
-        raise DatasetError(f"{data.root}: labels name classes that VOC does not have: {listed(unknown)}")
-    listing = Listing(names=VOC_CLASSES)
-    for item_id in ids:
-        path = data.root / "JPEGImages" / f"{item_id}.jpg"
-        if path.is_file():
-            listing.paths[item_id] = path
-            listing.labels[item_id] = by_id[item_id]
-        else:
-            listing.label_without_image.append(item_id)
+        # by the file's own name: an annotation has the Unicode form of its photograph
+        names = {i: files[i].relative_to(folder).with_suffix("") if i in files else Path(i) for i in ids}
+        xml = {i: data.root / "Annotations" / f"{name}.xml" for i, name in names.items()}
+        if missing := [i for i, file in xml.items() if not file.exists()]:
+            raise DatasetError(
+                f"{data.root / 'Annotations'}: {len(missing)} images of {path.name} have no XML file: {listed(missing)}; "
+                "add them, or set data.labels to a CSV"
+            )
+        labels = {i: annotated_classes(file, data.difficult) for i, file in xml.items()}
+    listing.names = voc_names(data, frozenset().union(*(labels[i] for i in ids)))
+    listing.label_without_image = [i for i in ids if i not in files]
+    listing.paths = {i: files[i] for i in ids if i in files}
+    listing.labels = {i: labels[i] for i in listing.paths}
     return listing
 
 
-def _voc_xml_classes(path: Path, difficult: bool) -> frozenset[str]:
-    """Return the class names of the objects in a VOC annotation."""
-    try:
-        with open_file(path) as file:
-            objects = list(parse_xml(file).iter("object"))
-        return frozenset(
-            (o.findtext("name") or "").strip()
-            for o in objects
-            if difficult or (o.findtext("difficult") or "0").strip() != "1"
-        )
-    except OSError as error:
-        raise DatasetError(
-            f"{path}: cannot be read ({error.strerror}); set data.labels to a CSV where there is no XML"
-        ) from error
-    except (ParseError, DefusedXmlException, ValueError, LookupError) as error:
-        raise DatasetError(f"{path}: not a legal VOC annotation: {error or type(error).__name__}") from error
+def voc_names(data: VocData, found: frozenset[str]) -> tuple[str, ...]:
+    """Return the classes of a devkit in the order of their mask values: ``data.mask_classes``, ``labelmap.txt``, or VOC's own.
+
+    Args:
+        data: the config.
+        found: the classes that labels name. If none of the three knows all of them, they themselves are the classes,
+            sorted; then nothing says what mask values mean.
+
+    Raises:
+        DatasetError: labels name classes that ``data.mask_classes`` or ``labelmap.txt`` does not.
+    """
+    stated = data.mask_classes
+    where = "data.mask_classes"
+    if not stated and (path := data.root / "labelmap.txt").is_file():
+        stated = tuple(name for name in label_map(read_text(path), str(path)) if name.lower() != "background")
+        where = str(path)
+    if stated and (unknown := sorted(found - set(stated))):
+        raise DatasetError(f"labels name classes that {where} does not: {listed(unknown)}; known: {', '.join(stated)}")
+    return stated or (VOC_CLASSES if found <= set(VOC_CLASSES) else tuple(sorted(found)))
 
 
 def _list_coco(data: CocoData, part: CocoSplit) -> Listing:
@@ -278,22 +342,6 @@ _LAYOUTS: dict[str, Callable[..., Listing]] = {
 }
 
 
-def _joined(labels: dict[str, frozenset[str]], files: dict[str, Path], names: tuple[str, ...]) -> Listing:
-    unknown = sorted(frozenset().union(*labels.values()) - set(names)) if labels else []
-    if unknown:
-        raise DatasetError(
-            f"labels name classes that data.mask_classes does not: {listed(unknown)}; known: {', '.join(names)}"
-        )
-    both = labels.keys() & files.keys()
-    return Listing(
-        paths={i: files[i] for i in both},
-        labels={i: labels[i] for i in both},
-        names=names,
-        label_without_image=sorted(labels.keys() - both),
-        image_without_label=sorted(files.keys() - both),
-    )
-
-
 # --- files -----------------------------------------------------------------------------------------------------------
 
 
@@ -304,7 +352,7 @@ def read_text(path: Path) -> str:
     except OSError as error:
         raise DatasetError(f"{path}: cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
-        raise DatasetError(f"{path}: not UTF-8 text: {error.reason} at byte {error.start}") from error
+        raise DatasetError(f"{path}: not UTF-8 text: {error.reason} at byte {error.start}; save it as UTF-8") from error
 
 
 def image_files(folder: Path, passed_over: PassedOver | None = None, without: Collection[Path] = ()) -> dict[str, Path]:
@@ -316,15 +364,28 @@ def image_files(folder: Path, passed_over: PassedOver | None = None, without: Co
         without: resolved folders below it that are left out.
 
     Raises:
-        DatasetError: no such folder, or two files that differ only in their suffix or in the Unicode form of their name.
+        DatasetError: no such folder, a name that cannot be an id, or two files that differ only in their suffix or in
+            the Unicode form of their name.
     """
     files: dict[str, Path] = {}
+    refused: list[str] = []
     for path in sorted(images_below(folder, passed_over if passed_over is not None else [], without)):
-        item_id = check_id(path.relative_to(folder).with_suffix("").as_posix(), str(folder))
+        try:
+            item_id = check_id(_relative_id(path, folder), printable(str(folder)))
+        except DatasetError as error:
+            refused.append(str(error))
+            continue
         if item_id in files:
-            raise DatasetError(f"{path} and {files[item_id].name} have the same id {item_id!r}; rename one")
-        files[item_id] = path
+            refused.append(f"{path} and {files[item_id].name} have the same id {item_id!r}; rename one")
+        else:
+            files[item_id] = path
+    if refused:
+        raise DatasetError(refused[0] + (f" (and {len(refused) - 1} more files)" if len(refused) > 1 else ""))
     return files
+
+
+def _relative_id(path: Path, folder: Path) -> str:
+    return path.relative_to(folder).as_posix().removesuffix(path.suffix)
 
 
 def open_images(images: Path, what: str, refused: list[tuple[Path, str]]) -> Iterator[tuple[str, Image]]:
@@ -350,31 +411,15 @@ def open_images(images: Path, what: str, refused: list[tuple[Path, str]]) -> Ite
         yield item_id, image
 
 
-def read_label_csv(path: Path, separator: str) -> dict[str, frozenset[str]]:
-    """Read a CSV ``image_id,classes``; an empty second field is an image without any class.
+def read_label_csv(
+    path: Path, separator: str, known: Collection[str] = (), notes: list[str] | None = None
+) -> dict[str, frozenset[str]]:
+    """Read a CSV ``image_id,classes``, as `label_table` does.
 
     Raises:
-        DatasetError: another header, a row with other than two fields, a doubled or illegal id.
+        DatasetError: it cannot be read, or is no such table.
     """
-    rows = csv.reader(read_text(path).splitlines())
-    labels: dict[str, frozenset[str]] = {}
-    try:
-        header = [cell.strip() for cell in next(rows, [])]
-        if header != ["image_id", "classes"]:
-            raise DatasetError(f"{path}: line 1: found {','.join(header)[:60]!r}; legal: 'image_id,classes'")
-        for row in rows:
-            if not row:
-                continue
-            where = f"{path}: line {rows.line_num}"
-            if len(row) != 2:
-                raise DatasetError(f"{where}: found {len(row)} fields; legal: image_id,classes")
-            item_id = check_id(row[0].strip(), where)
-            if item_id in labels:
-                raise DatasetError(f"{where}: the image id {item_id!r} stands twice")
-            labels[item_id] = frozenset(n.strip() for n in row[1].split(separator) if n.strip())
-    except csv.Error as error:
-        raise DatasetError(f"{path}: line {rows.line_num}: {error}") from error
-    return labels
+    return label_table(read_text(path), str(path), separator, known, notes if notes is not None else [])
 
 
 _COCO_TYPES = {"id": int, "image_id": int, "category_id": int, "file_name": str, "name": str}
