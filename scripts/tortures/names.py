@@ -18,14 +18,14 @@ PATIENCE = 300.0
 ILLEGAL = (
     "../escaped", "a/../../escaped", "/etc/escaped", "a/./b", "a//b", "", ".", "..", "nul\0byte", "new\nline", "tab\tbed",
     "C:/windows", "back\\slash", "n" * 300, "right\u200fto left", "over\u202eride", "bell\x07", "del\x7f", "a/",
-    "\ud800lone",
+    "\ud800lone", "zero\u200bwidth", "caf\udce9", "line\u2028separator",
 )  # fmt: skip
 LEGAL = (
     "plain", "Case", "case", "with space", "ünïcode", "画像", "🙂", "-leading-dash", "--help", "=cmd()", "quote'\"s",
     "<script>alert(1)</script>".replace("/", "_"), "$(touch escaped)", "`touch escaped`", ";touch escaped", "%s%n", "con", "nul",
-    "sub/folder/deep", ".hidden", "n" * 200,
+    "sub/folder/deep", ".hidden", "n" * 200, "12:30", "no-break\u00a0space", "at 3.04\u202fPM", "👩\u200d🔬",
 )  # fmt: skip
-CLASSES = ("<b>bold</b>", "=cmd()", "-rf", "quote\"'", "{{ 7*7 }}", "a class", "ünïcode 🙂")
+CLASSES = ("<b>bold</b>", "=cmd()", "-rf", "quote\"'", "{{ 7*7 }}", "a class", "ünïcode 🙂", "no-break\u00a0space: colon")
 
 
 def write_data(folder: Path) -> Path:
