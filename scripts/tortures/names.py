@@ -25,7 +25,16 @@ LEGAL = (
     "<script>alert(1)</script>".replace("/", "_"), "$(touch escaped)", "`touch escaped`", ";touch escaped", "%s%n", "con", "nul",
     "sub/folder/deep", ".hidden", "n" * 200, "12:30", "no-break\u00a0space", "at 3.04\u202fPM", "👩\u200d🔬",
 )  # fmt: skip
-CLASSES = ("<b>bold</b>", "=cmd()", "-rf", "quote\"'", "{{ 7*7 }}", "a class", "ünïcode 🙂", "no-break\u00a0space: colon")
+CLASSES = (
+    "<b>bold</b>",
+    "=cmd()",
+    "-rf",
+    "quote\"'",
+    "{{ 7*7 }}",
+    "a class",
+    "ünïcode 🙂",
+    "no-break\u00a0space: colon",
+)
 
 
 def write_data(folder: Path) -> Path:

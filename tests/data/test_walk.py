@@ -47,6 +47,14 @@ def test_stores_artifacts_and_virtual_environments_are_never_data(tmp_path):
     assert found(tmp_path / "copied")[0] == ["masks/a.png"]  # a folder that is named is looked into
 
 
+def test_a_store_made_among_the_photographs_themselves(tmp_path):
+    write(tmp_path, "red/a.jpg")
+    ArtifactStore(tmp_path)
+    write(tmp_path, "objects/k/masks/a.png", "work/k/a.png", "data/demo/a.png", "reports/a.png")
+    assert found(tmp_path) == (["red/a.jpg"], {})
+    assert [p.name for p in data_folders(tmp_path)] == ["red"]
+
+
 def test_what_may_be_an_image_is_passed_over_with_its_reason(tmp_path):
     write(tmp_path, "a.JPG", "b.heic", "c.GIF", "d", ".jpg", "labels.csv", "a.xml", "README", ".hidden.jpg")
     (tmp_path / "broken.jpg").symlink_to("nowhere")

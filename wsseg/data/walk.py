@@ -11,26 +11,23 @@ from pathlib import Path
 from wsseg.data.reading import IMAGE_SUFFIXES
 from wsseg.errors import DatasetError
 from wsseg.names import printable
-from wsseg.store import is_store
+from wsseg.store import FOLDERS, is_store
 
 PassedOver = list[tuple[Path, str]]  # a path and the reason
 
 _SYSTEM_FOLDERS = frozenset({
     "__macosx", "@eadir", "@tmp", "@recycle", "#recycle", "#snapshot", "$recycle.bin", "system volume information",
-    "lost+found", "__pycache__", "node_modules",
+    "lost+found", "found.000", "recycler", "__pycache__", "node_modules",
 })  # fmt: skip
-_LITTER = (
-    "._",
-    ".partial-",
-    ".trashed-",
-    ".pending-",
-)  # AppleDouble, our unfinished files, Android's bin and downloads
+# AppleDouble, our own unfinished files, Android's bin and downloads
+_LITTER = ("._", ".partial-", ".trashed-", ".pending-")
 _SYSTEM_FILES = frozenset({"thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r"})
+_OF_A_STORE = frozenset({*FOLDERS, "data", "reports"})
 _ARTIFACT = ("manifest.json", "files.txt")
 _COMPANIONS = frozenset({
     ".csv", ".tsv", ".txt", ".json", ".jsonl", ".xml", ".toml", ".yaml", ".yml", ".md", ".rst", ".html", ".npz", ".npy",
-    ".xls", ".xlsx", ".ods", ".pdf", ".py", ".ipynb", ".sh", ".log", ".names", ".data", ".cache",
-    "readme", "license",
+    ".xls", ".xlsx", ".ods", ".pdf", ".py", ".ipynb", ".sh", ".log", ".names", ".data", ".cache", ".ini", ".db",
+    ".xmp", ".aae", "readme", "license",
 })  # fmt: skip
 
 
@@ -132,10 +129,11 @@ def _split(folder: Path, passed_over: PassedOver, linked: bool) -> tuple[list[Pa
             entries = sorted(found, key=lambda entry: entry.name)
     except OSError as error:
         raise DatasetError(f"{printable(str(folder))}: cannot be listed: {error.strerror}") from error
+    own = _OF_A_STORE if is_store(folder) else frozenset()  # a store may have been made among the photographs
     folders, files = [], []
     for entry in entries:
         path = folder / entry.name
-        if entry.name.startswith(_LITTER) or entry.name.lower() in _SYSTEM_FILES:
+        if entry.name.startswith(_LITTER) or entry.name.lower() in _SYSTEM_FILES or entry.name in own:
             continue
         if _is(entry.is_dir):
             if not _is_litter(path):
