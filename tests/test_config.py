@@ -9,6 +9,7 @@ import pytest
 from wsseg.config import as_config_path, expand_path, find_file, hashed, read_toml, shipped_folder, to_toml
 from wsseg.errors import ConfigError
 from wsseg.runner import open_config
+from wsseg.store import key_of
 
 DATA = """
 [data]
@@ -119,10 +120,29 @@ def test_another_encoding_is_told(tmp_path):
         open_config(str(path))
 
 
-def test_values_are_coerced_so_that_1_and_1_0_are_one_identity(tmp_path):
-    whole = load(tmp_path, DATA + "[seeds]\nscales = [1, 2]").tables["seeds"]
-    broken = load(tmp_path, DATA + "[seeds]\nscales = [1.0, 2.0]").tables["seeds"]
-    assert hashed(whole) == hashed(broken)
+@pytest.mark.parametrize(
+    ("table", "one", "other"),
+    [
+        ("seeds", "scales = [1, 2]", "scales = [1.0, 2.0]"),
+        ("seeds", "output_stride = 16", "output_stride = 16.0"),
+        ("seeds", "batch_size = 4", "batch_size = 4.0"),
+        ("segmenter", "absent = 0", "absent = -0.0"),
+        ("segmenter", "decoder = { decoder_pyramid_channels = 64 }", "decoder = { decoder_pyramid_channels = 64.0 }"),
+    ],
+)
+def test_equal_values_are_one_identity(tmp_path, table, one, other):
+    configs = [load(tmp_path, f"{DATA}[{table}]\n{line}").tables[table] for line in (one, other)]
+    first, second = (key_of("stage", 1, hashed(config), {}) for config in configs)
+    assert first == second
+    assert repr(configs[0]) == repr(configs[1])  # 16 == 16.0, but they are no equal text
+
+
+@pytest.mark.parametrize(
+    "line", ["output_stride = true", "output_stride = 16.5", 'output_stride = "16"', "flip = 1", "size = true"]
+)
+def test_values_of_another_meaning_are_refused(tmp_path, line):
+    with pytest.raises(ConfigError, match="found"):
+        load(tmp_path, f"{DATA}[seeds]\n{line}")
 
 
 def test_override_reads_toml_and_takes_the_rest_as_text(tmp_path):

@@ -309,7 +309,8 @@ def _convert(hint: Any, value: Any, limits: Mapping[str, Any], where: str, path:
     """Return `value` as the declared type (so that 1 and 1.0 are one value), or raise `_ProblemsError`."""
 
     def refuse() -> ConfigError:
-        close = nearest(value, typing.get_args(hint)) if isinstance(value, str) and _is_literal(hint) else ""
+        texts = [m for m in typing.get_args(hint) if isinstance(m, str)] if _is_literal(hint) else []
+        close = nearest(value, texts) if isinstance(value, str) else ""
         return _ProblemsError(f"{where}: found {_found(value)}; legal: {_describe(hint, limits)}{close}")
 
     if dataclasses.is_dataclass(hint):
@@ -318,9 +319,10 @@ def _convert(hint: Any, value: Any, limits: Mapping[str, Any], where: str, path:
         inner = next(t for t in typing.get_args(hint) if t is not type(None))
         return _convert(inner, value, limits, where, path)
     if _is_literal(hint):
-        if isinstance(value, bool) or value not in typing.get_args(hint):
+        members = [] if isinstance(value, bool) else [m for m in typing.get_args(hint) if m == value]
+        if not members:
             raise refuse()
-        return value
+        return members[0]  # 16.0 equals 16, and must not get another key
     if typing.get_origin(hint) is tuple:
         if not isinstance(value, list):
             raise refuse()
@@ -336,6 +338,8 @@ def _convert(hint: Any, value: Any, limits: Mapping[str, Any], where: str, path:
         if not isinstance(value, str) or not value or "\0" in value:
             raise refuse()
         return expand_path(value, where, path)
+    if hint is int and isinstance(value, float) and value.is_integer():
+        value = int(value)
     if type(value) is int and not -(2**63) <= value < 2**63:
         raise refuse()
     if hint is float and type(value) is int:
@@ -345,7 +349,7 @@ def _convert(hint: Any, value: Any, limits: Mapping[str, Any], where: str, path:
     low, high = limits.get("low"), limits.get("high")
     if (low is not None and not value >= low) or (high is not None and not value <= high):
         raise refuse()
-    return value
+    return value + 0.0 if hint is float else value  # -0.0 becomes 0.0: they are equal, too
 
 
 def _convert_all(
