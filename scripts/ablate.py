@@ -85,6 +85,7 @@ def judged(variant: Variant, config: str, rng_seed: int, store: ArtifactStore) -
     """Run one variant with one seed; return every step that judges masks, in order."""
     plan = make_plan(variant.recipe, config, store, (f"rng_seed={rng_seed}", *variant.overrides))
     run_plan(plan)
+    plan.raise_failures()
     manifests: list[Any] = [(p.step.name, p.artifact.manifest) for p in plan.active if p.artifact is not None]
     seconds = sum(manifest["made_with"]["seconds"] for _, manifest in manifests)
     return [

@@ -76,7 +76,7 @@ def ours(name: str, model: Classifier, images: Tensor, layer: str, precision: An
     def call() -> Tensor:
         with autocast(precision, CPU):
             maps = maps_of(name, model, range(CLASSES), [layer])
-            return multiscale_maps(maps, images, [size], False, (size[0] // 4, size[1] // 4))
+            return multiscale_maps(maps, [images], False, (size[0] // 4, size[1] // 4))
 
     return call
 

@@ -28,6 +28,7 @@ def measured(
     """Run a recipe; return mIoU by judged step, IoU of each class at the last one, and minutes by step."""
     plan = make_plan(recipe, config, store, (f"rng_seed={rng_seed}", *overrides))
     run_plan(plan)
+    plan.raise_failures()
     manifests: list[tuple[Any, Any]] = [(p.step, p.artifact.manifest) for p in plan.active if p.artifact is not None]
     judged = {step.name: (step, m["metrics"]) for step, m in manifests if "iou" in m["metrics"]}
     held_out = [m for step, m in judged.values() if step.inputs["truth"] == "truth.val"]

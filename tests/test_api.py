@@ -41,7 +41,8 @@ def test_run_look_and_segment(csv_data, tmp_path):
     )
     assert 0 <= done.result["miou"] <= 1 and done.result["terms"]["split"] == "val"
     assert done.mask("pseudo_masks", "001").shape == (48, 64) and done.seed("seeds", "001").size == (48, 64)
-    assert set(done.metrics("classifier")) >= {"loss", "map"}
+    assert set(done.metrics("classifier")) == {"loss"} and done.failed == {}
+    assert set(done.metrics("classifier_quality")) == {"map", "ap", "exact_match", "images", "terms"}
     steps = list(done.artifacts)
     assert [s for kind, s in (t for t in recorder.told if len(t) == 2) if kind == "done"] == steps
     assert [t for t in recorder.told if t[0] == "segmenter"] == [("segmenter", 1, 2), ("segmenter", 2, 2)]

@@ -123,6 +123,7 @@ def test_a_whole_run_and_all_that_is_done_with_it(csv_data, tmp_path):
     stages = json.loads(done.stdout)["stages"]
     assert list(stages) == [
         "classifier",
+        "classifier_quality",
         "seeds",
         "seed_quality",
         "pseudo_masks",

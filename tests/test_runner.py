@@ -10,7 +10,7 @@ import pytest
 
 from wsseg import recipe as recipe_module
 from wsseg import runner
-from wsseg.config import setting
+from wsseg.config import setting, shipped_folder
 from wsseg.errors import ArtifactError, FormatError, StageError
 from wsseg.progress import listening
 from wsseg.runner import make_plan, run_plan, summary
@@ -46,6 +46,7 @@ class CopyConfig:
 class Write:
     name, table, version, Config, output = "write", "write", 1, WriteConfig, "thing"
     distributed = False
+    measures = False
     inputs: ClassVar = {"images": Role(("images",))}
     runs: ClassVar = []
     fail_after = None
@@ -74,13 +75,28 @@ class Copy(Write):
         return {"bytes": len(text)}
 
 
+class Measure(Write):
+    """Measures what `write` made; it comes before `copy` in its recipe."""
+
+    name, output, measures = "measure", "figures", True
+    inputs: ClassVar = {"thing": Role(("thing",))}
+    error = None
+
+    def run(self, config, inputs, out):
+        self.runs.append(self.name)
+        if self.error:
+            raise self.error
+        return {"measured": len(inputs["thing"].ids("items", ".txt"))}
+
+
 @pytest.fixture
 def toys(csv_data, tmp_path, monkeypatch):
     """Returns plan(*overrides, **fields of the stages) over one store."""
-    stages = {"write": Write(), "copy": Copy()}
+    stages = {"write": Write(), "copy": Copy(), "measure": Measure()}
     Write.runs.clear()
     monkeypatch.setattr(Write, "fail_after", None)
     monkeypatch.setattr(Write, "version", 1)
+    monkeypatch.setattr(Measure, "error", None)
     monkeypatch.setattr(recipe_module, "STAGES", stages)
     monkeypatch.setattr(runner, "TABLES", {"write": WriteConfig, "copy": CopyConfig})
     text = csv_data.read_text()
@@ -273,3 +289,75 @@ def test_an_artifact_of_a_newer_format_is_neither_used_nor_repaired(toys):
         with pytest.raises(FormatError, match=r"manifest\.json: its format is 2"):
             go(toys, repair=repair)
     assert path.is_file()
+
+
+MEASURED = """
+[steps.first]
+stage = "write"
+inputs = { images = "data.train" }
+[steps.figures]
+stage = "measure"
+inputs = { thing = "first" }
+[steps.second]
+stage = "copy"
+inputs = { thing = "first" }
+"""
+
+
+@pytest.mark.parametrize("error", [StageError("no figure\nfor you"), ZeroDivisionError("0 / 0")])
+def test_a_step_that_only_measures_stops_nothing_when_it_fails(toys, tmp_path, monkeypatch, caplog, error):
+    (tmp_path / "toys.toml").write_text(MEASURED)
+    monkeypatch.setattr(Measure, "error", error)
+    plan = toys()
+    run_id = run_plan(plan)
+    why = "no figure for you" if isinstance(error, StageError) else "ZeroDivisionError: 0 / 0"
+    assert [p.state for p in plan.steps] == ["ran", "failed", "ran"] and plan.failed == {"figures": why}
+    assert [r.getMessage() for r in caplog.records if r.levelname == "WARNING"] == [
+        f"figures: failed: {why}; the run continues"
+    ]
+    record = plan.store.runs()[run_id]
+    assert record["status"] == "failed" and record["steps"]["figures"]["failed"] == why
+    assert summary(plan)["stages"]["figures"]["error"] == why
+    with pytest.raises(StageError, match="figures failed: .*; all other steps finished") as caught:
+        plan.raise_failures()
+    assert caught.value.__cause__ is error
+    monkeypatch.setattr(Measure, "error", None)
+    plan = toys()
+    run_plan(plan)
+    plan.raise_failures()
+    assert [p.state for p in plan.steps] == ["cached", "ran", "cached"]
+    assert plan.store.runs()[run_id]["status"] == "finished"
+    assert "failed" not in plan.store.runs()[run_id]["steps"]["figures"]
+
+
+def test_ctrl_c_during_a_measurement_ends_the_run(toys, tmp_path, monkeypatch):
+    (tmp_path / "toys.toml").write_text(MEASURED)
+    monkeypatch.setattr(Measure, "error", KeyboardInterrupt())
+    plan = toys()
+    with pytest.raises(KeyboardInterrupt):
+        run_plan(plan)
+    assert [r["status"] for r in plan.store.runs().values()] == ["interrupted"]
+
+
+def without_val(text):
+    return "\n".join(line for line in text.splitlines() if not line.startswith("val"))
+
+
+@pytest.mark.parametrize("recipe", [p.stem for p in sorted(shipped_folder("pipelines").glob("*.toml"))])
+def test_only_what_measures_depends_on_the_validation_images(csv_data, tmp_path, recipe):
+    """Adding, removing or limiting data.val must not train anything again."""
+    store = ArtifactStore(tmp_path / "store")
+
+    def keys(*overrides):
+        return {
+            p.step.name: (p.key, p.step.stage.measures)
+            for p in make_plan(recipe, str(csv_data), store, overrides).active
+        }
+
+    whole, limited = keys(), keys("data.val.limit=3")
+    changed = {name for name in whole if whole[name] != limited[name]}
+    assert "classifier_quality" in changed and {"classifier", "seeds", "segmenter"}.isdisjoint(changed)
+    assert all(whole[name][1] or name == "predictions" for name in changed)
+    if recipe != "full_supervision":  # which is there to be judged
+        csv_data.write_text(without_val(csv_data.read_text()))
+        assert keys() == {name: key for name, key in whole.items() if name not in changed}

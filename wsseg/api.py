@@ -10,7 +10,7 @@ mask = segmenter.predict("photo.jpg")
 
 import multiprocessing
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,11 +38,13 @@ class Run:
 
     Args:
         id: the run's id, as in ``wsseg status``.
-        artifacts: what each step made, by the step's name; skipped steps are not in it.
+        artifacts: what each step made, by the step's name; skipped and failed steps are not in it.
+        failed: why a step failed, by its name. Only steps that measure are here: the failure of any other is raised.
     """
 
     id: str
     artifacts: Mapping[str, Artifact]
+    failed: Mapping[str, str] = field(default_factory=dict)
 
     def metrics(self, step: str) -> Mapping[str, Any]:
         """Return a step's metrics: fractions, not percent."""
@@ -65,6 +67,8 @@ class Run:
         return decode_seed(self._artifact(step).read_bytes(f"{SEED_FOLDER}/{image_id}.png"))
 
     def _artifact(self, step: str) -> Artifact:
+        if step in self.failed:
+            raise ArtifactError(f"{step}: it failed in run {self.id}: {self.failed[step]}")
         if step not in self.artifacts:
             raise ArtifactError(f"{step}: no such step in run {self.id}; known: {', '.join(self.artifacts)}")
         return self.artifacts[step]
@@ -118,7 +122,7 @@ def run(
         plan = make_plan(recipe, str(config), ArtifactStore(Path(store)), tuple(texts))
     with listening(*callbacks):
         run_id = run_plan(plan, repair)
-    return Run(run_id, {p.step.name: p.artifact for p in plan.active if p.artifact is not None})
+    return Run(run_id, {p.step.name: p.artifact for p in plan.active if p.artifact is not None}, plan.failed)
 
 
 class Segmenter:

@@ -10,9 +10,8 @@ import numpy as np
 import torch
 from scipy.stats import spearmanr
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from wsseg.data.batches import network_size, quarter
+from wsseg.data.batches import at_size, network_size, quarter
 from wsseg.data.images import LabeledImages
 from wsseg.data.reading import read_photograph
 from wsseg.data.transforms import normalised
@@ -120,13 +119,13 @@ class _Judge:
         channels = [class_id - 1 for class_id in item.class_ids]
         photograph = normalised(read_photograph(item), self.spec.mean, self.spec.std)[None].to(self.device)
         size = network_size(item.size, values.size, 1.0)
-        sizes = [network_size(item.size, values.size, scale) for scale in values.scales]
         start = time.perf_counter()
         of = self._maps(self.model, channels)
-        cams = normalise(multiscale_maps(of, photograph, sizes, values.flip, quarter(item.size))[0])
+        seen = [at_size(photograph, network_size(item.size, values.size, scale)) for scale in values.scales]
+        cams = normalise(multiscale_maps(of, seen, values.flip, quarter(item.size))[0])
         self.seconds.append(time.perf_counter() - start)
-        image = _at(photograph, size)
-        maps = _at(cams[None], size)[0]  # (C, h, w)
+        image = at_size(photograph, size)
+        maps = at_size(cams[None], size)[0]  # (C, h, w)
         for channel, own in zip(channels, maps, strict=True):
             self._faithfulness(image, own[None], channel)
         if self.truth is not None:
@@ -153,7 +152,7 @@ class _Judge:
         wanted = torch.from_numpy(mask)
         inside = torch.stack([wanted == class_id for class_id in item.class_ids])
         counted = (wanted != IGNORE_INDEX).expand(inside.shape)
-        maps = _at(cams[None], item.size)[0]
+        maps = at_size(cams[None], item.size)[0]
         self.found["pointing"].append(pointing_game(maps, inside, counted))
         self.found["energy"].append(energy_inside(maps, inside, counted))
         counts = histograms(maps, inside, counted)
@@ -176,7 +175,7 @@ class _Judge:
         square = network_size((1, 1), self.values.size, 1.0)
         images = torch.cat(
             [
-                _at(normalised(read_photograph(i), self.spec.mean, self.spec.std)[None], square).to(self.device)
+                at_size(normalised(read_photograph(i), self.spec.mean, self.spec.std)[None], square).to(self.device)
                 for i in items
             ]
         )
@@ -202,11 +201,6 @@ class _Judge:
             "randomised": similarity[levels[-1]],
             "randomisation": similarity,
         }
-
-
-def _at(images: Tensor, size: tuple[int, int]) -> Tensor:
-    resized: Tensor = F.interpolate(images, size=size, mode="bilinear", align_corners=False, antialias=True)
-    return resized
 
 
 def agreement(table: dict[str, dict[str, Any]]) -> list[str]:

@@ -166,6 +166,7 @@ def run(
         print_results(plan, run_id)
         if page:
             click.echo(f"report: {page}")
+    plan.raise_failures()
 
 
 def tensorboard_in(folder: Path) -> progress.TensorBoard:
@@ -342,7 +343,8 @@ def status(store: Path) -> None:
                 states.append(f"{name} (damaged)")
                 continue
             if not whole:
-                states.append(f"{name} ({'unfinished' if opened.has_work(step['key']) else 'missing'})")
+                unfinished = "unfinished" if opened.has_work(step["key"]) else "missing"
+                states.append(f"{name} ({'failed' if 'failed' in step else unfinished})")
         click.echo(f"{run_id}: {record['status']}" + (f"; {', '.join(states)}" if states else ""))
     keys = opened.keys()
     size = sum(p.stat().st_size for p in (opened.root / "objects").rglob("*") if p.is_file())

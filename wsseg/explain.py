@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image as PILImage
 
-from wsseg.data.batches import network_size
+from wsseg.data.batches import at_size, network_size
 from wsseg.data.images import open_images
 from wsseg.data.transforms import normalised
 from wsseg.errors import StageError
@@ -78,17 +78,16 @@ def explain(model: Classifier, spec: ClassifierSpec, image: Image, request: Requ
         raise StageError(f"classes: found {unknown[0]!r}; legal: {', '.join(spec.classes)}")
     size = (image.shape[0], image.shape[1])
     tensor = normalised(image, spec.mean, spec.std)[None].to(model.head.weight.device)
-    sizes = [network_size(size, request.size, scale) for scale in request.scales]
-    resized = torch.nn.functional.interpolate(tensor, size=sizes[0], mode="bilinear", antialias=True)
+    seen = [at_size(tensor, network_size(size, request.size, scale)) for scale in request.scales]
     with torch.no_grad():
-        chances = torch.sigmoid(model(resized))[0]
+        chances = torch.sigmoid(model(seen[0]))[0]
     names = request.classes or tuple(n for n, p in zip(spec.classes, chances, strict=True) if p >= 0.5)
     names = names or (spec.classes[int(chances.argmax())],)
     channels = [spec.classes.index(name) for name in names]
     maps = {}
     for method in request.methods:
         of = maps_of(method, model, channels, request.layers, request.target)
-        found = multiscale_maps(of, tensor, sizes, request.flip, (-(-size[0] // 4), -(-size[1] // 4)))
+        found = multiscale_maps(of, seen, request.flip, (-(-size[0] // 4), -(-size[1] // 4)))
         maps[method] = normalise(found[0]).cpu().numpy()
     return Explanation(tuple(c + 1 for c in channels), names, tuple(float(chances[c]) for c in channels), maps)
 

@@ -24,6 +24,8 @@ from wsseg.stages import STAGES, TABLES
 from wsseg.stages.base import Stage
 
 SOURCES = {"data.train": "images", "data.val": "images", "truth.train": "truth", "truth.val": "truth"}
+# roles of earlier versions, and what stands for them
+_MOVED = {("train_classifier", "val_images"): "; a step of its own, with the stage measure_classifier, measures now"}
 STEP_KEYS = ("stage", "inputs", "optional", "supervision", "table")
 
 
@@ -111,9 +113,8 @@ def _read_step(name: str, table: Any, tables: dict[str, Any], path: Path) -> Ste
     for role, source in inputs.items():
         if role not in stage.inputs:
             legal = ", ".join(stage.inputs)
-            raise RecipeError(
-                f"{where}.inputs: {stage_name} has no role {role!r}; legal: {legal}{nearest(role, stage.inputs)}"
-            )
+            advice = _MOVED.get((stage_name, role)) or nearest(role, stage.inputs)
+            raise RecipeError(f"{where}.inputs: {stage_name} has no role {role!r}; legal: {legal}{advice}")
         if source not in known:
             raise RecipeError(
                 f"{where}.inputs.{role}: found {source!r}; legal: a step ({', '.join(tables)}) or a source "

@@ -21,7 +21,7 @@ from wsseg.config import Config, find_file, hashed, load_config, parse_table, pl
 from wsseg.data.config import DATA_KINDS, DemoData
 from wsseg.data.images import LabeledImages, load_images
 from wsseg.data.reading import FileMemory
-from wsseg.errors import ArtifactError, OtherProcessError, RecipeError, explaining
+from wsseg.errors import ArtifactError, OtherProcessError, RecipeError, StageError, explained, explaining
 from wsseg.recipe import SOURCES, Recipe, Step, load_recipe
 from wsseg.stages import TABLES
 from wsseg.store import FILES, MANIFEST, Artifact, ArtifactStore, key_of
@@ -30,7 +30,7 @@ log = logging.getLogger("wsseg")
 
 # what the first process tells the others: a step to train, the end and the run's id, or why it failed
 _STEP, _END, _FAILED = "step ", "end ", "failed "
-CACHED, TO_RUN, TRAINING, RAN, SKIPPED = "cached", "to run", "training", "ran", "skipped"
+CACHED, TO_RUN, TRAINING, RAN, SKIPPED, FAILED = "cached", "to run", "training", "ran", "skipped", "failed"
 _PACKAGES = ("wsseg", "torch", "torchvision", "timm", "segmentation-models-pytorch", "numpy", "albumentations",
              "opencv-python-headless", "pillow", "numba", "accelerate")  # fmt: skip
 
@@ -84,10 +84,12 @@ class PlannedStep:
         config: its stage's values.
         inputs: key by role; empty for a skipped step.
         key: the artifact's key; empty for a skipped step.
-        state: ``cached``, ``to run`` or ``skipped``; ``training`` while all processes run it; ``ran`` once it has.
-        why: why it is not cached, or why it is skipped.
+        state: ``cached``, ``to run`` or ``skipped``; ``training`` while all processes run it; after a run ``ran``, or
+            ``failed`` (steps that only measure).
+        why: why it is not cached, is skipped, or failed.
         seconds: wall time, where it ran.
         artifact: the result, once it is there.
+        error: what ended the step, if it failed.
     """
 
     step: Step
@@ -98,6 +100,7 @@ class PlannedStep:
     why: str = ""
     seconds: float = 0.0
     artifact: Artifact | None = None
+    error: Exception | None = None
 
     def record(self) -> dict[str, Any]:
         """Return what a run's record says of the step."""
@@ -125,6 +128,18 @@ class Plan:
     def active(self) -> list[PlannedStep]:
         """The steps that are not skipped."""
         return [planned for planned in self.steps if planned.state != SKIPPED]
+
+    @property
+    def failed(self) -> dict[str, str]:
+        """Why a step failed, by its name. Only steps that measure are here: the failure of any other ends the run."""
+        return {planned.step.name: planned.why for planned in self.steps if planned.state == FAILED}
+
+    def raise_failures(self) -> None:
+        """Raise StageError if a step that only measures failed; everything else has finished by then."""
+        if self.failed:
+            errors = [planned.error for planned in self.steps if planned.error]
+            reasons = "; ".join(f"{name} failed: {why}" for name, why in self.failed.items())
+            raise StageError(f"{reasons}; all other steps finished") from errors[0]
 
 
 def open_config(name: str, overrides: tuple[str, ...] = ()) -> Config:
@@ -280,7 +295,7 @@ def run_plan(plan: Plan, repair: bool = False) -> str:
         repair: rebuild damaged artifacts of this plan; undamaged files of theirs are kept.
 
     Returns:
-        The run's id.
+        The run's id. If a step that only measures fails, the others run all the same; see `Plan.failed`.
 
     Raises:
         WssegError: a stage cannot go on, or the machine does not let it; what is finished stays, and the same command
@@ -295,7 +310,12 @@ def run_plan(plan: Plan, repair: bool = False) -> str:
         try:
             with explaining():
                 for planned in plan.active:
-                    _settle(planned, plan, repair)
+                    try:
+                        _settle(planned, plan, repair)
+                    except Exception as error:
+                        if not planned.step.stage.measures:
+                            raise
+                        _note_failure(planned, error)
             processes.tell(_END + run_id)
         except BaseException as error:
             record["status"] = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
@@ -304,14 +324,22 @@ def run_plan(plan: Plan, repair: bool = False) -> str:
                     processes.tell(_FAILED + str(error))  # within a training the others fail by themselves
             raise
         else:
-            record["status"] = "finished"
+            record["status"] = "failed" if plan.failed else "finished"
         finally:
             record["ended"] = _now()
             for planned in plan.active:
                 record["steps"][planned.step.name]["finished"] = planned.artifact is not None
+                if planned.state == FAILED:
+                    record["steps"][planned.step.name]["failed"] = planned.why
             if store.root.is_dir():
                 store.save_run(run_id, record)
     return run_id
+
+
+def _note_failure(planned: PlannedStep, error: Exception) -> None:
+    text = str(explained(error) or f"{type(error).__name__}: {error}")
+    planned.state, planned.error, planned.why = FAILED, error, " ".join(text.split())
+    log.warning("%s: failed: %s; the run continues", planned.step.name, planned.why)
 
 
 def _recorded(plan: Plan) -> tuple[str, dict[str, Any]]:
@@ -510,7 +538,7 @@ def _now() -> str:
 
 
 def summary(plan: Plan) -> dict[str, Any]:
-    """Return ``{"stages": {NAME: {"key", "status", "seconds", "metrics"}}}`` of a plan that has run."""
+    """Return ``{"stages": {NAME: {"key", "status", "seconds", "metrics"}}}`` of a plan that has run; ``error`` if failed."""
     stages: dict[str, Any] = {}
     for planned in plan.active:
         metrics = planned.artifact.manifest["metrics"] if planned.artifact else {}
@@ -519,5 +547,6 @@ def summary(plan: Plan) -> dict[str, Any]:
             "status": planned.state,
             "seconds": round(planned.seconds, 3),
             "metrics": metrics,
+            **({"error": planned.why} if planned.state == FAILED else {}),
         }
     return {"stages": stages}

@@ -37,6 +37,7 @@ class MakeItems:
     inputs: Mapping[str, Role] = {}
     output = "pseudo_masks"
     distributed = False
+    measures = False
 
     def run(self, config: ToyConfig, inputs: Mapping[str, Any], out: Path) -> dict[str, Any]:
         """Write masks/<hundred>/<id>.png."""

@@ -4,6 +4,7 @@ import torch
 from PIL import Image as PILImage
 from torch import nn
 
+from wsseg.data.batches import at_size
 from wsseg.data.reading import inspect_file
 from wsseg.data.transforms import TrainingImages, augmentation
 from wsseg.errors import StageError
@@ -188,10 +189,11 @@ class Brightness(nn.Module):
 
 
 def test_scores_are_averaged_over_scales_and_flips():
-    image = torch.rand(2, 3, 32, 64)
-    scores = segment(Brightness(), image, (32, 64), [(32, 64), (64, 128)], True)
+    images = torch.rand(2, 3, 32, 64)
+    inputs = [images, at_size(images, (64, 128))]
+    scores = segment(Brightness(), inputs, (32, 64), True)
     assert scores.shape == (2, 2, 32, 64) and torch.allclose(scores.sum(1), torch.ones(2, 32, 64), atol=1e-5)
-    mirrored = segment(Brightness(), image.flip(3), (32, 64), [(32, 64), (64, 128)], True)
+    mirrored = segment(Brightness(), [i.flip(3) for i in inputs], (32, 64), True)
     assert torch.allclose(scores, mirrored.flip(3), atol=1e-5)
 
 

@@ -4,6 +4,7 @@ import timm
 import torch
 from torch import nn
 
+from wsseg.data.batches import at_size
 from wsseg.errors import StageError
 from wsseg.models.classifier import Classifier
 from wsseg.saliency.attention import ATTENTION_METHODS
@@ -30,7 +31,7 @@ def test_cam_by_hand(classifier):
     image = torch.tensor([[[1.0, 2.0], [0.0, 1.0]], [[0.0, 1.0], [3.0, 0.0]], [[0.0, 1.0], [2.0, 4.0]]])[None]
     # class 1: red - blue, class 2: 2 green
     assert classifier.class_maps(image)[0].tolist() == [[[1.0, 1.0], [-2.0, -3.0]], [[0.0, 2.0], [6.0, 0.0]]]
-    cams = multiscale_maps(maps_of("cam", classifier, [0, 1]), image, [(2, 2)], False, (2, 2))
+    cams = multiscale_maps(maps_of("cam", classifier, [0, 1]), [image], False, (2, 2))
     assert cams[0].tolist() == [[[1.0, 1.0], [0.0, 0.0]], [[0.0, 2.0], [6.0, 0.0]]]
     assert torch.allclose(normalise(cams[0]), torch.tensor([[[1.0, 1.0], [0.0, 0.0]], [[0.0, 1 / 3], [1.0, 0.0]]]))
 
@@ -42,23 +43,23 @@ def test_the_mean_of_the_class_maps_is_the_logit(classifier):
 
 def test_only_the_channels_asked_for_in_their_order(classifier):
     image = torch.rand(1, 3, 4, 4)
-    both = multiscale_maps(maps_of("cam", classifier, [0, 1]), image, [(4, 4)], False, (4, 4))
-    second = multiscale_maps(maps_of("cam", classifier, [1]), image, [(4, 4)], False, (4, 4))
+    both = multiscale_maps(maps_of("cam", classifier, [0, 1]), [image], False, (4, 4))
+    second = multiscale_maps(maps_of("cam", classifier, [1]), [image], False, (4, 4))
     assert torch.equal(both[:, 1:], second)
 
 
 def test_flip_average_of_a_mirrored_image_is_mirrored(classifier):
     image = torch.rand(1, 3, 6, 8)
-    sizes = [(6, 8), (12, 16)]
-    cams = multiscale_maps(maps_of("cam", classifier, [0, 1]), image, sizes, True, (6, 8))
-    mirrored = multiscale_maps(maps_of("cam", classifier, [0, 1]), image.flip(3), sizes, True, (6, 8))
+    images = [image, at_size(image, (12, 16))]
+    cams = multiscale_maps(maps_of("cam", classifier, [0, 1]), images, True, (6, 8))
+    mirrored = multiscale_maps(maps_of("cam", classifier, [0, 1]), [i.flip(3) for i in images], True, (6, 8))
     assert torch.allclose(cams, mirrored.flip(3), atol=1e-6)
 
 
 def test_a_batch_equals_its_images_one_by_one(classifier):
-    images = torch.rand(3, 3, 6, 8)
-    together = multiscale_maps(maps_of("cam", classifier, [0, 1]), images, [(12, 16)], True, (3, 4))
-    alone = [multiscale_maps(maps_of("cam", classifier, [0, 1]), i[None], [(12, 16)], True, (3, 4))[0] for i in images]
+    images = torch.rand(3, 3, 12, 16)
+    together = multiscale_maps(maps_of("cam", classifier, [0, 1]), [images], True, (3, 4))
+    alone = [multiscale_maps(maps_of("cam", classifier, [0, 1]), [i[None]], True, (3, 4))[0] for i in images]
     assert torch.allclose(together, torch.stack(alone), atol=1e-6)
 
 
@@ -75,9 +76,7 @@ def test_every_method_gives_maps_of_the_classes_wanted(method):
     backbone = timm.create_model("resnet10t", pretrained=False, num_classes=0, global_pool="")
     model = Classifier(backbone, 512, 3).eval()
     layers = ["backbone.layer1"] if method in ("score_cam", "ablation_cam") else []  # few channels
-    maps = multiscale_maps(
-        maps_of(method, model, [2, 0], layers), torch.randn(2, 3, 64, 96), [(64, 96)], True, (16, 24)
-    )
+    maps = multiscale_maps(maps_of(method, model, [2, 0], layers), [torch.randn(2, 3, 64, 96)], True, (16, 24))
     assert maps.shape == (2, 2, 16, 24) and maps.min() >= 0 and torch.isfinite(maps).all()
 
 

@@ -4,6 +4,8 @@ import math
 from collections.abc import Iterable, Sequence
 
 import torch
+from torch import Tensor
+from torch.nn import functional as F
 
 from wsseg.data.reading import read_photograph
 from wsseg.data.transforms import normalised
@@ -43,9 +45,42 @@ def quarter(size: tuple[int, int]) -> tuple[int, int]:
     return math.ceil(size[0] / 4), math.ceil(size[1] / 4)
 
 
+def at_size(images: Tensor, size: tuple[int, int]) -> Tensor:
+    """Return images (N, 3, H, W) as (N, 3, *size), by antialiased bilinear interpolation."""
+    return F.interpolate(images, size=size, mode="bilinear", align_corners=False, antialias=True)
+
+
+def network_inputs(
+    images: Iterable[Image],
+    mean: Sequence[float],
+    std: Sequence[float],
+    sizes: Sequence[tuple[int, int]],
+    device: torch.device,
+) -> list[Tensor]:
+    """Return what a network sees of images of one size: a (N, 3, *size) float32 tensor for each of `sizes`.
+
+    Each image is shrunk and dropped before the next one is taken: eight photographs of 12 megapixels would fill gigabytes.
+
+    Args:
+        images: (H, W, 3) uint8 each; an iterator that decodes them one by one.
+        mean, std: of the network's input.
+        sizes: (H, W) at which the network sees them.
+        device: where they are resized, and stay.
+    """
+
+    def shrunk(image: Image) -> list[Tensor]:
+        tensor = normalised(image, mean, std)[None].to(device)
+        return [at_size(tensor, size) for size in sizes]
+
+    return [torch.cat(of_size) for of_size in zip(*map(shrunk, images), strict=True)]
+
+
 def read_batch(
-    items: Sequence[LabeledImage], mean: Sequence[float], std: Sequence[float]
-) -> tuple[list[Image], torch.Tensor]:
-    """Read images of one size; return them as arrays and as a normalised (N, 3, H, W) tensor."""
-    images = [read_photograph(item) for item in items]
-    return images, torch.stack([normalised(image, mean, std) for image in images])
+    items: Iterable[LabeledImage],
+    mean: Sequence[float],
+    std: Sequence[float],
+    sizes: Sequence[tuple[int, int]],
+    device: torch.device,
+) -> list[Tensor]:
+    """Read images of one size one after the other, and return what a network sees of them: `network_inputs`."""
+    return network_inputs((read_photograph(item) for item in items), mean, std, sizes, device)

@@ -114,9 +114,8 @@ def load_boundary_network(read: Callable[[str], bytes], where: str) -> tuple[Bou
 
 
 @torch.no_grad()
-def boundaries(model: BoundaryNetwork, images: Tensor, size: tuple[int, int]) -> Tensor:
-    """Return (N, h, w) float32 at stride 4 of images (N, 3, H, W) seen at `size`, the mean over both mirror images."""
-    scaled = F.interpolate(images, size=size, mode="bilinear", align_corners=False, antialias=True)
-    batch = torch.cat([scaled, scaled.flip(3)]).contiguous(memory_format=torch.channels_last)
+def boundaries(model: BoundaryNetwork, images: Tensor) -> Tensor:
+    """Return (N, H / 4, W / 4) float32 of images (N, 3, H, W), the mean over both mirror images."""
+    batch = torch.cat([images, images.flip(3)]).contiguous(memory_format=torch.channels_last)
     straight, mirrored = in_parts(model, batch).chunk(2)
     return (straight + mirrored.flip(2)) / 2

@@ -1,7 +1,7 @@
 """The segmenter: any segmentation-models-pytorch architecture over any of its encoders, timm's included."""
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -118,31 +118,27 @@ def load_segmenter(read: Callable[[str], bytes], where: str) -> tuple[nn.Module,
 
 
 @torch.inference_mode()
-def segment(
-    model: nn.Module, images: Tensor, output: tuple[int, int], sizes: list[tuple[int, int]], flip: bool
-) -> Tensor:
+def segment(model: nn.Module, inputs: Sequence[Tensor], output: tuple[int, int], flip: bool) -> Tensor:
     """Average class probabilities over scales and flips.
 
     Args:
         model: segmenter in eval mode.
-        images: (N, 3, H, W) float32, normalised, all of one size.
+        inputs: the images at each scale, (N, 3, h, w) float32, normalised; sides are multiples of 32.
         output: (H, W) of the result.
-        sizes: (H, W) of the network's input at each scale, multiples of 32.
         flip: also average over the mirrored images.
 
     Returns:
         (N, K + 1, *output) float32 scores, sum 1 over the classes.
     """
-    total = images.new_zeros(())
-    for size in sizes:
-        scaled = F.interpolate(images, size=size, mode="bilinear", align_corners=False, antialias=True)
-        batch = torch.cat([scaled, scaled.flip(3)]) if flip else scaled
+    total = inputs[0].new_zeros(())
+    for images in inputs:
+        batch = torch.cat([images, images.flip(3)]) if flip else images
         scores = in_parts(model, batch.contiguous(memory_format=torch.channels_last)).float().softmax(1)
         if flip:
             straight, mirrored = scores.chunk(2)
             scores = (straight + mirrored.flip(3)) / 2
         total = total + F.interpolate(scores, size=output, mode="bilinear", align_corners=False)
-    return total / len(sizes)
+    return total / len(inputs)
 
 
 def enlarged_argmax(scores: Scores, size: tuple[int, int]) -> tuple[Mask, NDArray[np.float32]]:

@@ -139,6 +139,8 @@ def gather(store: ArtifactStore, run: str, record: Mapping[str, Any], judged: bo
     contents = Contents(run, record, [_facts(name, artifacts, record) for name in record["steps"]])
     contents.reports = {name: a.read_json("report.json") for name, a in artifacts.items() if a and a.kind == "report"}
     contents.result = _result(contents.reports)
+    failed = {name: step["failed"] for name, step in record["steps"].items() if "failed" in step}
+    contents.notes += [f"{name} failed: {why}" for name, why in failed.items()]
     _compare(contents, store)
     try:
         sources = Sources(recorded_data(record), store)
@@ -167,7 +169,8 @@ def _facts(name: str, artifacts: Mapping[str, Artifact | None], record: Mapping[
     by_key = {other["key"]: other_name for other_name, other in record["steps"].items()}
     needs = tuple(dict.fromkeys(by_key[k] for k in step["inputs"].values() if k in by_key))
     if artifact is None:
-        return StepFacts(name, step["stage"], "missing", 0.0, 0, needs, {})
+        state = "failed" if "failed" in step else "missing"
+        return StepFacts(name, step["stage"], state, 0.0, 0, needs, {})
     manifest = artifact.manifest
     seconds = float(manifest["made_with"]["seconds"])
     network = artifact.read_json("network.json") if "network.json" in artifact.files else {}

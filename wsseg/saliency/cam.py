@@ -11,8 +11,7 @@ from wsseg.saliency.passes import in_parts
 
 def multiscale_maps(
     maps_of: Callable[[Tensor], Tensor],
-    images: Tensor,
-    sizes: Sequence[tuple[int, int]],
+    inputs: Sequence[Tensor],
     flip: bool,
     output: tuple[int, int],
 ) -> Tensor:
@@ -20,8 +19,7 @@ def multiscale_maps(
 
     Args:
         maps_of: gives the maps of C classes, not negative, (N, 3, H, W) -> (N, C, h, w); see `wsseg.saliency.methods`.
-        images: (N, 3, H, W) float32, normalised, all of one size.
-        sizes: (H, W) of the network's input at each scale.
+        inputs: the images at each scale, (N, 3, h, w) float32, normalised.
         flip: also average over the mirrored images.
         output: (h, w) of the result.
 
@@ -35,12 +33,11 @@ def multiscale_maps(
         maps = maps_of(part).float()
         return (maps + maps_of(part.flip(3)).float().flip(3)) / 2 if flip else maps
 
-    total = images.new_zeros(())
-    for size in sizes:
-        scaled = F.interpolate(images, size=size, mode="bilinear", align_corners=False, antialias=True)
-        maps = in_parts(of_part, scaled)
+    total = inputs[0].new_zeros(())
+    for images in inputs:
+        maps = in_parts(of_part, images)
         total = total + F.interpolate(maps, size=output, mode="bilinear", align_corners=False)
-    return total / len(sizes)
+    return total / len(inputs)
 
 
 def normalise(cams: Tensor) -> Tensor:

@@ -3,6 +3,7 @@
 from wsseg.stages.base import Stage
 from wsseg.stages.evaluate_masks.stage import EvaluateMasks
 from wsseg.stages.make_seeds.stage import MakeSeeds
+from wsseg.stages.measure_classifier.stage import MeasureClassifier
 from wsseg.stages.predict_masks.stage import PredictMasks
 from wsseg.stages.refine_masks.config import AffinityLabels, WalkedMasks
 from wsseg.stages.refine_masks.stage import RefineMasks
@@ -15,8 +16,8 @@ from wsseg.stages.walk_seeds.stage import WalkSeeds
 STAGES: dict[str, Stage] = {
     stage.name: stage
     for stage in (
-        TrainClassifier(), MakeSeeds(), RefineMasks(), TrainAffinity(), WalkSeeds(), TrainSegmenter(), RelabelMasks(),
-        PredictMasks(), EvaluateMasks(),
+        TrainClassifier(), MeasureClassifier(), MakeSeeds(), RefineMasks(), TrainAffinity(), WalkSeeds(), TrainSegmenter(),
+        RelabelMasks(), PredictMasks(), EvaluateMasks(),
     )
 }  # fmt: skip
 

@@ -61,6 +61,7 @@ class Stage(Protocol):
     inputs: Mapping[str, Role]
     output: str  # kind
     distributed: bool  # whether all processes of `accelerate launch` run it together; the first one alone if not
+    measures: bool  # whether it only measures: no stage takes its output, and a run goes on without it
 
     def run(self, config: Any, inputs: Mapping[str, Any], out: Path) -> dict[str, Any]:
         """Do the work. `inputs` maps role -> `Artifact`, `LabeledImages` or `MaskSource`, by kind."""

@@ -33,6 +33,7 @@ class EvaluateMasks:
     }
     output = "report"
     distributed = False
+    measures = True
 
     def run(self, config: values.Config, inputs: Mapping[str, Any], out: Path) -> dict[str, Any]:
         """Write report.json; metrics: `miou`, `iou` per class name, and what else the kind of masks allows."""

@@ -6,7 +6,6 @@ from pathlib import Path
 import safetensors.torch
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from wsseg.data.batches import batches_by_size, network_size, read_batch
 from wsseg.data.images import LabeledImages
@@ -42,11 +41,10 @@ def prototypes_by_class(
     found: dict[int, list[Tensor]] = {class_id: [] for class_id in chosen}
     batches = batches_by_size([item for item in images.items if item.id in wanted], config.batch_size)
     for batch in track(batches, len(batches), "prototypes", "batches"):
-        _, tensor = read_batch(batch, spec.mean, spec.std)
         size = network_size(batch[0].size, config.size, min(config.scales))
-        scaled = F.interpolate(tensor.to(device), size=size, mode="bilinear", align_corners=False, antialias=True)
+        (tensor,) = read_batch(batch, spec.mean, spec.std, [size], device)
         with autocast(config.precision, device):
-            features = in_parts(model.features, scaled.contiguous(memory_format=torch.channels_last))
+            features = in_parts(model.features, tensor.contiguous(memory_format=torch.channels_last))
         for item, own in zip(batch, features.float().cpu().flatten(2).transpose(1, 2), strict=True):  # (places, F)
             for class_id in wanted[item.id]:
                 share = -(-_PLACES // len(chosen[class_id]))

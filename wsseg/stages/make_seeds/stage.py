@@ -21,6 +21,7 @@ class MakeSeeds:
     inputs: Mapping[str, Role] = {"images": Role(("images",)), "classifier": Role(("classifier",))}
     output = "seeds"
     distributed = False
+    measures = False
 
     def run(self, config: values.Config, inputs: Mapping[str, Any], out: Path) -> dict[str, Any]:
         """Write seeds/<id>.png for every image; metrics: images, mean bytes an image."""
@@ -61,15 +62,10 @@ class MakeSeeds:
             present = sorted({class_id for item in batch for class_id in item.class_ids})
             cams = torch.zeros(len(batch), 0, *quarter(size))
             if present:
-                _, tensor = read_batch(batch, spec.mean, spec.std)
+                sizes = [network_size(size, config.size, scale) for scale in config.scales]
+                seen = read_batch(batch, spec.mean, spec.std, sizes, device)
                 with autocast(config.precision, device):
-                    cams = multiscale_maps(
-                        method_of(present),
-                        tensor.to(device),
-                        [network_size(size, config.size, scale) for scale in config.scales],
-                        config.flip,
-                        quarter(size),
-                    ).cpu()
+                    cams = multiscale_maps(method_of(present), seen, config.flip, quarter(size)).cpu()
             for item, maps in zip(batch, cams, strict=True):
                 if seed_path(out, item.id).is_file():
                     continue  # of a batch that was interrupted

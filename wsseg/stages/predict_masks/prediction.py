@@ -1,7 +1,8 @@
 """A trained segmenter at work on photographs of any size."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -9,14 +10,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
-from torch.nn import functional as F
 
 from wsseg.crf.dense_crf import DenseCrf
 from wsseg.crf.settings import PRESETS
-from wsseg.data.batches import network_size
+from wsseg.data.batches import network_inputs, network_size
 from wsseg.data.images import open_images
 from wsseg.data.masks import encode_mask, sampled
-from wsseg.data.transforms import normalised
 from wsseg.errors import StageError
 from wsseg.models.folding import folded
 from wsseg.models.segmenter import SegmenterSpec, enlarged_argmax, segment
@@ -67,32 +66,46 @@ class Predictor:
 
     def predict(self, images: Sequence[Image]) -> list[Prediction]:
         """Segment (H, W, 3) uint8 images of one size."""
-        size = images[0].shape[:2]
+        size = images[0].shape[0], images[0].shape[1]
+        return list(self.predictions([partial(_same, image) for image in images], size))
+
+    def predictions(self, photographs: Sequence[Callable[[], Image]], size: tuple[int, int]) -> Iterator[Prediction]:
+        """Segment photographs of one size together, and hold one of them at a time.
+
+        Args:
+            photographs: each returns a (H, W, 3) uint8 image; with a CRF it is called twice.
+            size: their (H, W).
+        """
         sizes = [network_size(size, self.spec.size, scale) for scale in (1.0, *self.config.scales)]
         largest = max(sizes)  # what the network never sees need not become float32: photographs may be huge
-        batch = torch.stack([normalised(_shrunk(i, largest), self.spec.mean, self.spec.std) for i in images])
+        small = (_shrunk(photograph(), largest) for photograph in photographs)
+        first, *inputs = network_inputs(small, self.spec.mean, self.spec.std, sizes, self.device)
         with autocast(self.config.precision, self.device):
-            scores = segment(self.model, batch.to(self.device), sizes[0], sizes[1:], self.config.flip)
+            scores = segment(self.model, inputs, sizes[0], self.config.flip)
             if self.classifier is not None:
-                scores = suppressed(scores, self._probabilities(batch, sizes[0]), self.config.suppress)
-        return [self._decide(image, s) for image, s in zip(images, scores.float().cpu().numpy(), strict=True)]
+                scores = suppressed(scores, self._probabilities(first), self.config.suppress)
+        for photograph, own in zip(photographs, scores.float().cpu().numpy(), strict=True):
+            yield self._decide(photograph, size, own)
 
     @torch.inference_mode()
-    def _probabilities(self, batch: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+    def _probabilities(self, images: torch.Tensor) -> torch.Tensor:
         """Return what the classifier gives each class, (N, K) in [0, 1], at the segmenter's training size."""
-        scaled = F.interpolate(batch.to(self.device), size=size, mode="bilinear", align_corners=False, antialias=True)
-        logits = self.classifier(scaled.contiguous(memory_format=torch.channels_last))  # type: ignore[misc]
+        logits = self.classifier(images.contiguous(memory_format=torch.channels_last))  # type: ignore[misc]
         return torch.sigmoid(logits.float())
 
-    def _decide(self, image: Image, scores: np.ndarray) -> Prediction:
-        height, width = image.shape[:2]
+    def _decide(self, photograph: Callable[[], Image], size: tuple[int, int], scores: np.ndarray) -> Prediction:
+        height, width = size
         if self.config.crf == "off":
-            mask, highest = enlarged_argmax(scores, (height, width))
+            mask, highest = enlarged_argmax(scores, size)
             return Prediction(mask, sampled_percent(highest))
         large = np.stack([cv2.resize(s, (width, height), interpolation=cv2.INTER_LINEAR) for s in scores])
         large /= large.sum(axis=0, keepdims=True)
-        refined = DenseCrf(image, PRESETS[self.config.crf]).refine(large)
+        refined = DenseCrf(photograph(), PRESETS[self.config.crf]).refine(large)
         return Prediction(refined.argmax(axis=0).astype(np.uint8), sampled_percent(refined.max(axis=0)))
+
+
+def _same(image: Image) -> Image:
+    return image
 
 
 def sampled_percent(probability: NDArray[np.float32]) -> NDArray[np.uint8]:

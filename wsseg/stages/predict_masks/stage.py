@@ -1,6 +1,7 @@
 """I/O of `predict_masks`: an indexed PNG with the VOC palette and a small grey one, the confidence, an image. Torch is imported in `run`."""
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ class PredictMasks:
     }
     output = "predictions"
     distributed = False
+    measures = False
 
     def run(self, config: values.Config, inputs: Mapping[str, Any], out: Path) -> dict[str, Any]:
         """Write masks/<id>.png, which never holds 255, and confidence/<id>.png for every image.
@@ -53,7 +55,8 @@ class PredictMasks:
         batches = batches_by_size(images.items, config.batch_size)
         missing = [b for b in batches if not all(mask_path(out, item.id).is_file() for item in b)]
         for batch in track(missing, len(batches), "predictions", "batches", len(batches) - len(missing)):
-            for item, found in zip(batch, predictor.predict([read_photograph(i) for i in batch]), strict=True):
+            photographs = [partial(read_photograph, item) for item in batch]
+            for item, found in zip(batch, predictor.predictions(photographs, batch[0].size), strict=True):
                 if not mask_path(out, item.id).is_file():  # it is there in a batch that was interrupted
                     atomic_write(confidence_path(out, item.id), encode_grey(found.confidence))
                     atomic_write(mask_path(out, item.id), encode_mask(found.mask))

@@ -4,7 +4,7 @@ A preset made for one kind of photograph does harm on another: thin or pale obje
 a level that is too strict. The classifier notices: shown nothing but the mask's pixels, it no longer sees the class.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -78,8 +78,8 @@ def sample_of(items: Sequence[LabeledImage]) -> list[LabeledImage]:
 
 @torch.inference_mode()
 def evidence_of(
-    images: Sequence[Image],
-    seeds: Sequence[Seed],
+    images: Iterable[Image],
+    seeds: Iterable[Seed],
     ways: Sequence[Way],
     model: nn.Module,
     spec: ClassifierSpec,

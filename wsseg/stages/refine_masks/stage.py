@@ -43,6 +43,7 @@ class RefineMasks:
     }
     output = "pseudo_masks"
     distributed = False
+    measures = False
 
     def run(self, config: values.Config, inputs: Mapping[str, Any], out: Path) -> dict[str, Any]:
         """Write masks/<id>.png for every image; metrics: fraction of pixels that are background, and undecided."""
@@ -89,11 +90,11 @@ def _choice(
     model, spec = load_classifier(classifier.read_bytes, str(classifier.folder))
     device = resolve_device("auto")
     model.to(device)
-    photographs = [read_photograph(item) for item in sample]
-    maps = [decode_seed(seeds.read_bytes(f"{SEED_FOLDER}/{item.id}.png")) for item in sample]
     found: dict[Way, Evidence] = {}
 
     def best_of(ways: list[Way], among: Way | None = None) -> Way:
+        photographs = (read_photograph(item) for item in sample)  # one at a time
+        maps = (decode_seed(seeds.read_bytes(f"{SEED_FOLDER}/{item.id}.png")) for item in sample)
         evidence = evidence_of(photographs, maps, ways, model, spec, device)
         found.update(evidence)
         for way, own in evidence.items():

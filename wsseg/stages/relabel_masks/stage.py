@@ -43,6 +43,7 @@ class RelabelMasks:
     }
     output = "pseudo_masks"
     distributed = False
+    measures = False
 
     def run(self, config: values.Config, inputs: Mapping[str, Any], out: Path) -> dict[str, Any]:
         """Write masks/<id>.png for every image; metrics: fraction of background, undecided, and changed since `previous`."""
@@ -92,11 +93,11 @@ def _jobs(
     for batch in batches_by_size(images.items, config.batch_size):
         if not any(item.id in missing for item in batch):
             continue
-        _, tensor = read_batch(batch, spec.mean, spec.std)
         size = batch[0].size
         sizes = [network_size(size, spec.size, scale) for scale in config.scales]
+        seen = read_batch(batch, spec.mean, spec.std, sizes, device)
         with autocast(config.precision, device):
-            scores = segment(model, tensor.to(device), quarter(size), sizes, config.flip).float().cpu().numpy()
+            scores = segment(model, seen, quarter(size), config.flip).float().cpu().numpy()
         for item, own in zip(batch, scores, strict=True):
             if item.id in missing:
                 own = among_present(own, item.class_ids)

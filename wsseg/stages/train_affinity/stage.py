@@ -23,6 +23,7 @@ class TrainAffinity:
     }
     output = "affinity"
     distributed = True
+    measures = False
 
     def run(self, config: values.Config, inputs: Mapping[str, Any], out: Path) -> dict[str, Any]:
         """Write network.safetensors and network.json; metric: the last epoch's loss."""

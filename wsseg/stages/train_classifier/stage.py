@@ -17,20 +17,18 @@ class TrainClassifier:
     table = "classifier"
     version = 3
     Config = values.Config
-    inputs: Mapping[str, Role] = {"images": Role(("images",)), "val_images": Role(("images",), optional=True)}
+    inputs: Mapping[str, Role] = {"images": Role(("images",))}
     output = "classifier"
     distributed = True
+    measures = False
 
     def run(self, config: values.Config, inputs: Mapping[str, Any], out: Path) -> dict[str, Any]:
-        """Write network.safetensors and network.json; metrics are those of the validation images, where given."""
+        """Write network.safetensors and network.json; metric: the last epoch's loss."""
         from wsseg.models.weights import network_bytes
-        from wsseg.stages.train_classifier.training import judge, train
+        from wsseg.stages.train_classifier.training import train
 
         images: LabeledImages = inputs["images"]
         model, spec, history = train(config, images, out)
-        metrics: dict[str, Any] = {"loss": history["loss"][-1]}
-        if "val_images" in inputs:
-            metrics |= judge(model, spec, inputs["val_images"], config)
         atomic_write(out / "network.safetensors", network_bytes(model))
         atomic_write(out / "network.json", json.dumps({**asdict(spec), "history": history}, indent=1).encode())
-        return metrics
+        return {"loss": history["loss"][-1]}

@@ -1,19 +1,15 @@
-"""Training and judging of the multi-label classifier."""
+"""Training of the multi-label classifier."""
 
 from functools import partial
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from wsseg.data.batches import batches_by_size, network_size, read_batch
 from wsseg.data.images import LabeledImages
 from wsseg.data.transforms import TrainingImages, augmentation, present
 from wsseg.errors import StageError
-from wsseg.metrics.classification import classification_metrics
 from wsseg.models.classifier import (
     Classifier,
     ClassifierSpec,
@@ -21,8 +17,7 @@ from wsseg.models.classifier import (
     build_classifier,
     load_backbone_weights,
 )
-from wsseg.models.training import Measure, Schedule, autocast, fit, freeze_levels, resolve_device
-from wsseg.progress import track
+from wsseg.models.training import Measure, Schedule, fit, freeze_levels, resolve_device
 from wsseg.saliency.layers import quiet
 from wsseg.stages.train_classifier.config import Config
 from wsseg.stages.train_classifier.consistency import equivariance_loss
@@ -114,20 +109,3 @@ def train(
 
     measure = Measure("f1", (len(images.classes), 3), mean_f1)
     return model, spec, fit(model, model.head, data, loss_of, schedule, out, "classifier", measure)
-
-
-@torch.inference_mode()
-def judge(model: Classifier, spec: ClassifierSpec, images: LabeledImages, config: Config) -> dict[str, Any]:
-    """Return mAP, AP per class and exact match on images that were not trained on, at the training size."""
-    device = resolve_device(config.device)
-    model = model.to(device).eval()
-    logits, targets = [], []
-    batches = batches_by_size(images.items, config.batch_size)
-    for items in track(batches, len(batches), "classifier on val", "batches"):
-        _, batch = read_batch(items, spec.mean, spec.std)
-        size = network_size(items[0].size, config.size, 1.0)
-        scaled = F.interpolate(batch.to(device), size=size, mode="bilinear", align_corners=False, antialias=True)
-        with autocast(config.precision, device):
-            logits.append(model(scaled.contiguous(memory_format=torch.channels_last)).float().cpu().numpy())
-        targets.append(torch.stack([present(item, len(images.classes)) for item in items]).numpy())
-    return classification_metrics(np.concatenate(logits), np.concatenate(targets), images.classes)

@@ -27,6 +27,7 @@ class TrainSegmenter:
     }
     output = "segmenter"
     distributed = True
+    measures = False
 
     def run(self, config: values.Config, inputs: Mapping[str, Any], out: Path) -> dict[str, Any]:
         """Write network.safetensors and network.json; metric: the last epoch's loss, or `stopped`, the fraction that changed.

@@ -50,6 +50,7 @@ class WalkSeeds:
     }
     output = "seeds"
     distributed = False
+    measures = False
 
     def run(self, config: values.Config, inputs: Mapping[str, Any], out: Path) -> dict[str, Any]:
         """Write seeds/<id>.png for every image; metrics: images, mean bytes an image, and what was chosen."""
@@ -95,10 +96,10 @@ class _Boundaries:
         for batch in batches_by_size(items, self.config.batch_size):
             if not any(item.id in missing for item in batch):
                 continue
-            _, tensor = read_batch(batch, self.spec.mean, self.spec.std)
             size = network_size(batch[0].size, self.config.size, 1.0)
+            (seen,) = read_batch(batch, self.spec.mean, self.spec.std, [size], self.device)
             with autocast(self.config.precision, self.device):
-                found = boundaries(self.model, tensor.to(self.device), size).cpu().numpy()
+                found = boundaries(self.model, seen).cpu().numpy()
             for item, own in zip(batch, found, strict=True):
                 if item.id in missing:
                     seed = decode_seed(seeds.read_bytes(f"{SEED_FOLDER}/{item.id}.png"))

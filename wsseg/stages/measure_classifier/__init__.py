@@ -1,0 +1,1 @@
+"""Measure a classifier on images that it did not learn from."""

@@ -1,0 +1,40 @@
+"""A classifier at work on held-out images."""
+
+from typing import Any
+
+import numpy as np
+import torch
+
+from wsseg.data.batches import batches_by_size, network_size, read_batch
+from wsseg.data.images import LabeledImages
+from wsseg.data.transforms import present
+from wsseg.metrics.classification import classification_metrics
+from wsseg.models.classifier import Classifier, ClassifierSpec
+from wsseg.models.training import autocast, resolve_device
+from wsseg.progress import track
+from wsseg.stages.measure_classifier.config import Config
+
+
+@torch.inference_mode()
+def metrics_of(
+    model: Classifier, spec: ClassifierSpec, images: LabeledImages, size: int, config: Config
+) -> dict[str, Any]:
+    """Return what `classification_metrics` says of a classifier, in eval mode, on images.
+
+    Args:
+        model: the classifier.
+        spec: its classes and the statistics of its input.
+        images: what it is shown, with the same classes.
+        size: the long side at which it sees them, in pixels.
+        config: batch size, precision and device.
+    """
+    device = resolve_device(config.device)
+    model = model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    logits, labels = [], []
+    batches = batches_by_size(images.items, config.batch_size)
+    for items in track(batches, len(batches), "classifier on val", "batches"):
+        (batch,) = read_batch(items, spec.mean, spec.std, [network_size(items[0].size, size, 1.0)], device)
+        with autocast(config.precision, device):
+            logits.append(model(batch.contiguous(memory_format=torch.channels_last)).float().cpu().numpy())
+        labels.append(torch.stack([present(item, len(images.classes)) for item in items]).numpy())
+    return classification_metrics(np.concatenate(logits), np.concatenate(labels), images.classes)

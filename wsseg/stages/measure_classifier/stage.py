@@ -1,0 +1,39 @@
+"""I/O of `measure_classifier`: report.json. Torch is imported in `run`."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from wsseg.data.images import LabeledImages
+from wsseg.stages.base import Role, check_classes
+from wsseg.stages.measure_classifier import config as values
+from wsseg.store import Artifact, atomic_write
+
+
+class MeasureClassifier:
+    name = "measure_classifier"
+    table = "classifier_quality"
+    version = 1
+    Config = values.Config
+    inputs: Mapping[str, Role] = {"images": Role(("images",)), "classifier": Role(("classifier",))}
+    output = "classifier_report"
+    distributed = False
+    measures = True
+
+    def run(self, config: values.Config, inputs: Mapping[str, Any], out: Path) -> dict[str, Any]:
+        """Write report.json; metrics: `map`, `ap` per class name, `exact_match`, and the terms they hold under."""
+        from wsseg.models.classifier import load_classifier
+        from wsseg.stages.measure_classifier.measuring import metrics_of
+
+        images: LabeledImages = inputs["images"]
+        classifier: Artifact = inputs["classifier"]
+        model, spec = load_classifier(classifier.read_bytes, str(classifier.folder))
+        check_classes("classifier", spec.classes, images)
+        trained_with = classifier.manifest["config"]
+        size = int(trained_with["size"])
+        metrics = metrics_of(model, spec, images, size, config)
+        terms = {"split": images.split, "images": len(images), "size": size, "rng_seed": trained_with["rng_seed"]}
+        report = {**metrics, "terms": terms}
+        atomic_write(out / "report.json", json.dumps(report, indent=1).encode())
+        return report
