@@ -320,7 +320,7 @@ def test_a_step_that_only_measures_stops_nothing_when_it_fails(toys, tmp_path, m
     assert summary(plan)["stages"]["figures"]["error"] == why
     with pytest.raises(StageError, match="figures failed: .*; all other steps finished") as caught:
         plan.raise_failures()
-    assert caught.value.__cause__ is error
+    assert isinstance(caught.value.__cause__, type(error))  # what --debug shows
     monkeypatch.setattr(Measure, "error", None)
     plan = toys()
     run_plan(plan)

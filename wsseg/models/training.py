@@ -197,6 +197,7 @@ def fit(
     for epoch in range(len(history["loss"]), schedule.epochs):
         data.epoch = epoch
         torch.manual_seed((schedule.rng_seed * 1_000_003 + epoch) % 2**63)  # dropout and the like
+        torch.empty((), dtype=torch.long).random_()  # torch's loader drew this once an epoch: networks keep their bytes
         prepared.train()
         for module in prepared.modules():  # a frozen normalisation keeps its statistics, too
             if isinstance(module, nn.modules.batchnorm._BatchNorm) and not any(
@@ -282,6 +283,7 @@ def _loader(data: TrainingImages, schedule: Schedule) -> DataLoader[dict[str, Te
         sampler=_EpochOrder(data, schedule.rng_seed),
         num_workers=workers,
         drop_last=len(data) > schedule.batch_size,
+        generator=torch.Generator(),  # workers' seeds come from here: their number must not move what dropout draws
         **more,
     )
 
