@@ -71,7 +71,7 @@ def audit(
         model: the classifier.
         spec: of it.
         images: of one split.
-        truth: their masks; without them there is no plausibility.
+        truth: masks of theirs; images without one have no plausibility.
         methods: names of `wsseg.saliency.methods.METHODS`.
         values: the config table ``[seeds]``; its `method` is not looked at.
         sample: on what.
@@ -105,6 +105,7 @@ class _Judge:
     ) -> None:  # fmt: skip
         self.model, self.spec, self.truth, self.method = model, spec, truth, method
         self.values, self.sample, self.device = values, sample, device
+        self.judged = frozenset(truth.ids if truth else ())
         self.found: dict[str, list[Tensor]] = defaultdict(list)
         self.counts = torch.zeros(len(images.classes), 2, 256, dtype=torch.long)
         self.seeds = SeedJudge(images.classes)
@@ -128,7 +129,7 @@ class _Judge:
         maps = at_size(cams[None], size)[0]  # (C, h, w)
         for channel, own in zip(channels, maps, strict=True):
             self._faithfulness(image, own[None], channel)
-        if self.truth is not None:
+        if self.truth is not None and item.id in self.judged:
             self._plausibility(item, cams.cpu(), self.truth)
 
     def _faithfulness(self, image: Tensor, own: Tensor, channel: int) -> None:
@@ -165,7 +166,7 @@ class _Judge:
         means: dict[str, Any] = {
             name: float(np.nanmean(torch.cat(found).double().cpu().numpy())) for name, found in self.found.items()
         }
-        if self.truth is not None:
+        if "pointing" in self.found:
             means["pxap"] = float(np.nanmean(pixel_average_precision(self.counts).numpy()))
             means["seed_miou"] = self.seeds.metrics()["miou"]
         return {**means, "ms_per_image": 1000 * float(np.median(self.seconds))}

@@ -209,7 +209,7 @@ def print_results(plan: "Plan", run_id: str) -> None:
     click.echo(table(["step", "", "time", "size", "result"], rows))
     judged = [p for p in plan.active if p.artifact and "iou" in p.artifact.manifest["metrics"]]
     if judged:
-        names = list(judged[-1].artifact.manifest["metrics"]["iou"])  # type: ignore[union-attr]
+        names = judged[-1].artifact.read_json("report.json")["labels"]  # type: ignore[union-attr]
         rows = []
         for planned in judged:
             metrics = planned.artifact.manifest["metrics"]  # type: ignore[union-attr]
@@ -251,6 +251,8 @@ def terms_text(metrics: dict[str, Any]) -> str:
     """Return the terms under which a figure holds, in one line."""
     terms = metrics["terms"]
     words = [f"{terms['images']} {terms['split']} images", f"{metrics['classes_counted']} classes with background"]
+    if unjudged := terms.get("without_truth"):
+        words.insert(1, f"{unjudged} others have no mask and are not judged")
     if "best_threshold" in metrics:
         words.append(f"best threshold {metrics['best_threshold']:.2f}, chosen on these masks: a diagnostic")
     elif terms["diagnostic"]:

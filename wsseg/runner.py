@@ -70,7 +70,10 @@ class Sources:
         if what == "truth":
             from wsseg.data.truth import load_truth
 
-            return load_truth(self.data, self.get(f"data.{split}"), self._memory)
+            truth = load_truth(self.data, self.get(f"data.{split}"), self._memory)
+            for note in truth.notes:
+                log.warning("%s masks: %s", split, note)
+            return truth
         classes = None if split == "train" else self.get("data.train").classes
         return load_images(self.data, split, self._memory, classes)
 

@@ -131,7 +131,7 @@ def _voc_classes(data: dict[str, Any]) -> list[str]:
 
 
 def _coco(folder: Path) -> Discovery | None:
-    from wsseg.data.images import read_coco
+    from wsseg.data.coco import read_coco
 
     data: dict[str, Any] = {"kind": "coco"}
     said = []
@@ -140,7 +140,7 @@ def _coco(folder: Path) -> Discovery | None:
             coco = read_coco(path)
         except WssegError:
             continue
-        names = [image["file_name"] for image in coco["images"][:_LOOKED_AT]]
+        names = [image.file_name for image in coco.images[:_LOOKED_AT]]
         images = next((f for f in _below(folder) if names and all((f / name).is_file() for name in names)), None)
         split = _split_of(path.relative_to(folder))
         if images is not None and split not in data:

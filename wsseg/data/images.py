@@ -7,8 +7,10 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from unicodedata import normalize
 
 from wsseg import files
+from wsseg.data.coco import read_coco
 from wsseg.data.config import CocoData, CocoSplit, CsvData, CsvSplit, FolderData, FolderSplit, VocData, VocSplit
 from wsseg.data.reading import IMAGE_SUFFIXES, FileMemory, read_image
 from wsseg.data.tables import label_table
@@ -312,26 +314,22 @@ def voc_names(data: VocData, found: frozenset[str]) -> tuple[str, ...]:
 
 def _list_coco(data: CocoData, part: CocoSplit) -> Listing:
     coco = read_coco(part.annotations)
-    category_names = {c["id"]: c["name"] for c in sorted(coco["categories"], key=lambda c: c["id"])}
-    by_image: dict[int, set[str]] = {image["id"]: set() for image in coco["images"]}
-    for annotation in coco["annotations"]:
-        if annotation["image_id"] not in by_image or annotation["category_id"] not in category_names:
-            raise DatasetError(
-                f"{part.annotations}: annotation {annotation.get('id')} names an unknown image or category"
-            )
-        by_image[annotation["image_id"]].add(category_names[annotation["category_id"]])
-    listing = Listing(names=tuple(category_names.values()))
-    for image in coco["images"]:
-        item_id = coco_id(image, part.annotations)
-        if item_id in listing.labels:
-            raise DatasetError(f"{part.annotations}: two images have the id {item_id!r}")
-        path = part.images / image["file_name"]
-        if path.is_file():
-            listing.paths[item_id] = path
-            listing.labels[item_id] = frozenset(by_image[image["id"]])
+    listing = Listing(names=coco.names)
+    for image in coco.images:
+        if path := _coco_file(part.images, image.file_name):
+            listing.paths[image.item_id] = path
+            found = {o.name for o in coco.objects[image.item_id] if o.name is not None}
+            listing.labels[image.item_id] = frozenset(found)
         else:
-            listing.label_without_image.append(item_id)
+            listing.label_without_image.append(image.item_id)
     return listing
+
+
+def _coco_file(folder: Path, name: str) -> Path | None:
+    """Return the file of an image record; its name may begin with the images' folder, or have the other Unicode form."""
+    rest = name.removeprefix(f"{folder.name}/")
+    names = dict.fromkeys(normalize(form, text) for text in (name, rest) for form in ("NFC", "NFD"))
+    return next((path for text in names if (path := folder / text).is_file()), None)
 
 
 _LAYOUTS: dict[str, Callable[..., Listing]] = {
@@ -420,35 +418,3 @@ def read_label_csv(
         DatasetError: it cannot be read, or is no such table.
     """
     return label_table(read_text(path), str(path), separator, known, notes if notes is not None else [])
-
-
-_COCO_TYPES = {"id": int, "image_id": int, "category_id": int, "file_name": str, "name": str}
-
-
-def read_coco(path: Path) -> dict[str, Any]:
-    """Read a COCO instances JSON and check the keys that wsseg uses.
-
-    Raises:
-        DatasetError: not JSON, or without the lists images, annotations and categories in COCO's form.
-    """
-    try:
-        coco = json.loads(read_text(path))
-    except (ValueError, RecursionError) as error:
-        raise DatasetError(f"{path}: not valid JSON: {error}") from error
-    needed = {"images": ("id", "file_name"), "annotations": ("image_id", "category_id"), "categories": ("id", "name")}
-    for part, keys in needed.items():
-        rows = coco.get(part) if isinstance(coco, dict) else None
-        if not isinstance(rows, list):
-            raise DatasetError(f"{path}: the list {part!r} is missing; legal: a COCO instances file")
-        for i, row in enumerate(rows):
-            if not isinstance(row, dict) or any(not isinstance(row.get(key), _COCO_TYPES[key]) for key in keys):
-                raise DatasetError(
-                    f"{path}: {part}[{i}]: legal: an object with {', '.join(keys)} (ids numbers, names texts)"
-                )
-    return dict(coco)
-
-
-def coco_id(image: dict[str, Any], where: Path) -> str:
-    """Return the item id of a COCO image record: its file name without suffix."""
-    path = Path(check_id(image["file_name"], str(where)))
-    return check_id(path.with_suffix("").as_posix(), str(where))

@@ -319,9 +319,15 @@ def read_mask_file(path: Path, sha256: str | None = None) -> tuple[Mask, int | N
 @_known_errors()
 def _mask_values(decoded: _Decoded) -> Mask:
     mode, raw_mode = decoded.image.mode, decoded.raw_mode
-    if mode not in ("1", "L", "P", "I") and not mode.startswith("I;16"):
-        raise OSError(f"a mask of mode {mode}; expected a palette or grey PNG whose values are class ids")
+    if decoded.image.format in ("JPEG", "MPO"):
+        raise OSError(
+            "a mask in a JPEG file, which does not keep its values; expected a PNG, exported again from its source"
+        )
     values = np.asarray(decoded.image)
+    if mode in ("RGB", "RGBA", "LA"):
+        values = _grey(values, mode)
+    elif mode not in ("1", "L", "P", "I") and not mode.startswith("I;16"):
+        raise OSError(f"a mask of mode {mode}; expected a palette or grey PNG whose values are class ids")
     if decoded.most:  # Pillow stretches 0..most to 8 or 16 bits
         values = np.rint(values * (decoded.most / (255 if mode == "L" else 65535)))
     elif raw_mode.startswith(("L;2", "L;4")):  # and these to 8 bits
@@ -329,6 +335,20 @@ def _mask_values(decoded: _Decoded) -> Mask:
     if values.min() < 0 or values.max() > 255:
         raise OSError(f"mask values from {values.min():.0f} to {values.max():.0f}; expected class ids from 0 to 255")
     return values.astype(np.uint8)
+
+
+def _grey(pixels: NDArray[np.uint8], mode: str) -> Mask:
+    """Return the one channel that (H, W, C) pixels of equal channels repeat; alpha has to be opaque."""
+    colors = pixels[..., :-1] if mode.endswith("A") else pixels
+    if mode.endswith("A") and (pixels[..., -1] != 255).any():
+        raise OSError(
+            f"a mask of mode {mode} with transparent pixels; expected a palette or grey PNG whose values are class ids"
+        )
+    if (colors != colors[..., :1]).any():
+        raise OSError(
+            f"a mask of colours (mode {mode}); expected a palette or grey PNG: write the class id in place of each colour"
+        )
+    return colors[..., 0]
 
 
 def turn(mask: Mask, orientation: int) -> Mask:

@@ -22,7 +22,7 @@ from wsseg.progress import track
 from wsseg.report.judging import ClassErrors, Judged, Judgement, SeedCurves, SizeErrors, judge, seed_curves
 from wsseg.runner import Sources, recorded_data
 from wsseg.saliency.seeds import decode_seed
-from wsseg.stages.base import SEED_FOLDER, ArtifactMasks
+from wsseg.stages.base import SEED_FOLDER, ArtifactMasks, TruthSource
 from wsseg.stages.evaluate_masks.judgement import SeedJudge
 from wsseg.store import Artifact, ArtifactStore, atomic_write, key_of
 
@@ -61,7 +61,7 @@ class Split:
     """The images of one split, what there is to see of them, and how the last masks do."""
 
     images: LabeledImages
-    truth: Any | None
+    truth: TruthSource | None
     layers: list[Layer]
     judgement: Judgement | None = None
     judged: str = ""  # the step whose masks are judged
@@ -258,53 +258,53 @@ def _judge_split(split: Split, store: ArtifactStore) -> None:
     if masks and (artifact := masks[-1].artifact):
         split.judged = masks[-1].name
         given = ArtifactMasks(artifact).mask
-        made = partial(judged_anew, split.images, truth.mask, given)
+        made = partial(judged_anew, split.images, truth, given)
         kept = _kept(store, {"masks": artifact.key, "truth": truth.key}, lambda: _plain(made()), _is_judgement)
         split.judgement = _judgement(kept, split.images.classes)
     for layer in split.layers:
         if layer.kind == "heat" and (artifact := layer.artifact):
-            curves = partial(_curves, split.images, truth.mask, artifact)
+            curves = partial(_curves, split.images, truth, artifact)
             kept = _kept(store, {"seeds": artifact.key, "truth": truth.key}, lambda: asdict(curves()), _is_curves)  # noqa: B023
             split.seeds[layer.name] = SeedCurves(**kept)
 
 
-def judged_anew(images: LabeledImages, truth: Callable[[str], Any], masks: Callable[[str], Any]) -> Judgement:
-    """Compare every image's mask with its truth, on all cores."""
+def judged_anew(images: LabeledImages, truth: TruthSource, masks: Callable[[str], Any]) -> Judgement:
+    """Compare the mask of every image that has a truth with it, on all cores."""
     labels = len(images.classes) + 1
     found = Judgement(images.classes)
 
     def one(item_id: str) -> Any:
-        return judge(item_id, truth(item_id), masks(item_id), labels)
+        return judge(item_id, truth.mask(item_id), masks(item_id), labels)
 
-    for judged, counts, sizes in _mapped(images, one, f"report: {images.split}"):
+    for judged, counts, sizes in _mapped(truth.ids, one, f"report: {images.split}"):
         found.add(judged, counts, sizes)
     return found
 
 
-def _curves(images: LabeledImages, truth: Callable[[str], Any], seeds: Artifact) -> SeedCurves:
+def _curves(images: LabeledImages, truth: TruthSource, seeds: Artifact) -> SeedCurves:
     """Judge seeds at every threshold."""
     judge_of_seeds = SeedJudge(images.classes)
 
     def one(item_id: str) -> Any:
         return judge_of_seeds.count(
-            item_id, truth(item_id), decode_seed(seeds.read_bytes(f"{SEED_FOLDER}/{item_id}.png"))
+            item_id, truth.mask(item_id), decode_seed(seeds.read_bytes(f"{SEED_FOLDER}/{item_id}.png"))
         )
 
-    return seed_curves(sum(_mapped(images, one, f"report: {seeds.manifest['step']}")))
+    return seed_curves(sum(_mapped(truth.ids, one, f"report: {seeds.manifest['step']}")))
 
 
-def _mapped(images: LabeledImages, function: Callable[[str], Any], what: str) -> Iterator[Any]:
-    """Yield what a function of an id returns, in the images' order, on all cores; few are in flight."""
+def _mapped(ids: Sequence[str], function: Callable[[str], Any], what: str) -> Iterator[Any]:
+    """Yield what a function of an id returns, in the ids' order, on all cores; few are in flight."""
 
     def results() -> Iterator[Any]:
-        queue = iter([item.id for item in images.items])
+        queue = iter(ids)
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             waiting = deque(pool.submit(function, item_id) for item_id in islice(queue, _AHEAD))
             while waiting:
                 yield waiting.popleft().result()
                 waiting.extend(pool.submit(function, item_id) for item_id in islice(queue, 1))
 
-    return track(results(), len(images), what)
+    return track(results(), len(ids), what)
 
 
 def _kept(

@@ -21,9 +21,12 @@ def headline(contents: Contents) -> str:
         for name in ("pseudo_masks", "walk", "walked_masks", "rounds", "predictions")
         if name in terms
     ]
+    unjudged = terms.get("without_truth", 0)
+    others = f" ({unjudged} others have no mask and are not judged)" if unjudged else ""
     several = f", over all seeds {spread(values)}" if len(values) > 1 else ""
     return (
-        f"mIoU {100 * metrics['miou']:.1f} % on {terms['images']} {terms['split']} images, {metrics['classes_counted']} classes "
+        f"mIoU {100 * metrics['miou']:.1f} % on {terms['images']} {terms['split']} images{others}, "
+        f"{metrics['classes_counted']} classes "
         f"with background{several}; rng_seed {terms['rng_seed']}" + "".join(f"; {words}" for words in made) + "."
     )
 

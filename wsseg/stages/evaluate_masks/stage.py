@@ -25,7 +25,7 @@ from wsseg.workers import worker_count
 class EvaluateMasks:
     name = "evaluate_masks"
     table = "evaluation"
-    version = 2
+    version = 3
     Config = values.Config
     inputs: Mapping[str, Role] = {
         "masks": Role(("seeds", "pseudo_masks", "predictions")),
@@ -44,10 +44,10 @@ class EvaluateMasks:
         truth: TruthSource = inputs["truth"]
         seeds = artifact.kind == "seeds"
         folder = SEED_FOLDER if seeds else MASK_FOLDER
-        ids = artifact.ids(folder, ".png")
-        if without := sorted(set(ids) ^ set(truth.ids)):
+        given_ids, ids = set(artifact.ids(folder, ".png")), truth.ids
+        if without := sorted(set(ids) - given_ids):
             raise StageError(
-                f"{len(without)} images have either a mask or a truth, not both: {', '.join(without[:20])}; "
+                f"{len(without)} images have a truth and no mask to judge: {', '.join(without[:20])}; "
                 "the same images must go into both"
             )
         masks = ArtifactMasks(artifact)
@@ -73,7 +73,7 @@ class EvaluateMasks:
             for counts in track(pool.map(one, ids), len(ids), f"judging {artifact.kind.replace('_', '-')}"):
                 judge.add(counts)
         metrics = judge.metrics()
-        terms = terms_of(artifact, truth)
+        terms = {**terms_of(artifact, truth), "without_truth": len(given_ids) - len(ids)}
         report = {"metrics": metrics, "terms": terms, **judge.details()}
         atomic_write(out / "report.json", json.dumps(report, indent=1).encode())
         return {**metrics, "terms": terms}

@@ -3,11 +3,12 @@
 import json
 import logging
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from wsseg.stages.base import ArtifactMasks, MaskSource, Role
+from wsseg.data.images import LabeledImages
+from wsseg.stages.base import ArtifactMasks, MaskSource, Role, TruthSource
 from wsseg.stages.train_segmenter import config as values
 from wsseg.store import Artifact, atomic_write
 
@@ -46,7 +47,20 @@ class TrainSegmenter:
         from wsseg.stages.train_segmenter.training import train
 
         masks: MaskSource = ArtifactMasks(inputs["masks"]) if isinstance(inputs["masks"], Artifact) else inputs["masks"]
-        model, spec, history = train(config, inputs["images"], masks, inputs.get("classifier"), out)
+        images = inputs["images"] if isinstance(masks, ArtifactMasks) else with_truth(inputs["images"], inputs["masks"])
+        model, spec, history = train(config, images, masks, inputs.get("classifier"), out)
         atomic_write(out / "network.safetensors", network_bytes(model))
         atomic_write(out / "network.json", json.dumps({**asdict(spec), "history": history}, indent=1).encode())
-        return {"loss": history["loss"][-1]}
+        left_out = len(inputs["images"]) - len(images)
+        return {"loss": history["loss"][-1], **({"images_without_mask": left_out} if left_out else {})}
+
+
+def with_truth(images: LabeledImages, truth: TruthSource) -> LabeledImages:
+    """Return the images that have a true mask; that others are left out is said."""
+    ids = frozenset(truth.ids)
+    kept = tuple(item for item in images.items if item.id in ids)
+    if len(kept) < len(images):
+        log.warning(
+            "segmenter: %d of %d images have no true mask and are left out", len(images) - len(kept), len(images)
+        )
+    return replace(images, items=kept)

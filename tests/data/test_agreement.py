@@ -1,0 +1,87 @@
+"""Masks against image-level labels: what contradicts most images is a problem, what contradicts few is a note."""
+
+import pytest
+
+from wsseg.data.agreement import Pair, notes_on, problem_of
+from wsseg.labels import ClassMap
+
+CLASSES = ClassMap(("cat", "dog", "fox"))
+
+
+def pair(labels, shown, number=0, values=None, border=None, background=700):
+    """One image with 100 px of each class shown."""
+    pixels = {0: background, **dict.fromkeys(shown, 100)} if background else dict.fromkeys(shown, 100)
+    return Pair(f"{number:03}", tuple(labels), pixels, border or {0: 40}, frozenset(values or pixels))
+
+
+def problem(pairs, names=CLASSES.names, named=False):
+    return problem_of(pairs, names, CLASSES, named)
+
+
+def test_masks_that_agree():
+    pairs = [pair([1], [1]), pair([1, 2], [1, 2]), pair([3], [3]), pair([], [])]
+    assert problem(pairs) == "" and notes_on(pairs) == []
+
+
+def test_labels_may_be_incomplete_and_single_masks_wrong():
+    pairs = [pair([1], [1, 2, 3], n) for n in range(6)] + [pair([2], [2], n) for n in range(6, 9)]
+    pairs += [pair([2], [1], 9), pair([3], [], 10), pair([], [3], 11)]
+    assert problem(pairs) == ""
+    assert notes_on(pairs) == [
+        "other classes in the mask than in the label: 009",
+        "a label, a mask without classes: 010",
+        "no label, a mask with classes: 011",
+    ]
+
+
+@pytest.mark.parametrize("values", [{0, 255}, {255}])
+def test_masks_of_0_and_255(values):
+    pairs = [pair([1], [255], n, values) for n in range(3)] + [pair([], [])]
+    assert "3 of 3 labelled images have a mask of 0 and 255 only" in problem(pairs)
+    assert "v // 255" in problem(pairs)
+
+
+def test_a_few_masks_without_anything_to_judge_are_sound():
+    assert problem([pair([1], [255], 0, {0, 255}), *[pair([1], [1], n) for n in range(1, 4)]]) == ""
+
+
+def test_values_in_another_order_are_named():
+    order = {1: 2, 2: 3, 3: 1}  # what the masks have for each class
+    pairs = [pair([k], [order[k]], k) for k in (1, 2, 3)] * 3
+    said = problem(pairs)
+    assert "the masks of 9 of 9 images contradict the labels: 001 (other classes" in said
+    assert 'data.mask_classes = ["fox", "cat", "dog"]' in said
+
+
+def test_two_classes_that_are_exchanged_among_many_right_ones():
+    pairs = [pair([1], [1], n) for n in range(20)] + [pair([2], [3], n) for n in range(20, 26)]
+    pairs += [pair([3], [2], n) for n in range(26, 32)]
+    said = problem(pairs)
+    assert "6 of 6 images labelled 'dog' do not show it, such as 020" in said
+    assert 'data.mask_classes = ["cat", "fox", "dog"]' in said
+
+
+def test_masks_that_nothing_explains():
+    pairs = [pair([1 + n % 3], [1 + (n * n + 1) % 3], n) for n in range(9)]
+    assert "look at the masks' values" in problem(pairs)
+
+
+def inverted(labels, number, whole):
+    """A mask that is 1 everywhere but where the object is."""
+    if whole:
+        return pair(labels, [1], number, border={1: 40}, background=0)
+    return pair(labels, [1], number, border={1: 38, 0: 2}, background=300)
+
+
+def test_inverted_masks():
+    pairs = [inverted([1], 0, False), inverted([1], 1, False), inverted([], 2, True)]
+    assert "the masks look inverted" in problem(pairs) and "data.mask_classes" in problem(pairs)
+    everywhere = [inverted([1], n, False) for n in range(4)]
+    assert "the masks look inverted" in problem(everywhere)
+    assert problem(everywhere, named=True) == ""  # the config says what the values mean: a class may lie all around
+
+
+def test_a_class_that_often_reaches_the_border_is_no_inversion():
+    pairs = [inverted([1], n, False) for n in range(6)] + [pair([1], [1], n) for n in range(6, 9)]
+    assert problem(pairs) == ""
+    assert problem([*pairs, pair([], [], 9), pair([], [], 10)]) == ""
