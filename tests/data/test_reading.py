@@ -155,8 +155,23 @@ def test_masks_are_values_not_colours(tmp_path):
     palette.putpalette([9, 9, 9] * 256)
     for image in (palette, PILImage.fromarray(values)):
         assert np.array_equal(read_mask_file(saved(tmp_path, image))[0], values)
-    with pytest.raises(DatasetError, match="a mask of mode RGB; expected a palette or grey PNG"):
+    with pytest.raises(DatasetError, match=r"a mask of colours \(mode RGB\); expected a palette or grey PNG"):
         read_mask_file(saved(tmp_path, PILImage.fromarray(RGB)))
+
+
+def test_masks_in_several_equal_channels_are_read_and_others_refused(tmp_path):
+    values = np.array([[0, 1, 2], [7, 255, 0]], np.uint8)
+    opaque = np.full_like(values, 255)
+    for channels in ([values] * 3, [values, values, values, opaque], [values, opaque]):
+        assert np.array_equal(read_mask_file(saved(tmp_path, PILImage.fromarray(np.dstack(channels))))[0], values)
+    for channels in ([values, values, 255 - values], [values, values, values, values], [values, values]):
+        with pytest.raises(DatasetError, match="expected a palette or grey PNG"):
+            read_mask_file(saved(tmp_path, PILImage.fromarray(np.dstack(channels))))
+    with pytest.raises(DatasetError, match="a mask of mode F"):
+        read_mask_file(saved(tmp_path, PILImage.fromarray(values.astype(np.float32)), "x.tif"))
+    with pytest.raises(DatasetError, match="a mask in a JPEG file, which does not keep its values"):
+        PILImage.fromarray(values).save(tmp_path / "jpeg.png", format="JPEG")
+        read_mask_file(tmp_path / "jpeg.png")
 
 
 def test_a_file_is_read_once_and_again_when_it_changes(tmp_path, monkeypatch):

@@ -72,6 +72,6 @@ def test_any_two_folders_can_be_judged(tmp_path):
     (given / "b.png").unlink()
     with pytest.raises(DatasetError, match="1 masks have no prediction: b"):
         judge_folders(given, truth, tmp_path / "classes.txt", False)
-    PILImage.new("RGB", (2, 1)).save(given / "b.png")
-    with pytest.raises(DatasetError, match="a mask of mode RGB"):
+    PILImage.new("RGB", (2, 1), "red").save(given / "b.png")
+    with pytest.raises(DatasetError, match="a mask of colours"):
         judge_folders(given, truth, tmp_path / "classes.txt", False)
