@@ -593,29 +593,43 @@ def export(artifact: str, form: str, output: Path | None, store: Path) -> None:
     type=click.Path(dir_okay=False, path_type=Path),
     help="The config; FOLDER's name .toml without it.",
 )
+@click.option("--kind", default="", help="Which labels to use if several are there: voc, coco, csv, yolo, folder, ...")
+@click.option(
+    "--labels",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help="A label file to use if several are there; repeatable.",
+)
+@click.option("--separator", help="What separates classes in one cell of a table, such as '|' or ' '.")
 @store_option
 @common
-def init(folder: Path, output: Path | None, store: Path) -> None:
+def init(
+    folder: Path, output: Path | None, kind: str, labels: tuple[Path, ...], separator: str | None, store: Path
+) -> None:
     """Look at a FOLDER of photographs, write a config for it, and check the data set.
 
     \b
-    wsseg init photos                    # class folders, a CSV, VOC or COCO; writes photos.toml
+    wsseg init photos                    # class folders, CSV, VOC, COCO, YOLO, MVTec, CVAT, ...; writes photos.toml
     wsseg run best -c photos.toml
     wsseg predict segmenter photos -o masks
     """
-    from wsseg.data.discovery import config_text, discover
-    from wsseg.store import atomic_write
+    from wsseg.data.discovery import discover, write_config
+    from wsseg.data.forms import FORMS
 
-    target = output or Path(f"{folder.resolve().name or 'photos'}.toml")
+    name = "".join(c if c.isprintable() else "_" for c in folder.resolve().name)
+    target = output or Path(f"{name or 'photos'}.toml")
     if target.suffix != ".toml":
         raise click.BadParameter(f"{target}: legal: a name that ends in .toml", param_hint="--output")
-    found = discover(folder)
-    if target.exists():
-        fail(f"{target}: it is there already; choose another name with -o")
-    atomic_write(target, config_text(found, target).encode())
+    if kind and kind not in FORMS:
+        raise click.BadParameter(f"{kind}: expected one of {', '.join(FORMS)}", param_hint="--kind")
+    if separator == "":
+        raise click.BadParameter("it is empty", param_hint="--separator")
+    found = discover(folder, kind, labels, separator)
+    written = write_config(found, target)
     for line in found.said:
         click.echo(f"assumed: {line}")
-    click.echo(f"wrote {target}")
+    for path in written:
+        click.echo(f"wrote {path}")
     print_check(str(target), (), store)
     click.echo(f"next: wsseg run best -c {shlex.quote(str(target))}")
 

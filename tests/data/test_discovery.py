@@ -1,7 +1,9 @@
 """`wsseg init` on each layout: small copies of it in a temporary folder, and a part of the real photographs."""
 
 import json
+import os
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -196,3 +198,97 @@ def test_real_photographs(invoke, tmp_path, real_data):
     assert "train: 12 images" in result.output and "wrote steel.toml" in result.output
     data = open_config("steel.toml").data
     assert data.train.masks is not None and data.val.masks is not None
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["cash$flow", "$HOME", "${HOME}", "~x", "~", "a: b", "it's", 'a"b', "a#b", "a\\b", "[x]", "ünï", "a\nb", "\ttab"],
+)
+def test_names_of_folders_neither_break_nor_set_anything(invoke, tmp_path, name):
+    """The folder's name stands in the config, and its classes' names do as well."""
+    for kind in ("red", "blue"):
+        picture(tmp_path / name / kind / "1.jpg")
+        picture(tmp_path / name / kind / f"{kind}.jpg")
+    result = invoke(f"./{name}", "-o", "c.toml")
+    assert result.exit_code == 0, result.output
+    config = open_config("c.toml")
+    assert config.data.train.images == tmp_path / name
+    assert config.stated <= {"rng_seed", "data.kind", "data.train.images"} | {
+        f"{table}.size" for table in ("classifier", "seeds", "segmenter")
+    }
+
+
+@pytest.mark.parametrize("where", ["folder", "file", "class", "category"])
+def test_a_line_break_in_a_name_sets_nothing(invoke, tmp_path, where):
+    evil = 'x\n[predictions]\ncrf = "off"\n#'
+    root = tmp_path / "set"
+    if where == "category":
+        coco(root)
+        for path in (root / "annotations").iterdir():
+            content = json.loads(path.read_text())
+            content["categories"].append({"id": 2, "name": evil})
+            path.write_text(json.dumps(content))
+    elif where == "file":
+        for i in range(2):
+            picture(root / f"{i}.jpg")
+        (root / f"{evil}.csv").write_text("image_id,classes\n0,red\n1,blue\n")
+    elif where == "folder":
+        for name in ("red", "blue"):
+            picture(root / evil / name / "1.jpg")
+    else:
+        for name in ("red", evil):
+            picture(root / name / "1.jpg")
+    result = invoke("set")
+    if where == "class":  # no class can have that name
+        assert result.exit_code == 1
+    else:
+        assert result.exit_code == 0, result.output
+    text = (tmp_path / "set.toml").read_text()
+    assert not any(line.startswith(("[predictions]", "crf")) for line in text.splitlines())
+    assert "predictions.crf" not in open_config("set.toml").stated
+
+
+def test_a_name_that_is_not_utf_8_is_one_line(invoke, tmp_path):
+    name = b"caf\xe9"
+    os.mkdir(os.path.join(os.fsencode(tmp_path), name))  # noqa: PTH102, PTH118
+    for kind in ("red", "blue"):
+        picture(Path(os.fsdecode(os.path.join(os.fsencode(tmp_path), name))) / kind / "1.jpg")  # noqa: PTH118
+    result = invoke(os.fsdecode(name), "-o", "c.toml")
+    assert result.exit_code == 1 and result.output.count("\n") == 1
+    assert "is not UTF-8 and cannot stand in a config; rename it" in result.output
+    assert not (tmp_path / "c.toml").exists()
+
+
+def test_each_table_has_the_separator_of_its_own_cells(tmp_path):
+    for split, cells in (("train", "cat|dog"), ("val", "cat")):
+        picture(tmp_path / split / "a.png")
+        picture(tmp_path / split / "b.png")
+        (tmp_path / f"{split}.csv").write_text(f"image_id,classes\na,{cells}\nb,dog\n")
+    assert discover(tmp_path).data["separator"] == "|"
+
+
+def test_words_that_only_occur_together_are_one_class(invoke, tmp_path):
+    for name in "abc":
+        picture(tmp_path / "set" / f"{name}.png")
+    (tmp_path / "set" / "labels.csv").write_text("image_id,classes\na,traffic light\nb,car\nc,traffic light\n")
+    result = invoke("set")
+    assert "classes: car 1, traffic light 2, (none) 0" in result.output
+    assert "'traffic light' is one class; if blanks separate classes, use --separator ' '" in result.output
+
+
+def test_litter_and_stores_are_no_classes(invoke, tmp_path):
+    class_folders(tmp_path / "photos")
+    for name in (".ipynb_checkpoints", "@eaDir", "__MACOSX", "masks", "labels"):
+        picture(tmp_path / "photos" / name / "1.jpg")
+    for name in ("objects", "work", "locks", "runs"):
+        (tmp_path / "photos" / "store" / name).mkdir(parents=True)
+    picture(tmp_path / "photos" / "store" / "objects" / "1.jpg")
+    result = invoke("photos")
+    assert "classes: cat 3, dog 3, (none) 3" in result.output
+
+
+def test_init_inside_the_folder_finds_the_same_again(invoke, tmp_path):
+    class_folders(tmp_path)
+    assert invoke(".", "-o", "one.toml").exit_code == 0
+    result = invoke(".", "-o", "two.toml")
+    assert result.exit_code == 0 and "classes: cat 3, dog 3, (none) 3" in result.output

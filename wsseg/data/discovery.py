@@ -1,8 +1,14 @@
-"""`wsseg init`: what data set lies in a folder, and the config that describes it."""
+"""`wsseg init`: what data set lies in a folder, and the config that describes it.
 
+Each form of labels (`wsseg.data.forms`) is read into class names by photograph and split. If one form is found, or all that
+are found say the same, a config is written; otherwise the user is asked, in one line. What the pipeline reads by itself is
+named in the config as it is; all else becomes a CSV ``image_id,classes`` beside the config.
+"""
+
+import contextlib
 import csv
-import os
-from collections.abc import Iterable, Iterator
+import io
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
@@ -10,15 +16,18 @@ from typing import Any
 
 import numpy as np
 
-from wsseg.config import to_toml
-from wsseg.data.reading import IMAGE_SUFFIXES, image_size, read_mask_file
-from wsseg.errors import DatasetError, WssegError
-from wsseg.files import read_text
+from wsseg.config import as_config_path, to_toml
+from wsseg.data.foreign import TwoReadingsError
+from wsseg.data.forms import FORMS, Reading, common_folder, listing_of
+from wsseg.data.images import listed
+from wsseg.data.inventory import ARCHIVES, Inventory
+from wsseg.data.masks import encode_mask
+from wsseg.data.reading import image_size, read_mask_file
+from wsseg.data.walk import data_files, data_folders, is_image
+from wsseg.errors import DatasetError
+from wsseg.store import atomic_write
 
-BACKGROUND_FOLDERS = frozenset({"background", "none", "ok", "good", "normal", "negative", "no_defect", "clean"})
-_HELD_OUT = ("val", "valid", "validation", "test", "held_out")
-_DEPTH = 3  # folders below the one given that are looked into
-_LOOKED_AT = 20  # ids, to tell which folder holds the images of a label file
+_LOOKED_AT = 20  # photographs, to tell sizes
 _SMALLEST, _LARGEST, _STEP = 128, 320, 32  # px, of the sizes at which networks are trained
 
 
@@ -28,246 +37,234 @@ class Discovery:
 
     Args:
         data: the config's table ``[data]``; paths absolute.
-        said: what was assumed, one line each.
+        said: what was assumed and what was left out, one line each.
+        tables: class names by image id, by split, of labels that the pipeline does not read as they are.
+        masks: for train: by image id, the file of a mask whose values above 0 mean one class, and that class's id;
+            a photograph and 0 for a mask of background alone.
     """
 
     data: dict[str, Any]
     said: list[str] = field(default_factory=list)
+    tables: dict[str, dict[str, frozenset[str]]] = field(default_factory=dict)
+    masks: dict[str, tuple[Path, int]] = field(default_factory=dict)
 
 
-def discover(folder: Path) -> Discovery:
-    """Recognise the data set in a folder: the VOC devkit, COCO instances, a CSV beside images, or a folder a class.
+def discover(folder: Path, kind: str = "", labels: tuple[Path, ...] = (), separator: str | None = None) -> Discovery:
+    """Recognise the data set in a folder.
+
+    Args:
+        folder: what holds photographs and labels.
+        kind: the form of labels to use (a key of `FORMS`); empty for the one that is found.
+        labels: the label files to use; empty for those that are found.
+        separator: what stands between class names in one cell of a table; None to find it out.
 
     Raises:
         DatasetError: no such folder, or nothing that is recognised.
+        TwoReadingsError: the labels can be understood in two ways; the text says how to choose.
     """
+    if folder.is_file():
+        what = (
+            "an archive: unpack it, and give the folder"
+            if folder.suffix.lower() in ARCHIVES
+            else "a file: give the folder"
+        )
+        raise DatasetError(f"{folder}: it is {what} that holds your photographs")
     if not folder.is_dir():
         raise DatasetError(f"{folder}: no such folder; give the one that holds your photographs")
-    folder = folder.resolve()
-    for look in (_voc, _coco, _csv, _folders):
-        if found := look(folder):
-            if "val" not in found.data:
-                found.said.append("nothing is held out: add a table [data.val] with masks to have results judged")
-            return found
-    raise DatasetError(
-        f"{folder}: no data set was recognised; legal: JPEGImages and ImageSets (VOC); a JSON with images, annotations and "
-        "categories (COCO); a CSV with the header image_id,classes beside images; a sub-folder of images for each class"
+    found = Inventory(folder.resolve(), frozenset(path.resolve() for path in labels), separator)
+    for path in labels:
+        if path.resolve() not in found.files:
+            raise DatasetError(f"{path}: no such label file in {folder}")
+    readings = []
+    for form, look in FORMS.items():
+        if kind in ("", form) and (reading := look(found)):
+            if any(reading.parts["train"].labels.values()):
+                readings.append(reading)
+            else:
+                found.reasons.append(f"{found.shown(reading.parts['train'].where)} names no class")
+    if not readings:
+        raise DatasetError(f"{folder}: {_nothing(found)}")
+    described = _described(_chosen(readings, found))
+    described.said += [f"left out: {line}" for line in found.reasons]
+    if "val" not in described.data:
+        described.said.append("nothing is held out: add a table [data.val] with masks to have results judged")
+    described.said = list(map(_one_line, described.said))
+    return described
+
+
+def _chosen(readings: list[Reading], found: Inventory) -> Reading:
+    """Return the one reading, or the first of those that say the same.
+
+    Raises:
+        TwoReadingsError: they say different things.
+    """
+    best = readings[0]
+    for other in readings[1:]:
+        if {s: part.labels for s, part in best.parts.items()} != {s: part.labels for s, part in other.parts.items()}:
+            ways = [
+                f"--kind {r.form} ({found.shown(r.parts['train'].where)}: {', '.join(r.names[:3])})" for r in readings
+            ]
+            raise TwoReadingsError(
+                f"{found.root}: its labels can be understood in {len(readings)} ways: choose {' or '.join(ways)}"
+            )
+        best.said.append(f"left out: the {other.form} labels, which say the same")
+    return best
+
+
+def _described(reading: Reading) -> Discovery:
+    """Return the config of a reading: with its own table if the pipeline then sees the same, else with a CSV of ours."""
+    if reading.table and (reading.keep or _sees_the_same(reading.table, reading)):
+        return Discovery(reading.table, reading.said)
+    names = reading.names
+    separator = next(mark for mark in ("|", ";", "/", "+", "~~") if not any(mark in name for name in names))
+    data: dict[str, Any] = {"kind": "csv"}
+    found = Discovery(data, reading.said)
+    for split, part in reading.parts.items():
+        base = common_folder(part.labels)
+        data[split] = {"images": base}
+        found.tables[split] = {_id(path, base): part.labels[path] for path in sorted(part.labels)}
+    data["separator"] = separator
+    if reading.masks:
+        data["mask_classes"] = names
+        base = data["train"]["images"]
+        labels = reading.parts["train"].labels
+        found.masks = {_id(path, base): (path, 0) for path in labels if not labels[path]} | {
+            _id(path, base): (mask, names.index(name) + 1) for path, (mask, name) in reading.masks.items()
+        }
+    found.said.append("the labels are written as a CSV beside this config, in the form that wsseg reads")
+    return found
+
+
+def _sees_the_same(table: dict[str, Any], reading: Reading) -> bool:
+    """Return whether the pipeline, given a table ``[data]``, sees the labels of a reading."""
+    for split, part in reading.parts.items():
+        listing = listing_of(table, split)
+        if listing is None or {listing.paths[i]: listing.labels[i] for i in listing.paths} != part.labels:
+            return False
+    return True
+
+
+def _id(path: Path, base: Path) -> str:
+    return path.relative_to(base).with_suffix("").as_posix()
+
+
+def _nothing(found: Inventory) -> str:
+    """Return what lies in the folder, why it is no data set, and what to do."""
+    count = sum(map(len, found.pictures.values()))
+    why = f"; {'; '.join(found.reasons)}" if found.reasons else ""
+    expected = (
+        "expected: a sub-folder of images for each class; a CSV with the header image_id,classes beside images; "
+        "or labels of COCO, VOC, YOLO, CVAT, Label Studio, labelme or MVTec AD"
     )
+    if count:
+        masks = f" and {len(found.mask_folders)} folders of masks" if found.mask_folders else ""
+        holds = f"it holds {count} photographs{masks}, but nothing says what they show{why}; {expected}"
+    elif archives := [path.name for path in found.files if path.suffix.lower() in ARCHIVES]:
+        holds = f"it holds no photograph, but {listed(archives)}: unpack it first"
+    elif found.files or found.mask_folders:
+        holds = f"it holds no photograph{why}; {expected}"
+    else:
+        holds = "it is empty; give the folder that holds your photographs"
+    return f"no data set was recognised: {holds}"
+
+
+# --- files -----------------------------------------------------------------------------------------------------------
 
 
 def config_text(found: Discovery, target: Path) -> str:
-    """Return a commented config for `target`; paths below its folder are written relative to it."""
+    """Return a commented config for `target`; paths below its folder are written relative to it.
+
+    Raises:
+        DatasetError: a path is not Unicode text and cannot stand in a config.
+    """
     base = target.resolve().parent
 
     def plain(value: Any) -> Any:
         if isinstance(value, Path):
-            return value.relative_to(base).as_posix() if value.is_relative_to(base) else str(value)
+            return as_config_path(value.relative_to(base) if value.is_relative_to(base) else value)
         return {k: plain(v) for k, v in value.items()} if isinstance(value, dict) else value
 
+    data = dict(found.data)
+    for split in found.tables:
+        data[split] = data[split] | {"labels": base / _beside(target, f"{split}.csv").name}
+    if found.masks:
+        data["train"] = data["train"] | {"masks": base / _beside(target, "masks").name}
     size = network_size_for(_image_folders(found.data))
-    tables = {"rng_seed": 0, "data": plain(found.data)}
-    lines = ["# written by wsseg init", *(f"# {line}" for line in found.said)]
+    lines = ["# written by wsseg init", *(f"# {_one_line(line)}" for line in found.said)]
     sizes = "\n".join(f"[{name}]\nsize = {size}\n" for name in ("classifier", "seeds", "segmenter"))
-    return (
+    text = (
         "\n".join(lines)
         + "\n"
-        + to_toml(tables)
+        + to_toml({"rng_seed": 0, "data": plain(data)})
         + f"\n# px; of the photographs, at most {_LARGEST} to be quick\n"
         + sizes
     )
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise DatasetError(
+            f"{_one_line(str(base))}: the name of a folder or class is not UTF-8 and cannot stand in a config; rename it"
+        ) from error
+    return text
+
+
+def write_config(found: Discovery, target: Path) -> list[Path]:
+    """Write the config and the files that belong to it (``NAME-train.csv``, ``NAME-masks``); nothing is replaced.
+
+    Returns:
+        What was written; the config comes last.
+
+    Raises:
+        DatasetError: one of the files is there already.
+    """
+    tables = {_beside(target, f"{split}.csv"): rows for split, rows in found.tables.items()}
+    folders = [_beside(target, "masks")] if found.masks else []
+    for path in (target, *tables, *folders):
+        if path.exists() or path.is_symlink():
+            raise DatasetError(f"{path}: it is there already; choose another name with -o")
+    text = config_text(found, target)
+    for path, rows in tables.items():
+        atomic_write(path, _csv_text(rows, found.data["separator"]).encode())
+    for item_id, (source, class_id) in found.masks.items():
+        mask = (read_mask_file(source)[0] > 0) * class_id if class_id else np.zeros(image_size(source))
+        atomic_write(folders[0] / f"{item_id}.png", encode_mask(mask.astype(np.uint8)))
+    atomic_write(target, text.encode())
+    return [*tables, *folders, target]
 
 
 def network_size_for(folders: Iterable[Path]) -> int:
     """Return the size at which networks see the photographs of some folders: their long side, within 128 and 320 px."""
     sides = []
     for path in (path for folder in folders for path in _some_images(folder)):
-        try:
+        with contextlib.suppress(DatasetError):  # `data check` names it
             sides.append(max(image_size(path)))
-        except DatasetError:
-            continue  # `data check` names it
     usual = round(median(sides) / _STEP) * _STEP if sides else _LARGEST
     return min(max(usual, _SMALLEST), _LARGEST)
 
 
-# --- layouts -----------------------------------------------------------------------------------------------------
-
-
-def _voc(folder: Path) -> Discovery | None:
-    for root in _below(folder):
-        lists = root / "ImageSets" / "Segmentation"
-        if not (root / "JPEGImages").is_dir() or not lists.is_dir():
-            continue
-        names = {path.stem for path in lists.glob("*.txt")}
-        if "train" not in names:
-            continue
-        data: dict[str, Any] = {"kind": "voc", "root": root, "train": {"list": "train"}}
-        found = Discovery(data, [f"the VOC devkit's layout in {root.name}"])
-        if "val" in names:
-            data["val"] = {"list": "val"}
-        if (labels := root / "labels.csv").is_file():
-            data["labels"] = labels
-            found.said.append("image-level labels from labels.csv")
-        for masks in ("SegmentationClassAug", "SegmentationClass"):
-            if (root / masks).is_dir():
-                data["masks"] = masks
-                break
-        else:
-            data["masks"] = ""
-        data["classes"] = _voc_classes(data)
-        found.said.append(f"{len(data['classes'])} of VOC's classes occur in train")
-        return found
-    return None
-
-
-def _voc_classes(data: dict[str, Any]) -> list[str]:
-    """Return the classes that occur in train, in VOC's order."""
-    from wsseg.data.config import VocData, VocSplit
-    from wsseg.data.images import list_split
-
-    described = VocData(kind="voc", root=data["root"], train=VocSplit(list="train"), labels=data.get("labels"))
-    listing = list_split(described, "train")
-    present = frozenset().union(*listing.labels.values())
-    return [name for name in listing.names if name in present]
-
-
-def _coco(folder: Path) -> Discovery | None:
-    from wsseg.data.coco import read_coco
-
-    data: dict[str, Any] = {"kind": "coco"}
-    said = []
-    for path in _files(folder, ".json"):
-        try:
-            coco = read_coco(path)
-        except WssegError:
-            continue
-        names = [image.file_name for image in coco.images[:_LOOKED_AT]]
-        images = next((f for f in _below(folder) if names and all((f / name).is_file() for name in names)), None)
-        split = _split_of(path.relative_to(folder))
-        if images is not None and split not in data:
-            data[split] = {"images": images, "annotations": path}
-            said.append(f"{split}: COCO instances of {path.name}, images in {images.name}")
-    return Discovery(data, said) if "train" in data else None
-
-
-def _csv(folder: Path) -> Discovery | None:
-    from wsseg.data.images import image_files
-
-    data: dict[str, Any] = {"kind": "csv"}
-    said = []
-    for path in _files(folder, ".csv"):
-        rows = _label_rows(path)
-        if not rows:
-            continue
-        ids = [row[0] for row in rows[:_LOOKED_AT]]
-        places = dict.fromkeys([*_below(path.parent), *_below(folder)])  # what is nearest to the labels comes first
-        holding = [place for place in places if _holds(place, ids, IMAGE_SUFFIXES)]
-        images = next((f for f in holding if not _looks_like_masks(f)), None)
-        split = _split_of(path.relative_to(folder))
-        if images is None or split in data:
-            continue
-        data[split] = {"images": images, "labels": path}
-        said.append(
-            f"{split}: labels of {path.name}, {len(image_files(images))} images in {images.relative_to(folder)}"
-        )
-        if masks := next((f for f in holding if f != images and _looks_like_masks(f)), None):
-            data[split]["masks"] = masks
-            said.append(f"{split}: masks in {masks.relative_to(folder)}")
-        data["separator"] = next((s for s in ("|", ";", " ") if any(s in row[1] for row in rows)), " ")
-    return Discovery(data, said) if "train" in data else None
-
-
-def _folders(folder: Path) -> Discovery | None:
-    children = {child.name: child for child in _below(folder, depth=1) if child != folder}
-    parts = {"train": children["train"]} if "train" in children else {"train": folder}
-    if "train" in children and (held := next((children[n] for n in _HELD_OUT if n in children), None)):
-        parts["val"] = held
-    classes = [
-        child.name for child in _below(parts["train"], depth=1) if child != parts["train"] and _some_images(child)
-    ]
-    if not classes:
-        return None
-    data: dict[str, Any] = {"kind": "folder"} | {split: {"images": images} for split, images in parts.items()}
-    background = [name for name in classes if name.lower() in BACKGROUND_FOLDERS]
-    said = [f"a sub-folder for each class: {', '.join(name for name in classes if name not in background)}"]
-    if background:
-        data["background"] = background[0]
-        said.append(f"{background[0]} holds images without any class")
-    return Discovery(data, said)
-
-
-# --- looking -----------------------------------------------------------------------------------------------------
-
-
-def _below(folder: Path, depth: int = _DEPTH) -> Iterator[Path]:
-    """Yield a folder and those below it, nearest first; hidden ones and stores are left out."""
-    level = [folder]
-    for _ in range(depth + 1):
-        yield from level
-        level = [
-            Path(entry.path)
-            for parent in level
-            for entry in sorted(_entries(parent), key=lambda entry: entry.name)
-            if entry.is_dir() and not entry.name.startswith(".") and not (Path(entry.path) / "objects").is_dir()
-        ]
-
-
-def _entries(folder: Path) -> list[os.DirEntry[str]]:
-    try:
-        with os.scandir(folder) as entries:
-            return list(entries)
-    except OSError as error:
-        raise DatasetError(f"{folder}: cannot be listed: {error.strerror}") from error
-
-
-def _files(folder: Path, suffix: str) -> Iterator[Path]:
-    for place in _below(folder):
-        yield from sorted(Path(e.path) for e in _entries(place) if e.name.lower().endswith(suffix) and e.is_file())
-
-
-def _split_of(path: Path) -> str:
-    """Return ``val`` for a path that says so, else ``train``."""
-    words = path.as_posix().lower().replace("/", " ").replace("_", " ").replace("-", " ").replace(".", " ").split()
-    return "val" if any(word.rstrip("0123456789") in _HELD_OUT for word in words) else "train"
-
-
-def _label_rows(path: Path) -> list[list[str]]:
-    """Return the rows of a CSV ``image_id,classes``; nothing of another file."""
-    try:
-        rows = list(csv.reader(read_text(path).splitlines()))
-    except (OSError, UnicodeDecodeError, csv.Error):
-        return []
-    if not rows or [cell.strip() for cell in rows[0]] != ["image_id", "classes"]:
-        return []
-    return [row for row in rows[1:] if len(row) == 2]
-
-
-def _holds(folder: Path, ids: list[str], suffixes: Iterable[str]) -> bool:
-    return bool(ids) and all(any((folder / f"{i}{s}").is_file() for s in suffixes) for i in ids)
-
-
-def _looks_like_masks(folder: Path) -> bool:
-    """Return whether the images of a folder are indexed or grey PNG files whose few values are class ids."""
-    paths = _some_images(folder, count=3)
-    for path in paths:
-        try:
-            values, _ = read_mask_file(path)
-        except DatasetError:
-            return False
-        if np.count_nonzero(np.bincount(values.ravel())) > 32:
-            return False
-    return bool(paths)
-
-
 def _some_images(folder: Path, count: int = _LOOKED_AT) -> list[Path]:
-    found = sorted(Path(e.path) for e in _entries(folder) if Path(e.name).suffix.lower() in IMAGE_SUFFIXES)
+    found = [path for path in data_files(folder) if is_image(path)]
     if not found:
-        found = [path for child in _below(folder, depth=1) if child != folder for path in _some_images(child, 2)][
-            :count
-        ]
+        found = [path for child in data_folders(folder) for path in _some_images(child, 2)]
     return found[:count]
 
 
 def _image_folders(data: dict[str, Any]) -> list[Path]:
-    if data["kind"] == "voc":
-        return [data["root"] / "JPEGImages"]
-    return [data["train"]["images"]]
+    return [data["root"] / "JPEGImages" if data["kind"] == "voc" else data["train"]["images"]]
+
+
+def _beside(target: Path, what: str) -> Path:
+    return target.with_name(f"{target.stem}-{what}")
+
+
+def _csv_text(rows: dict[str, frozenset[str]], separator: str) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["image_id", "classes"])
+    writer.writerows([item_id, separator.join(sorted(names))] for item_id, names in rows.items())
+    return text.getvalue()
+
+
+def _one_line(text: str) -> str:
+    """Return a text with control characters escaped, so that a comment cannot end and a setting begin."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text)

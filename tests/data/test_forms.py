@@ -1,0 +1,527 @@
+"""`wsseg init` on data sets as exporters and people lay them out: recognised right, or answered in one line that helps."""
+
+import json
+import zlib
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from PIL import Image as PILImage
+
+from wsseg.cli import cli
+from wsseg.data.reading import read_mask_file
+from wsseg.runner import open_config
+
+BOX = {"xmin": 2, "ymin": 2, "xmax": 9, "ymax": 9}
+
+
+def picture(path):
+    """A photograph that no other one equals."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    generator = np.random.default_rng(zlib.crc32(str(path).encode()))
+    PILImage.fromarray(generator.integers(0, 256, (12, 16, 3), dtype=np.uint8)).save(path)
+
+
+def pictures(folder, *names):
+    for name in names:
+        picture(folder / name)
+
+
+def text(path, content):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(content)
+
+
+def mask(path, value):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    values = np.zeros((12, 16), np.uint8)
+    values[2:9, 2:9] = value
+    PILImage.fromarray(values).save(path)
+
+
+def coco_json(path, names, categories=("red", "blue"), first=1):
+    content = {
+        "images": [{"id": i, "file_name": name, "width": 16, "height": 12} for i, name in enumerate(names)],
+        "annotations": [
+            {"id": i, "image_id": i, "category_id": first + i % 2, "segmentation": [[2, 2, 9, 2, 9, 9]], "bbox": [2, 2, 7, 7],
+             "area": 24, "iscrowd": 0}
+            for i in range(len(names))
+        ],
+        "categories": [{"id": i, "name": name, "supercategory": "none"} for i, name in enumerate(categories, start=first)],
+    }  # fmt: skip
+    text(path, json.dumps(content))
+
+
+def voc_xml(path, *names):
+    objects = "".join(f"<object><name>{name}</name><bndbox/></object>" for name in names)
+    text(path, f"<annotation><folder>x</folder><filename>{path.stem}.jpg</filename>{objects}</annotation>")
+
+
+# --- layouts that say what they show ---------------------------------------------------------------------------------
+
+
+def roboflow_coco(root):
+    for split in ("train", "valid", "test"):
+        names = [f"{split}_{i}_jpg.rf.{i}aa.jpg" for i in range(2)]
+        pictures(root / split, *names)
+        coco_json(root / split / "_annotations.coco.json", names, ("things", "red", "blue"), first=0)
+        content = json.loads((root / split / "_annotations.coco.json").read_text())
+        for annotation in content["annotations"]:
+            annotation["category_id"] += 1
+        text(root / split / "_annotations.coco.json", json.dumps(content))
+
+
+def cvat_coco(root):
+    pictures(root / "images", "a.jpg", "b.jpg")
+    coco_json(root / "annotations" / "instances_default.json", ["a.jpg", "b.jpg"])
+
+
+def coco_same_names(root):
+    for split, first in (("train", "a"), ("val", "b")):
+        pictures(root / "images" / split, "000.jpg", "001.jpg")
+        coco_json(root / "annotations" / f"instances_{split}.json", ["000.jpg", "001.jpg"])
+        assert first
+
+
+def roboflow_classes(root):
+    """Multi-class: a column for each class."""
+    for split in ("train", "valid"):
+        pictures(root / split, f"{split}1.jpg", f"{split}2.jpg")
+        text(root / split / "_classes.csv", f"filename, red, blue\n{split}1.jpg, 1, 0\n{split}2.jpg, 0, 1\n")
+
+
+def roboflow_boxes(root):
+    """Tensorflow object detection: a row a box."""
+    pictures(root / "train", "a.jpg", "b.jpg")
+    rows = "a.jpg,16,12,red,2,2,9,9\nb.jpg,16,12,blue,2,2,9,9\nb.jpg,16,12,blue,1,1,4,4\n"
+    text(root / "train" / "_annotations.csv", "filename,width,height,class,xmin,ymin,xmax,ymax\n" + rows)
+
+
+def roboflow_voc(root):
+    for split in ("train", "valid"):
+        for name, label in (("a", "red"), ("b", "blue")):
+            picture(root / split / f"{split}_{name}.jpg")
+            voc_xml(root / split / f"{split}_{name}.xml", label)
+
+
+def labelimg(root):
+    for name, label in (("a", "red"), ("b", "blue")):
+        picture(root / "images" / f"{name}.jpg")
+        voc_xml(root / "Annotations" / f"{name}.xml", label)
+
+
+def voc_main_alone(root):
+    for name, label in (("a", "red"), ("b", "blue"), ("c", "red")):
+        picture(root / "JPEGImages" / f"{name}.jpg")
+        voc_xml(root / "Annotations" / f"{name}.xml", label)
+    text(root / "ImageSets" / "Main" / "train.txt", "a\nb\n")
+    text(root / "ImageSets" / "Main" / "val.txt", "c\n")
+
+
+def yolo(root):
+    """Ultralytics' own layout; names as a table; one image without a text file shows nothing."""
+    for split in ("train", "val"):
+        pictures(root / "images" / split, f"{split}1.jpg", f"{split}2.jpg", f"{split}3.jpg")
+        text(root / "labels" / split / f"{split}1.txt", "0 0.5 0.5 0.2 0.2\n")
+        text(root / "labels" / split / f"{split}2.txt", "1 0.1 0.1 0.5 0.1 0.5 0.5\n")
+    text(
+        root / "data.yaml",
+        "path: .\ntrain: images/train\nval: images/val\nnames:\n  0: red\n  1: 'blue'  # sky\nnc: 2\n",
+    )
+
+
+def roboflow_yolo(root):
+    for split in ("train", "valid"):
+        pictures(root / split / "images", f"{split}1.jpg", f"{split}2.jpg")
+        text(root / split / "labels" / f"{split}1.txt", "0 0.5 0.5 0.2 0.2")
+        text(root / split / "labels" / f"{split}2.txt", "1 0.5 0.5 0.2 0.2\n")
+    text(root / "data.yaml", "train: ../train/images\nnc: 2\nnames: ['red', 'blue']\n\nroboflow:\n  workspace: x\n")
+
+
+def labelimg_yolo(root):
+    pictures(root, "a.jpg", "b.jpg")
+    text(root / "a.txt", "0 0.5 0.5 0.2 0.2\n")
+    text(root / "b.txt", "1 0.5 0.5 0.2 0.2\n")
+    text(root / "classes.txt", "red\nblue\n")
+
+
+def cvat_images(root):
+    pictures(root / "images", "a.jpg", "b.jpg")
+    images = (
+        '<image id="0" name="a.jpg"><box label="red"/></image><image id="1" name="b.jpg"><tag label="blue"/></image>'
+    )
+    text(root / "annotations.xml", f"<annotations><version>1.1</version><meta/>{images}</annotations>")
+
+
+def label_studio_json(root):
+    pictures(root / "photos", "a.jpg", "b.jpg")
+    tasks = [
+        {"id": 1, "data": {"image": "/data/upload/1/0a1b2c3d-a.jpg"},
+         "annotations": [{"result": [{"type": "choices", "value": {"choices": ["red"]}}]}]},
+        {"id": 2, "data": {"image": "/data/local-files/?d=photos/b.jpg"},
+         "annotations": [{"result": [{"type": "rectanglelabels", "value": {"x": 1, "rectanglelabels": ["blue"]}}]}]},
+    ]  # fmt: skip
+    text(root / "project-1.json", json.dumps(tasks))
+
+
+def label_studio_csv(root):
+    pictures(root / "photos", "a.jpg", "b.jpg")
+    rows = '1,"red",2024-01-01,1,/data/upload/1/0a1b2c3d-a.jpg,3.2\n1,"{""choices"": [""blue""]}",2024-01-01,2,/data/upload/1/0a1b2c3e-b.jpg,3\n'
+    text(root / "project-1.csv", "annotator,choice,created_at,id,image,lead_time\n" + rows)
+
+
+def labelme(root):
+    for name, label in (("a", "red"), ("b", "blue")):
+        picture(root / f"{name}.jpg")
+        text(
+            root / f"{name}.json",
+            json.dumps({"version": "5", "imagePath": f"{name}.jpg", "shapes": [{"label": label}]}),
+        )
+
+
+def automl(root):
+    pictures(root / "photos", "a.jpg", "b.jpg", "c.jpg")
+    text(
+        root / "import.csv",
+        "TRAIN,gs://bucket/photos/a.jpg,red\nTRAIN,gs://bucket/photos/b.jpg,blue\nTEST,gs://bucket/photos/c.jpg,blue\n",
+    )
+
+
+def kaggle(root):
+    pictures(root / "train", "a1.jpg", "b1.jpg")
+    pictures(root / "test", "x.jpg")
+    text(root / "train.csv", "id,label\na1,red\nb1,blue\n")
+    text(root / "sample_submission.csv", "id,label\nx,red\n")
+
+
+def kaggle_in_folders(root):
+    """File names alone, images in folders."""
+    pictures(root / "images" / "one", "a1.jpg")
+    pictures(root / "images" / "two", "b1.jpg")
+    text(root / "labels.csv", "file_name,labels\na1.jpg,red\nb1.jpg,blue\n")
+
+
+def lists_of_pandas(root):
+    pictures(root, "a.jpg", "b.jpg", "c.jpg")
+    text(root / "labels.csv", "image,labels\na.jpg,['red']\nb.jpg,\"['blue']\"\nc.jpg,[]\n")
+
+
+def image_net(root):
+    for split in ("train", "val"):
+        for name in ("red", "blue"):
+            picture(root / split / name / f"{split}_{name}.jpg")
+
+
+def images_train_val(root):
+    image_net(root / "dataset" / "images")
+
+
+def mvtec(root):
+    pictures(root / "train" / "good", "000.png", "001.png")
+    for name in ("good", "red", "blue"):
+        picture(root / "test" / name / "000.png")
+    for name in ("red", "blue"):
+        mask(root / "ground_truth" / name / "000_mask.png", 255)
+
+
+def two_backgrounds(root):
+    for name in ("red", "blue", "good", "normal"):
+        picture(root / name / f"{name}.jpg")
+
+
+def masks_beside_classes(root):
+    for name in ("red", "blue"):
+        picture(root / name / f"{name}1.png")
+        picture(root / name / f"{name}2.png")
+        mask(root / "masks" / name / f"{name}1.png", 1)
+
+
+LAYOUTS = {  # kind, classes in train, classes in val
+    roboflow_coco: ("coco", "red 1, blue 1, (none) 0", "red 1, blue 1, (none) 0"),
+    cvat_coco: ("coco", "red 1, blue 1, (none) 0", None),
+    coco_same_names: ("coco", "red 1, blue 1, (none) 0", "red 1, blue 1, (none) 0"),
+    roboflow_classes: ("csv", "blue 1, red 1, (none) 0", "blue 1, red 1, (none) 0"),
+    roboflow_boxes: ("csv", "blue 1, red 1, (none) 0", None),
+    roboflow_voc: ("csv", "blue 1, red 1, (none) 0", "blue 1, red 1, (none) 0"),
+    labelimg: ("csv", "blue 1, red 1, (none) 0", None),
+    voc_main_alone: (None, "blue 1, red 1, (none) 0", "blue 0, red 1, (none) 0"),
+    yolo: ("csv", "blue 1, red 1, (none) 1", "blue 1, red 1, (none) 1"),
+    roboflow_yolo: ("csv", "blue 1, red 1, (none) 0", "blue 1, red 1, (none) 0"),
+    labelimg_yolo: ("csv", "blue 1, red 1, (none) 0", None),
+    cvat_images: ("csv", "blue 1, red 1, (none) 0", None),
+    label_studio_json: ("csv", "blue 1, red 1, (none) 0", None),
+    label_studio_csv: ("csv", "blue 1, red 1, (none) 0", None),
+    labelme: ("csv", "blue 1, red 1, (none) 0", None),
+    automl: ("csv", "blue 1, red 1, (none) 0", "blue 1, red 0, (none) 0"),
+    kaggle: ("csv", "blue 1, red 1, (none) 0", None),
+    lists_of_pandas: ("csv", "blue 1, red 1, (none) 1", None),
+    image_net: ("folder", "blue 1, red 1, (none) 0", "blue 1, red 1, (none) 0"),
+    images_train_val: ("folder", "blue 1, red 1, (none) 0", "blue 1, red 1, (none) 0"),
+    mvtec: ("csv", "blue 1, red 1, (none) 3", None),
+    two_backgrounds: ("csv", "blue 1, red 1, (none) 2", None),
+    masks_beside_classes: ("csv", "blue 2, red 2, (none) 0", None),
+}
+
+
+@pytest.fixture
+def init(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return lambda *words: CliRunner().invoke(cli, ["init", *words])
+
+
+def classes_of(output, split):
+    lines = output.splitlines()
+    start = next(i for i, line in enumerate(lines) if line.startswith(f"{split}: ") and line.endswith(" images"))
+    return lines[start + 1].removeprefix("  classes: ")
+
+
+@pytest.mark.parametrize("make", LAYOUTS, ids=lambda make: make.__name__)
+def test_an_exporters_layout_is_read_as_it_is_meant(init, tmp_path, make):
+    kind, train, val = LAYOUTS[make]
+    make(tmp_path / "set")
+    before = sorted(tmp_path.rglob("*"))
+    result = init("set", "-o", "mine.toml")
+    assert result.exit_code == 0, result.output
+    assert classes_of(result.output, "train") == train
+    data = open_config("mine.toml").data
+    assert kind in (data.kind, None)
+    assert (data.val is None) == (val is None)
+    if val is not None:
+        assert classes_of(result.output, "val") == val
+    assert "have copies in train" not in result.output
+    written = sorted(path.name for path in set(tmp_path.iterdir()) - set(before))
+    assert {name.split("-")[0] for name in written} <= {"mine.toml", "mine", "wsseg"}
+
+
+def test_masks_of_mvtec_get_class_ids(init, tmp_path):
+    mvtec(tmp_path / "bottle")
+    assert init("bottle").exit_code == 0
+    data = open_config("bottle.toml").data
+    assert data.mask_classes == ("blue", "red")
+    for name, class_id in (("blue", 1), ("red", 2), ("good", 0)):
+        values, _ = read_mask_file(tmp_path / "bottle-masks" / "test" / name / "000.png")
+        assert values.shape == (12, 16) and set(np.unique(values)) == {0, class_id}
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (roboflow_coco, "left out: test/_annotations.coco.json (2 images of test)"),
+        (roboflow_coco, "left out: categories without any image: things"),
+        (yolo, "2 images have no text file: they show none of the classes, as YOLO defines it"),
+        (roboflow_boxes, "_annotations.csv: images in column 'filename', classes in 'class'"),
+        (mvtec, "2 masks of ground_truth are copied beside this config"),
+        (two_backgrounds, "good and normal holds images without any class"),
+    ],
+)
+def test_what_was_assumed_and_left_out_is_said(init, tmp_path, make, said):
+    make(tmp_path / "set")
+    result = init("set")
+    assert any(line.startswith(f"assumed: {said}") for line in result.output.splitlines()), result.output
+    assert f"# {said}" in (tmp_path / "set.toml").read_text()
+
+
+# --- two readings ----------------------------------------------------------------------------------------------------
+
+
+def classes_and_table(root):
+    for name in ("red", "blue"):
+        picture(root / name / f"{name}.jpg")
+    text(root / "labels.csv", "image_id,classes\nred/red,one\nblue/blue,two\n")
+
+
+def two_tables(root):
+    pictures(root, "a.jpg", "b.jpg")
+    text(root / "labels.csv", "image_id,classes\na,red\nb,blue\n")
+    text(root / "other.csv", "image_id,classes\na,red\nb,red\n")
+
+
+def two_jsons(root):
+    pictures(root, "a.jpg", "b.jpg")
+    coco_json(root / "one.json", ["a.jpg", "b.jpg"])
+    coco_json(root / "two.json", ["b.jpg", "a.jpg"])
+
+
+def years(root):
+    for year in ("2021", "2022"):
+        for name in ("red", "blue"):
+            picture(root / year / name / f"{year}{name}.jpg")
+
+
+def blanks(root):
+    pictures(root, "a.jpg", "b.jpg", "c.jpg")
+    text(root / "labels.csv", "file,label\na,red car\nb,blue car\nc,car\n")
+
+
+def same_names_in_two_folders(root):
+    for part in ("left", "right"):
+        pictures(root / part, "a.jpg", "b.jpg")
+    text(root / "labels.csv", "image_id,classes\na,red\nb,blue\n")
+
+
+def many_of_mvtec(root):
+    for name in ("bottle", "cable"):
+        mvtec(root / name)
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (classes_and_table, "choose --kind csv (labels.csv: one, two) or --kind folder ("),
+        (two_tables, "labels.csv and other.csv both have labels for train; choose with --labels FILE"),
+        (two_jsons, "one.json and two.json both have labels for train; choose with --labels FILE"),
+        (years, "the classes may be 2021, 2022 or blue, red; give 2021 as FOLDER"),
+        (blanks, "'blue car' may be one class or 2; use --separator '|' for one, or --separator ' '"),
+        (same_names_in_two_folders, "may be those of left or of right, which have the same names"),
+        (many_of_mvtec, "2 data sets of MVTec AD: bottle, cable; give one of them as FOLDER"),
+    ],
+)
+def test_two_readings_are_asked_about_in_one_line(init, tmp_path, make, words):
+    make(tmp_path / "set")
+    result = init("set")
+    assert result.exit_code == 1
+    assert words in result.output and result.output.count("\n") == 1
+    assert not (tmp_path / "set.toml").exists()
+
+
+@pytest.mark.parametrize(
+    ("make", "options", "classes"),
+    [
+        (classes_and_table, ("--kind", "folder"), "blue 1, red 1, (none) 0"),
+        (classes_and_table, ("--kind", "csv"), "one 1, two 1, (none) 0"),
+        (classes_and_table, ("--labels", "set/labels.csv"), "one 1, two 1, (none) 0"),
+        (two_tables, ("--labels", "set/other.csv"), "red 2, (none) 0"),
+        (two_jsons, ("--labels", "set/two.json"), "red 1, blue 1, (none) 0"),
+        (kaggle_in_folders, ("--kind", "csv"), "blue 1, red 1, (none) 0"),
+        (blanks, ("--separator", "|"), "blue car 1, car 1, red car 1, (none) 0"),
+        (blanks, ("--separator", " "), "blue 1, car 3, red 1, (none) 0"),
+    ],
+)
+def test_an_option_chooses(init, tmp_path, make, options, classes):
+    make(tmp_path / "set")
+    result = init("set", *options)
+    assert result.exit_code == 0, result.output
+    assert classes_of(result.output, "train") == classes
+
+
+def test_forms_that_say_the_same_are_one_reading(init, tmp_path):
+    for name in ("red", "blue"):
+        picture(tmp_path / "set" / name / f"{name}.jpg")
+    text(tmp_path / "set" / "labels.csv", "image_id,classes\nred/red,red\nblue/blue,blue\n")
+    result = init("set")
+    assert result.exit_code == 0 and "left out: the folder labels, which say the same" in result.output
+
+
+def test_a_smaller_file_that_says_the_same_is_left_out(init, tmp_path):
+    pictures(tmp_path / "set" / "train", "a.jpg", "b.jpg", "c.jpg")
+    coco_json(tmp_path / "set" / "a_small_train.json", ["a.jpg", "b.jpg"])
+    coco_json(tmp_path / "set" / "my_train.json", ["a.jpg", "b.jpg", "c.jpg"])
+    result = init("set")
+    assert "train: 3 images" in result.output
+    assert "left out: a_small_train.json, whose labels my_train.json has as well" in result.output
+
+
+@pytest.mark.parametrize(("option", "value"), [("--kind", "yolov9"), ("--separator", "")])
+def test_options_that_cannot_be(init, tmp_path, option, value):
+    two_tables(tmp_path / "set")
+    assert init("set", option, value).exit_code == 2
+
+
+# --- nothing to read -------------------------------------------------------------------------------------------------
+
+
+def empty(root):
+    root.mkdir()
+
+
+def flat(root):
+    pictures(root, "a.jpg", "b.jpg")
+
+
+def images_and_masks(root):
+    picture(root / "images" / "a.jpg")
+    mask(root / "masks" / "a.png", 1)
+
+
+def archive(root):
+    root.mkdir()
+    (root / "photos.zip").write_bytes(b"PK")
+
+
+def a_file(root):
+    root.with_suffix(".zip").write_bytes(b"PK")
+
+
+def yolo_without_names(root):
+    labelimg_yolo(root)
+    (root / "classes.txt").unlink()
+
+
+def yolo_unknown_id(root):
+    labelimg_yolo(root)
+    text(root / "b.txt", "7 0.5 0.5 0.2 0.2\n")
+
+
+def no_classes(root):
+    pictures(root, "a.jpg", "b.jpg")
+    text(root / "labels.csv", "image_id,classes\na,\nb,none\n")
+
+
+def other_images(root):
+    pictures(root, "a.jpg", "b.jpg")
+    text(root / "labels.csv", "image_id,classes\nx,red\ny,blue\n")
+
+
+def header_alone(root):
+    pictures(root, "a.jpg", "b.jpg")
+    text(root / "labels.csv", "image_id,classes\n")
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (empty, "it is empty; give the folder that holds your photographs"),
+        (
+            flat,
+            "it holds 2 photographs, but nothing says what they show; expected: a sub-folder of images for each class",
+        ),
+        (images_and_masks, "it holds 1 photographs and 1 folders of masks, but nothing says what they show"),
+        (archive, "it holds no photograph, but photos.zip: unpack it first"),
+        (yolo_without_names, "labels of YOLO without class names: add data.yaml, classes.txt or obj.names"),
+        (yolo_unknown_id, "labels of YOLO have the class ids 7, for which no name is given"),
+        (no_classes, "labels.csv names no class"),
+        (other_images, "labels.csv: no image was found for its rows, such as 'x'"),
+        (header_alone, "labels.csv: it has no rows"),
+    ],
+)
+def test_what_cannot_be_read_is_said_in_one_line(init, tmp_path, make, words):
+    make(tmp_path / "set")
+    result = init("set")
+    assert result.exit_code == 1 and words in result.output and result.output.count("\n") == 1
+    assert not list(tmp_path.glob("*.toml"))
+
+
+def test_an_archive_is_no_folder(init, tmp_path):
+    (tmp_path / "set.zip").write_bytes(b"PK")
+    result = init("set.zip")
+    assert result.exit_code == 1 and "it is an archive: unpack it, and give the folder" in result.output
+
+
+# --- what is written -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("there", ["mine-train.csv", "mine-masks"])
+def test_files_beside_the_config_are_not_replaced(init, tmp_path, there):
+    mvtec(tmp_path / "set")
+    (tmp_path / there).write_text("mine")
+    result = init("set", "-o", "mine.toml")
+    assert result.exit_code == 1 and f"{there}: it is there already" in result.output
+    assert (tmp_path / there).read_text() == "mine" and not (tmp_path / "mine.toml").exists()
+
+
+def test_class_names_with_separators_stay_whole(init, tmp_path):
+    for i, name in enumerate(("red|blue", "a;b", "c d")):
+        picture(tmp_path / "set" / f"{i}.jpg")
+        text(tmp_path / "set" / f"{i}.json", json.dumps({"imagePath": f"{i}.jpg", "shapes": [{"label": name}]}))
+    result = init("set")
+    assert classes_of(result.output, "train") == "a;b 1, c d 1, red|blue 1, (none) 0"
