@@ -261,7 +261,10 @@ def _yolo(found: Inventory) -> Reading | None:
     names: dict[int, str] = {}
     for path in found.files:
         if path.suffix.lower() in (".yaml", ".yml", ".names") or path.name.lower() == "classes.txt":
-            names = names or yolo_class_names(path)
+            try:
+                names = names or yolo_class_names(path)
+            except DatasetError as error:
+                found.reasons.append(str(error))
     if not names:
         found.reasons.append("labels of YOLO without class names: add data.yaml, classes.txt or obj.names")
         return None
