@@ -1,0 +1,196 @@
+"""Label files of other tools, parsed without any image."""
+
+import json
+
+import pytest
+
+from wsseg.data.foreign import (
+    TwoReadingsError,
+    label_studio_names,
+    name_parts,
+    read_table,
+    read_xml,
+    separator_of,
+    yolo_class_names,
+    yolo_ids,
+)
+from wsseg.errors import DatasetError
+
+RED, BLUE, BOTH, NONE = frozenset({"red"}), frozenset({"blue"}), frozenset({"red", "blue"}), frozenset()
+
+
+def table(tmp_path, content, separator=None):
+    path = tmp_path / "labels.csv"
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    found = read_table(path, lambda name: (name_parts(name) or ("",))[-1] in set("abcd"), separator)
+    return {
+        named.split: {name_parts(image)[-1]: classes for image, classes in named.classes.items()} for named in found
+    }
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "image_id,classes\na,red\nb,blue\nc,red blue\nd,\n",
+        "\ufeffImage_ID,Classes\r\na,red\r\nb,blue\r\nc,red blue\r\nd,\r\n",
+        "sep=;\nimage_id;classes\na;red\nb;blue\nc;red blue\nd;\n",
+        "image_id\tclasses\na\tred\nb\tblue\nc\tred blue\nd\t\n",
+        "filename,label\na.jpg,red\nphotos/b.JPG,blue\nphotos\\c.png,red|blue\nd.jpg,none\n",
+        ",image,labels\n0,a,red\n1,b,blue\n2,c,\"red,blue\"\n3,d,nan\n",
+        "image,labels\na,['red']\nb,\"['blue']\"\nc,\"['red', 'blue']\"\nd,[]\n",
+        'image,labels\na,"[""red""]"\nb,blue\nc,"{""choices"": [""red"", ""blue""]}"\nd,\n',
+        "filename, red, blue\na.jpg, 1, 0\nb.jpg, 0, 1\nc.jpg, 1, 1\nd.jpg, 0, 0\n",
+        "id,red,blue,width\na,1.0,0.0,640\nb,0.0,1.0,480\nc,1.0,1.0,320\nd,0.0,0.0,10\n",
+        "a,red\nb,blue\nc,red\nc,blue\nd,\n",
+        "file,x1,y1,x2,y2,class\na.jpg,1,2,3,4,red\nb.jpg,1,2,3,4,blue\nc.jpg,1,2,3,4,red\nc.jpg,5,6,7,8,blue\nd.jpg,,,,,\n",
+        "image_id,classes\na,red\u00a0\nb,blue\u2028\nc,red\u00a0blue\nd,background\n",
+        "image_id,classes,\na,red,\nb,blue,\nc,red blue,\nd,,\n\n,,\n",
+        "image_id,classes\na,red\nb,blue\nc,red blue\nd,\n".encode("utf-16"),
+    ],
+)  # fmt: skip
+def test_a_table_means_the_same_in_every_form(tmp_path, content):
+    assert table(tmp_path, content) == {"": {"a": RED, "b": BLUE, "c": BOTH, "d": NONE}}
+
+
+def test_a_column_may_state_the_split(tmp_path):
+    rows = "TRAIN,gs://x/a.jpg,red\nVALIDATION,gs://x/b.jpg,blue\nTEST,gs://x/c.jpg,red,blue\nUNASSIGNED,gs://x/d.jpg,red\n"
+    assert table(tmp_path, rows) == {"train": {"a": RED}, "val": {"b": BLUE}, "test": {"c": BOTH}, "": {"d": RED}}
+
+
+def test_windows_text_is_read(tmp_path):
+    assert table(tmp_path, "image_id,classes\na,röt\nb,röt\n".encode("cp1252"))[""]["a"] == {"röt"}
+
+
+@pytest.mark.parametrize("content", ["", "a", "x,y\n1,2\n", "\x00", "name\nvalue\n", '"', "year,month\n2020,1\n"])
+def test_other_texts_are_no_tables_of_images(tmp_path, content):
+    assert table(tmp_path, content) == {}
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("file,width,height\na,1,2\nb,3,4\n", "which column holds the classes"),
+        ("image_id,classes\nx,red\n", "no image was found for its rows, such as 'x'"),
+        ("image_id,classes\n", "it has no rows"),
+    ],
+)
+def test_what_cannot_be_told_is_said(tmp_path, content, words):
+    with pytest.raises(DatasetError, match=words):
+        table(tmp_path, content)
+
+
+@pytest.mark.parametrize(
+    ("cells", "separator"),
+    [
+        ({"red", "blue", "red blue"}, " "),
+        ({"red blue", "blue green", "green red"}, " "),
+        ({"Red", "blue", "red BLUE"}, " "),
+        ({"traffic light", "car"}, "|"),
+        ({"traffic light", "stop sign"}, "|"),
+        ({"red car|blue", "blue"}, "|"),
+        ({"red car;blue", "blue"}, ";"),
+        ({"red car,blue", "blue"}, ","),
+        ({"red", "blue"}, " "),
+    ],
+)
+def test_separators_by_evidence(tmp_path, cells, separator):
+    assert separator_of(tmp_path, cells, True, []) == separator
+
+
+def test_a_separator_that_cannot_be_told_is_asked_for(tmp_path):
+    with pytest.raises(TwoReadingsError, match=r"'blue car' may be one class or 2; use --separator"):
+        separator_of(tmp_path, {"red car", "blue car", "car"}, False, [])
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("names: ['red', \"blue\"]\n", {0: "red", 1: "blue"}),
+        ("nc: 2\nnames: [traffic light, car]  # two\n", {0: "traffic light", 1: "car"}),
+        ("names: [\n  'red',\n  'blue',\n]\nnc: 2\n", {0: "red", 1: "blue"}),
+        ("names:\n- red\n- 'blue'\nnc: 2\n", {0: "red", 1: "blue"}),
+        ("names:\n  # two\n  0: red\n  3: blue # sky\ntrain: x\n", {0: "red", 3: "blue"}),
+        ("names: {0: red, 1: 'blue'}\n", {0: "red", 1: "blue"}),
+        ("train: x\n", {}),
+    ],
+)
+def test_names_of_a_yaml(tmp_path, text, names):
+    path = tmp_path / "data.yaml"
+    path.write_text(text)
+    assert yolo_class_names(path) == names
+
+
+@pytest.mark.parametrize(
+    "text", ["names: *anchor\n", "names: [\n", "names:\n  x: y\n", "names: !!python/object:os.system []\n"]
+)
+def test_other_yaml_is_refused(tmp_path, text):
+    path = tmp_path / "data.yaml"
+    path.write_text(text)
+    with pytest.raises(DatasetError, match="'names' cannot be read"):
+        yolo_class_names(path)
+
+
+@pytest.mark.parametrize(
+    ("text", "ids"),
+    [
+        ("0 0.5 0.5 0.1 0.1\n2 .5 .5 1e-1 1\n", {0, 2}),
+        ("1 0.1 0.1 0.2 0.2 0.3 0.1\n", {1}),
+        ("", set()),
+        ("a photograph of 1 cat\n", None),
+        ("0 0.5 0.5\n", None),
+        ("1.5 0.5 0.5 0.1 0.1\n", None),
+    ],
+)
+def test_lines_of_yolo(tmp_path, text, ids):
+    path = tmp_path / "a.txt"
+    path.write_text(text)
+    assert yolo_ids(path) == ids
+
+
+@pytest.mark.parametrize(
+    ("name", "parts"),
+    [
+        ("a.jpg", ("a",)),
+        ("./x/a.JPG", ("x", "a")),
+        ("C:\\x\\a.png", ("C:", "x", "a")),
+        ("/data/x/a", ("data", "x", "a")),
+        ("a.v2", ("a.v2",)),
+        ("gs://bucket/x/a%20b.jpg", ("x", "a b")),
+        ("/data/local-files/?d=x/a.jpg", ("x", "a")),
+        ("", ()),
+    ],
+)
+def test_parts_of_a_name(name, parts):
+    assert name_parts(name) == parts
+
+
+def test_tasks_of_label_studio(tmp_path):
+    tasks = [
+        {"data": {"image": "a.jpg"}, "annotations": [{"result": [{"value": {"choices": ["red", "blue"]}}]}]},
+        {
+            "data": {"image": "b.jpg"},
+            "annotations": [{"was_cancelled": True, "result": [{"value": {"choices": ["red"]}}]}],
+        },
+        {"data": {"image": "c.jpg"}, "annotations": [{"result": []}]},
+        {"image": "d.jpg", "choice": "red"},
+        {"image": "e.jpg", "label": [{"x": 1, "rectanglelabels": ["blue"]}]},
+        {"data": {"text": "no image"}},
+        7,
+    ]
+    found = label_studio_names(tmp_path, tasks)
+    assert found.classes == {"a.jpg": BOTH, "c.jpg": NONE, "d.jpg": RED, "e.jpg": BLUE}
+    assert label_studio_names(tmp_path, json.loads('{"a": 1}')) is None
+
+
+def test_xml(tmp_path):
+    path = tmp_path / "a.xml"
+    path.write_text("<annotation><object><name> red </name></object><object><name/></object></annotation>")
+    assert read_xml(path) == RED
+    path.write_text(
+        '<annotations><image name="a.jpg" subset="Train"><box label="red"/><tag label="blue"/></image></annotations>'
+    )
+    (named,) = read_xml(path)
+    assert (named.split, named.classes) == ("train", {"a.jpg": BOTH})
+    for text in ("<other/>", "", "<annotation>", '<!DOCTYPE a [<!ENTITY x "y">]><annotation>&x;</annotation>'):
+        path.write_text(text)
+        assert read_xml(path) is None
