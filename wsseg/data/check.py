@@ -7,6 +7,7 @@ from typing import Any
 
 from wsseg.data.images import LabeledImages, class_map, list_split, listed, load_images
 from wsseg.data.reading import FileMemory
+from wsseg.data.tables import NO_CLASS
 from wsseg.data.truth import has_truth, load_truth
 from wsseg.errors import DatasetError
 from wsseg.labels import ClassMap
@@ -35,7 +36,6 @@ class SplitReport:
 
 
 _LISTED = re.compile(r"[\[\]{}\"|;,]|^'|'$")  # what is left of a list that was not split, such as ['red', 'blue']
-_NOTHING = frozenset({"", "nan", "none", "null", "na", "n/a", "-"})
 
 
 def check_data(data: Any, memory: FileMemory) -> list[SplitReport]:
@@ -115,7 +115,7 @@ def _odd_names(names: tuple[str, ...]) -> list[str]:
     notes = []
     if lists := [name for name in names if _LISTED.search(name)]:
         notes.append(f"class names that look like lists: {listed(map(repr, lists))}; see data.separator and the labels")
-    if nothing := [name for name in names if name.strip().lower() in _NOTHING]:
+    if nothing := [name for name in names if name.strip().lower() in NO_CLASS | {"-"}]:
         notes.append(
             f"class names that look like 'no class': {listed(map(repr, nothing))}; leave the field of such images empty"
         )

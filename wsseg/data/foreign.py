@@ -19,13 +19,11 @@ from defusedxml import DefusedXmlException
 from defusedxml.ElementTree import parse as parse_xml
 
 from wsseg.data.reading import IMAGE_SUFFIXES
+from wsseg.data.tables import NO_CLASS as NOTHING
 from wsseg.errors import DatasetError
 from wsseg.files import open_file, read_file, read_text
 
-NO_CLASS = frozenset({
-    "background", "_background_", "__background__", "none", "nan", "null", "na", "n/a", "-", "ok", "good", "normal",
-    "negative", "no_defect", "clean",
-})  # fmt: skip
+NO_CLASS = NOTHING | {"-", "_background_", "__background__", "ok", "good", "normal", "negative", "no_defect", "clean"}
 SPLITS = {
     "train": "train", "training": "train", "trainval": "train", "val": "val", "valid": "val", "validation": "val",
     "dev": "val", "test": "test", "testing": "test", "eval": "test", "held_out": "test",
@@ -151,15 +149,13 @@ def read_table(path: Path, known: Callable[[str], bool], separator: str | None =
 def _table_text(path: Path) -> tuple[str, list[str]]:
     """Return a table's text and what was assumed about its encoding."""
     try:
-        data = read_file(path)
+        try:
+            return read_text(path), []
+        except UnicodeDecodeError:
+            text = read_file(path).decode("cp1252", "replace")
+            return text, [f"{path.name} is not UTF-8: read as Windows-1252, as Excel writes it"]
     except OSError as error:
         raise DatasetError(f"{path}: cannot be read: {error.strerror}") from error
-    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
-        return data.decode("utf-16", "replace"), [f"{path.name} is UTF-16 text"]
-    try:
-        return data.decode("utf-8-sig"), []
-    except UnicodeDecodeError:
-        return data.decode("cp1252", "replace"), [f"{path.name} is not UTF-8: read as Windows-1252, as Excel writes it"]
 
 
 def _rows(text: str) -> list[list[str]]:

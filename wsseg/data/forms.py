@@ -1,5 +1,6 @@
 """The forms in which data sets of images and labels lie in folders, each read into one shape: a `Reading`."""
 
+import contextlib
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -15,14 +16,15 @@ from wsseg.data.foreign import (
     Named,
     TwoReadingsError,
     read_table,
-    read_xml,
     yolo_class_names,
     yolo_ids,
 )
-from wsseg.data.images import Listing, list_split, listed, read_text
+from wsseg.data.images import Listing, list_split, listed
 from wsseg.data.inventory import MASK_FOLDERS, Inventory, Labels, Part, joined
+from wsseg.data.voc import list_file
 from wsseg.data.walk import data_folders
 from wsseg.errors import DatasetError, WssegError
+from wsseg.labels import VOC_CLASSES
 
 _IMAGE_FOLDERS = frozenset({"image", "images", "img", "imgs", "jpegimages", "photos", "pictures", "photographs"})
 _NO_CLASSES = _IMAGE_FOLDERS | MASK_FOLDERS | {"label", "labels", "annotation", "annotations", "imagesets", "labelstxt"}
@@ -57,11 +59,15 @@ class Reading:
 
 def listing_of(table: dict[str, Any], split: str) -> Listing | None:
     """Return how the pipeline lists a split, given a table ``[data]``; None if it refuses."""
-    values = {k: {n: plain(v) for n, v in t.items()} if isinstance(t, dict) else plain(t) for k, t in table.items()}
     try:
-        return list_split(parse_table(DATA_KINDS[table["kind"]], values, "data", Path("init")), split)
+        return list_split(_parsed(table), split)
     except WssegError:
         return None
+
+
+def _parsed(table: dict[str, Any]) -> Any:
+    values = {k: {n: plain(v) for n, v in t.items()} if isinstance(t, dict) else plain(t) for k, t in table.items()}
+    return parse_table(DATA_KINDS[table["kind"]], values, "data", Path("init"))
 
 
 def _settled(found: Inventory, form: str, parts: list[Part]) -> Reading | None:
@@ -134,56 +140,40 @@ def _voc(found: Inventory) -> Reading | None:
 
 
 def _voc_devkit(found: Inventory, root: Path) -> Reading | None:
-    lists: dict[str, Path] = {}
-    for sets in ("Main", "Segmentation"):  # the latter counts if both are there
-        for name in ("train", "trainval", "val", "test"):
-            if (path := root / "ImageSets" / sets / f"{name}.txt").is_file():
-                lists = {n: p for n, p in lists.items() if p.parent == path.parent} | {name: path}
+    lists = {}
+    for name in ("train", "trainval", "val", "test"):
+        with contextlib.suppress(DatasetError):
+            lists[name] = list_file(root, name)
     if not lists:
-        found.reasons.append(f"{found.shown(root)}: ImageSets has no train.txt in Segmentation or Main")
+        found.reasons.append(f"{found.shown(root)}: ImageSets has no list train.txt")
         return None
     train = "train" if "train" in lists else next(iter(lists))
     held = next((name for name in ("val", "test") if name in lists and name != train), None)
     used = {"train": train} | ({"val": held} if held else {})
     table: dict[str, Any] = {"kind": "voc", "root": root} | {split: {"list": name} for split, name in used.items()}
-    sets = found.shown(lists[train].parent)
-    said = [f"the VOC devkit's layout in {found.shown(root)}, lists {' and '.join(used.values())} of {sets}"]
+    said = [
+        f"the VOC devkit's layout in {found.shown(root)}, lists {' and '.join(used.values())} of "
+        f"{found.shown(lists[train].parent)}"
+    ]
     if left := [name for name in lists if name not in used.values()]:
-        said.append(f"left out: the lists {', '.join(left)} of {sets}")
+        said.append(f"left out: the lists {', '.join(left)}")
     if (labels := root / "labels.csv").is_file():
         table["labels"] = labels
         said.append("image-level labels from labels.csv")
+    listings = {split: list_split(_parsed(table), split) for split in used}
+    names = listings["train"].names
     table["masks"] = next((n for n in ("SegmentationClassAug", "SegmentationClass") if (root / n).is_dir()), "")
-    listing = listing_of(table, "train")
-    if listing is not None and listing.paths:
-        present = frozenset().union(*listing.labels.values())
-        table["classes"] = [name for name in listing.names if name in present]
-        said.append(f"{len(table['classes'])} of {len(listing.names)} classes occur in train")
-        listings = {split: own for split in used if (own := listing_of(table, split))}
-        parts = {
-            split: Part(root, split, root / "JPEGImages", {own.paths[i]: own.labels[i] for i in own.paths})
-            for split, own in listings.items()
-        }
-        return Reading("voc", parts, said, table, keep=True)
-    others: list[Part] = []  # classes of its own, or lists that the pipeline does not read
-    broken = False
-    for split, name in used.items():
-        lines = read_text(lists[name]).splitlines()
-        ids = [Path(line.split()[0]).stem for line in lines if line.split()]
-        found_xml = {i: read_xml(root / "Annotations" / f"{i}.xml") for i in ids}
-        classes = {i: names for i, names in found_xml.items() if isinstance(names, frozenset)}
-        if missing := [i for i in ids if i not in classes]:
-            said.append(f"{split}: {len(missing)} images have no annotation that can be read: {listed(missing)}")
-            broken = True
-        others += joined(found, Named(lists[name], classes, split)) if classes else []
-    reading = _settled(found, "voc", others)
-    if reading:
-        reading.said = said + reading.said
-        if broken:  # the check names the files
-            reading.table, reading.keep = table, True
-        elif table["masks"]:
-            reading.said.append(f"left out: {table['masks']}, as nothing tells the order of its classes")
-    return reading
+    if table["masks"] and names != VOC_CLASSES and not (root / "labelmap.txt").is_file():
+        said.append(f"left out: {table['masks']}, as nothing tells the order of its classes: add labelmap.txt")
+        table["masks"] = ""
+    present = frozenset().union(*listings["train"].labels.values())
+    table["classes"] = [name for name in names if name in present]
+    said.append(f"{len(table['classes'])} of {len(names)} classes occur in train")
+    parts = {
+        split: Part(root, split, root / "JPEGImages", {own.paths[i]: own.labels[i] for i in own.paths})
+        for split, own in listings.items()
+    }
+    return Reading("voc", parts, said, table, keep=True)
 
 
 def _coco(found: Inventory) -> Reading | None:
