@@ -1,14 +1,25 @@
 """The one reader of image files, on files of every kind, made here."""
 
+import errno
 import io
+import os
+import re
 import sqlite3
+import struct
+import threading
+import zlib
+from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image as PILImage
 
+from wsseg.data import reading
 from wsseg.data.reading import (
     FileMemory,
+    Inspection,
+    image_size,
     inspect_file,
     photograph_bytes,
     read_image,
@@ -115,6 +126,186 @@ def test_a_photograph_that_changed_since_it_was_listed_is_refused(tmp_path):
             read()
 
 
+def test_12_bits_that_are_packed_keep_their_range(tmp_path):
+    tags = {256: 2, 257: 1, 258: 12, 259: 1, 262: 1, 273: 8, 277: 1, 278: 1, 279: 3}
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags.items())
+    data = b"II*\0" + struct.pack("<I", 12) + b"\xff\xf8\x00\0" + struct.pack("<H", len(tags)) + entries + bytes(4)
+    (tmp_path / "x.tif").write_bytes(data)
+    assert read_image(tmp_path / "x.tif")[..., 0].tolist() == [[255, 128]]  # 4095 and 2048
+
+
+def test_what_is_odd_about_an_image_is_noted(tmp_path):
+    dark, bright = np.full((2, 3), 4095, np.uint16), np.full((2, 3), 65535, np.uint16)
+    for image in (PILImage.fromarray(dark), PILImage.fromarray(dark.astype(np.int32))):
+        assert "16 bits use less than a quarter" in inspect_file(saved(tmp_path, image, "x.tif")).note
+    rgb = np.dstack([dark] * 3)
+    cv2.imwrite(str(tmp_path / "x.png"), rgb)
+    assert "16 bits use less than a quarter" in inspect_file(tmp_path / "x.png").note
+    page = PILImage.fromarray(RGB)
+    for name in ("x.tif", "x.png", "x.webp"):
+        several = saved(tmp_path, page, name, save_all=True, append_images=[PILImage.fromarray(255 - RGB)])
+        assert inspect_file(several).note == "it has several pages; the first is read"
+    assert not inspect_file(saved(tmp_path, PILImage.fromarray(bright))).note
+    assert not inspect_file(saved(tmp_path, PILImage.new("L", (3, 2)))).note  # black, as it is stored
+
+
+def grey_png(values, bits):
+    """Return a grey PNG of `bits` a pixel, which Pillow cannot write."""
+    height, width = values.shape
+    rows = b"".join(b"\0" + np.packbits(np.unpackbits(row[:, None], axis=1)[:, 8 - bits :]).tobytes() for row in values)
+    chunks = [
+        (b"IHDR", struct.pack(">IIBBBBB", width, height, bits, 0, 0, 0, 0)),
+        (b"IDAT", zlib.compress(rows)),
+        (b"IEND", b""),
+    ]
+    packed = (struct.pack(">I", len(d)) + k + d + struct.pack(">I", zlib.crc32(k + d)) for k, d in chunks)
+    return b"\x89PNG\r\n\x1a\n" + b"".join(packed)
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4, 8])
+def test_grey_masks_of_few_bits_keep_their_values(tmp_path, bits):
+    values = np.random.default_rng(0).integers(0, 2**bits, (5, 7), dtype=np.uint8)
+    path = tmp_path / "x.png"
+    path.write_bytes(grey_png(values, bits))
+    assert np.array_equal(read_mask_file(path)[0], values)
+
+
+@pytest.mark.parametrize("most", [1, 3, 20, 255, 300, 65535])
+def test_masks_as_pgm_keep_their_values(tmp_path, most):
+    values = np.random.default_rng(0).integers(0, min(most, 255) + 1, (5, 7), dtype=np.uint8)
+    path = tmp_path / "x.pgm"
+    path.write_bytes(b"P5 7 5 %d\n" % most + values.astype("u1" if most < 256 else ">u2").tobytes())
+    assert np.array_equal(read_mask_file(path)[0], values)
+
+
+def test_wide_masks_are_read_if_their_values_are_class_ids(tmp_path):
+    values = np.array([[0, 1, 255], [2, 2, 0]])
+    for kind in (np.uint16, np.int32):
+        assert np.array_equal(
+            read_mask_file(saved(tmp_path, PILImage.fromarray(values.astype(kind)), "x.tif"))[0], values
+        )
+    with pytest.raises(DatasetError, match="mask values from 0 to 256; expected class ids from 0 to 255"):
+        read_mask_file(saved(tmp_path, PILImage.fromarray((values + (values == 255)).astype(np.uint16))))
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 3000), (3000, 1), (1025, 2)])
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "L", "I;16", "P"])
+def test_strips_are_read_as_they_are(tmp_path, shape, mode):
+    values = np.arange(shape[0] * shape[1], dtype=np.uint16).reshape(shape) % 200
+    image = (
+        PILImage.fromarray(values * 257)
+        if mode == "I;16"
+        else PILImage.fromarray(values.astype(np.uint8)).convert(mode)
+    )
+    exif = PILImage.Exif()
+    exif[0x0112] = 8
+    expected = np.rot90(np.stack([values] * 3, axis=2))
+    path = saved(tmp_path, image, exif=exif)
+    assert np.array_equal(read_image(path), expected) and image_size(path) == shape
+
+
+@pytest.mark.parametrize("name", ["x.jpg", "x.png", "x.webp"])
+def test_odd_exif_data_end_in_pixels_or_a_reason(tmp_path, name):
+    """Each byte of the EXIF data is changed in turn; the run goes on whatever comes of it."""
+    exif = PILImage.Exif()
+    exif[0x0112], exif[0x010F], exif[0x011A] = 6, "maker", 72.0
+    exif.get_ifd(0x8769)[0x9003] = "2026:01:01 00:00:00"
+    block = exif.tobytes()
+    rng, reasons = np.random.default_rng(0), set()
+    path = tmp_path / name
+    for place in range(6, len(block)):
+        odd = bytearray(block)
+        odd[place : place + 1 + place % 3] = rng.bytes(1 + place % 3)
+        PILImage.fromarray(RGB).save(path, exif=bytes(odd))
+        seen = inspect_file(path)
+        assert seen.error or sorted(seen.size) == [4, 6]
+        reasons.add(seen.error[:28])
+    assert reasons <= {"", "its EXIF data cannot be read"}
+
+
+def test_exif_that_cannot_be_written_again_is_no_reason_to_refuse_an_image(tmp_path):
+    """Pillow writes EXIF data anew when it turns an image, and fails at values of the wrong type."""
+    exif = PILImage.Exif()
+    exif[0x0112], exif[0x0100] = 6, 5
+    block = exif.tobytes().replace(struct.pack(">HHI", 0x0100, 3, 1), struct.pack(">HHI", 0x0100, 2, 4))
+    block = block.replace(struct.pack("<HHI", 0x0100, 4, 1), struct.pack("<HHI", 0x0100, 2, 4))
+    path = saved(tmp_path, PILImage.fromarray(RGB), "x.png", exif=block)
+    assert read_image(path).shape == (6, 4, 3)
+
+
+def test_jpegs_of_hundreds_of_scans_are_refused(tmp_path):
+    path = saved(tmp_path, PILImage.fromarray(RGB), "x.jpg", progressive=True)
+    data = path.read_bytes()
+    last = data[data.rindex(b"\xff\xda") : -2]
+    path.write_bytes(data[:-2] + 20 * last + b"\xff\xd9" + 99 * last)  # what follows the end does not count
+    assert not inspect_file(path).error
+    path.write_bytes(data[:-2] + 200 * last + b"\xff\xd9")
+    assert re.fullmatch(r"it has 2\d\d scans; expected at most 64, so save it again", inspect_file(path).error)
+
+
+@pytest.mark.parametrize(
+    ("name", "head"),
+    [
+        ("x.ppm", b"P6 1000000000 1 255\n"),
+        ("x.pgm", b"P5 1 1000000000 255\n"),
+        ("x.pbm", b"P4 1000000000 1000000000\n"),
+        ("x.bmp", b"BM" + struct.pack("<IHHIIiiHHIIiiII", 60, 0, 0, 54, 40, 10**9, 1, 1, 24, 0, 0, 0, 0, 0, 0)),
+    ],
+)
+def test_images_that_declare_a_billion_pixels_are_refused_by_their_head(tmp_path, name, head):
+    path = tmp_path / name
+    path.write_bytes(head + bytes(100))
+    with pytest.raises(DatasetError, match="megapixels|decompression bomb"):
+        read_image(path)
+
+
+def test_a_form_that_is_slow_to_decode_is_refused_beyond_four_megapixels(tmp_path):
+    path = tmp_path / "x.ppm"
+    path.write_bytes(b"P3 3000 2000 255\n" + b"1 " * 100)
+    assert "slow to decode; expected at most 4 megapixels" in inspect_file(path).error
+
+
+def test_an_image_that_takes_more_memory_than_is_promised_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(reading, "MOST_MEMORY", 4 * 6 * 20 + 100)
+    assert not inspect_file(saved(tmp_path, PILImage.fromarray(RGB), "x.webp")).error
+    path = saved(tmp_path, PILImage.fromarray(np.vstack([RGB] * 5)), "x.webp")
+    assert "of memory" in inspect_file(path).error
+
+
+def test_threads_wait_for_memory():
+    memory, order = reading._Memory(10), []
+
+    def use(amount):
+        with memory.taken(amount):
+            order.append(amount)
+
+    with memory.taken(6):
+        waiting = [threading.Thread(target=use, args=(amount,)) for amount in (5, 4)]
+        for thread in waiting:
+            thread.start()
+        waiting[1].join(5)
+        assert order == [4]
+    waiting[0].join(5)
+    assert order == [4, 5]
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes")
+def test_pipes_devices_and_folders_are_no_images(tmp_path):
+    os.mkfifo(tmp_path / "x.png")
+    (tmp_path / "y.png").mkdir()
+    (tmp_path / "z.png").symlink_to("/dev/zero")
+    for name, reason in (
+        ("x", "a pipe, a device or a socket"),
+        ("y", "a folder"),
+        ("z", "a pipe, a device or a socket"),
+    ):
+        path = tmp_path / f"{name}.png"
+        assert reason in inspect_file(path).error
+        for read in (read_image, read_mask_file, image_size):
+            with pytest.raises(DatasetError, match=reason):
+                read(path)
+
+
 def truncated(tmp_path):
     buffer = io.BytesIO()
     PILImage.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64, 3)).astype(np.uint8)).save(buffer, "JPEG")
@@ -185,6 +376,64 @@ def test_a_file_is_read_once_and_again_when_it_changes(tmp_path, monkeypatch):
     assert memory.inspect([path], "reading") == first and read == [path]
     saved(tmp_path, PILImage.fromarray(RGB[:3]))
     assert memory.inspect([path], "reading")[path].size == (3, 6) and len(read) == 2
+
+
+def test_a_file_of_equal_size_and_time_is_noticed(tmp_path):
+    """As rsync and unzip leave them: the time of the last change is set back."""
+    path = saved(tmp_path, PILImage.fromarray(RGB), "x.bmp")
+    memory = FileMemory(tmp_path / "files.sqlite")
+    first = memory.inspect([path], "reading")[path]
+    stat = path.stat()
+    saved(tmp_path, PILImage.fromarray(255 - RGB), "x.bmp")
+    os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    assert (path.stat().st_size, path.stat().st_mtime_ns) == (stat.st_size, stat.st_mtime_ns)
+    assert memory.inspect([path], "reading")[path].sha256 != first.sha256
+
+
+def test_memory_is_forgotten_on_request(tmp_path, monkeypatch):
+    path = saved(tmp_path, PILImage.fromarray(RGB))
+    FileMemory(tmp_path / "files.sqlite").inspect([path], "reading")
+    memory = FileMemory(tmp_path / "files.sqlite")
+    memory.forget()
+    monkeypatch.setattr(reading, "inspect_file", lambda _: Inspection("read again"))
+    assert memory.inspect([path], "reading")[path].sha256 == "read again"
+
+
+def test_errors_are_not_remembered(tmp_path, monkeypatch):
+    path = saved(tmp_path, PILImage.fromarray(RGB))
+    memory = FileMemory(tmp_path / "files.sqlite")
+
+    def too_many(_):
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(reading, "open_file", too_many)
+        assert memory.inspect([path], "reading")[path].error == "Too many open files"
+    assert memory.inspect([path], "reading")[path].size == (4, 6)
+
+
+def test_a_row_that_is_damaged_is_not_believed(tmp_path):
+    """Every byte of the database is changed in turn: what is recalled is right, or read again."""
+    path = saved(tmp_path, PILImage.fromarray(RGB))
+    file = tmp_path / "files.sqlite"
+    expected = FileMemory(file).inspect([path], "reading")
+    whole = file.read_bytes()
+    places = [i for i, byte in enumerate(whole) if byte]
+    for place in places:
+        damaged = bytearray(whole)
+        damaged[place] ^= 1 << place % 8
+        file.write_bytes(damaged)
+        assert FileMemory(file).inspect([path], "reading") == expected
+
+
+def test_names_that_are_not_utf8_are_remembered(tmp_path):
+    path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.png"))
+    try:
+        PILImage.fromarray(RGB).save(path, "PNG")
+    except (OSError, UnicodeError):
+        pytest.skip("the file system takes UTF-8 names only")
+    memory = FileMemory(tmp_path / "files.sqlite")
+    assert memory.inspect([path], "reading") == memory.inspect([path], "reading") and memory.path
 
 
 @pytest.mark.parametrize("content", [b"no database at all, " * 99, None, b""])

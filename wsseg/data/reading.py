@@ -36,18 +36,13 @@ IMAGE_SUFFIXES = frozenset(
 _FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP", "PPM")  # the JPEG reader also opens MPO, what many phones write
 MOST_PIXELS = 100_000_000  # of one image: a file of some kilobytes may declare billions
 MOST_MEMORY = 3 * 2**29  # bytes that all threads of a process together take while they read images
-_BYTES_A_PIXEL = {
-    "PNG": 8,
-    "BMP": 8,
-    "JPEG": 12,
-    "MPO": 12,
-}  # of memory, without the file; measured by scripts/tortures/inputs.py
-_MOST_BYTES_A_PIXEL = 16  # of the other formats
+# of memory that decoding and converting take, without the file; measured by scripts/tortures/inputs.py
+_BYTES_A_PIXEL = {"PNG": 8, "BMP": 8, "JPEG": 12, "MPO": 12, "TIFF": 12, "PPM": 16, "WEBP": 20}
 _SLOW_CODECS = {"ppm", "ppm_plain", "bmp_rle"}  # Pillow decodes these in Python
-_MOST_SLOW_PIXELS = 10_000_000
-_MOST_SCANS = 100  # of a JPEG; each goes over the whole image again; photographs have about ten
+_MOST_SLOW_PIXELS = 4_000_000
+_MOST_SCANS = 64  # of a JPEG; each goes over the whole image again; photographs have about ten
 _DARK_BELOW = 64  # of 255
-_BLOCK = 2048  # px of height and width that are converted at a time
+_BLOCK = 1024  # px of height and width that are converted at a time
 # a damaged file is told of by its error alone; and the size that Pillow warns of is legal here
 warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
 warnings.filterwarnings("ignore", category=PILImage.DecompressionBombWarning)
@@ -121,11 +116,13 @@ def _file_in_memory(path: Path) -> Iterator[bytes]:
     """
     with open_file(path) as file:
         image = _header(file)
-        need = image.width * image.height * _BYTES_A_PIXEL.get(image.format or "", _MOST_BYTES_A_PIXEL)
+        need = image.width * image.height * _BYTES_A_PIXEL[image.format or ""]
         need += os.fstat(file.fileno()).st_size
         del image
         if need > MOST_MEMORY:
-            raise OSError(f"reading it takes {need >> 20} MiB; expected at most {MOST_MEMORY >> 20} MiB, so shrink it")
+            raise OSError(
+                f"reading it takes {need >> 20} MiB of memory; expected at most {MOST_MEMORY >> 20}, so shrink it"
+            )
         with _memory.taken(need):
             file.seek(0)
             yield file.read()
@@ -396,6 +393,7 @@ def _reason(error: OSError) -> str:
 # --- what is remembered of files -------------------------------------------------------------------------------------
 
 _Stated = tuple[Path, tuple[int, ...]]  # a file; its bytes, its times of change and its inode
+_DATABASE_ERRORS = (sqlite3.Error, UnicodeError)  # the second of damaged names in a message of the first
 _REMEMBERED_AT_ONCE = 1000  # inspections that a kill may lose
 
 
@@ -453,7 +451,7 @@ class FileMemory:
         try:
             with closing(self._connect()) as database, database:
                 database.execute("DELETE FROM inspection")
-        except sqlite3.Error as error:
+        except _DATABASE_ERRORS as error:
             self._give_up(error)
 
     def inspect(self, paths: Iterable[Path], what: str) -> dict[Path, Inspection]:
@@ -498,7 +496,7 @@ class FileMemory:
                     if row and row[0] == _packed(state) and row[2] == _row_digest(name, *row[:2]):
                         sha256, size, *rest = json.loads(row[1])
                         found[path] = Inspection(sha256, tuple(size), *rest)
-        except sqlite3.Error as error:
+        except _DATABASE_ERRORS as error:
             self._give_up(error)
         return found
 
@@ -512,10 +510,10 @@ class FileMemory:
         try:
             with closing(self._connect()) as database, database:
                 database.executemany("INSERT OR REPLACE INTO inspection VALUES (?,?,?,?)", rows)
-        except sqlite3.Error as error:
+        except _DATABASE_ERRORS as error:
             self._give_up(error)
 
-    def _give_up(self, error: sqlite3.Error) -> None:
+    def _give_up(self, error: Exception) -> None:
         """Go on in memory; a file that is no database, or a damaged one, is removed, so that the next run has a new one."""
         log.warning("%s: %s; the images are read again where it does not know them", self.path, error)
         # an operational error says locked, full, read-only: there the file itself is well
