@@ -17,11 +17,11 @@ from pathlib import Path
 
 import click
 import numpy as np
-from PIL import Image
 from scipy.io import loadmat
 from torchvision.datasets.utils import check_md5, download_url
 
 from wsseg.data.masks import encode_mask
+from wsseg.data.reading import read_mask_file
 from wsseg.errors import DatasetError, WssegError
 from wsseg.labels import IGNORE_INDEX
 from wsseg.store import atomic_write
@@ -162,7 +162,7 @@ def oxford_pet(data: Path) -> None:
             for image_id, species in shown:
                 image, mask = (root / split / d / f"{image_id}{s}" for d, s in (("images", ".jpg"), ("masks", ".png")))
                 if not mask.is_file():
-                    trimap = np.asarray(Image.open(root / "annotations" / "trimaps" / f"{image_id}.png"))
+                    trimap = read_mask_file(root / "annotations" / "trimaps" / f"{image_id}.png")[0]
                     values = np.array([0, species, 0, IGNORE_INDEX], dtype=np.uint8)  # 1 pet, 2 background, 3 border
                     atomic_write(mask, encode_mask(values[trimap]))
                 if not image.is_file():

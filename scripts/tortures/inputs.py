@@ -5,6 +5,8 @@ import io
 import multiprocessing
 import resource
 import struct
+import subprocess
+import sys
 import time
 import zlib
 from collections import Counter
@@ -15,7 +17,7 @@ from typing import Any
 import numpy as np
 from PIL import Image as PILImage
 
-from wsseg.data.reading import inspect_file, read_image
+from wsseg.data.reading import BYTES_A_PIXEL, inspect_file, read_image
 from wsseg.errors import DatasetError
 
 SECONDS = 5.0  # longest that one file may take
@@ -33,6 +35,7 @@ def sound_images(rng: np.random.Generator) -> dict[str, bytes]:
     files: dict[str, tuple[PILImage.Image, dict[str, Any]]] = {
         "plain.jpg": (picture, {"format": "JPEG"}),
         "progressive.jpg": (picture, {"format": "JPEG", "progressive": True}),
+        "progressive_whole.jpg": (picture, {"format": "JPEG", "progressive": True, "subsampling": 0}),
         "turned.jpg": (picture, {"format": "JPEG", "exif": turned}),
         "cmyk.jpg": (picture.convert("CMYK"), {"format": "JPEG"}),
         "grey.jpg": (picture.convert("L"), {"format": "JPEG"}),
@@ -48,6 +51,10 @@ def sound_images(rng: np.random.Generator) -> dict[str, bytes]:
         "packed.tif": (picture, {"format": "TIFF", "compression": "tiff_lzw"}),
         "cmyk.tif": (picture.convert("CMYK"), {"format": "TIFF"}),
         "plain.webp": (picture, {"format": "WEBP"}),
+        "lossless.webp": (picture.convert("RGBA"), {"format": "WEBP", "lossless": True}),
+        "turned.webp": (picture, {"format": "WEBP", "exif": turned}),
+        "turned.tif": (picture, {"format": "TIFF", "exif": turned}),
+        "turned.png": (picture, {"format": "PNG", "exif": turned}),
         "moving.webp": (frames[0], {"format": "WEBP", "save_all": True, "append_images": frames[1:]}),
         "plain.ppm": (picture, {"format": "PPM"}),
     }
@@ -101,10 +108,29 @@ def hostile_files() -> dict[str, bytes]:
     }
 
 
+def with_odd_exif(rng: np.random.Generator) -> tuple[str, bytes]:
+    """Return the suffix and the bytes of a sound image whose EXIF data are broken."""
+    exif = PILImage.Exif()
+    exif[0x0112], exif[0x010F], exif[0x011A] = int(rng.integers(0, 10)), "maker", 72.0
+    exif.get_ifd(0x8769).update({0x9003: "2026:01:01 00:00:00", 0x927C: rng.bytes(20)})
+    exif.get_ifd(0x8825).update({1: "N", 2: (48.0, 8.0, 0.0)})
+    block = bytearray(exif.tobytes())
+    for _ in range(int(rng.integers(1, 6))):
+        block[int(rng.integers(6, len(block)))] = int(rng.integers(256))
+    suffix = str(rng.choice([".jpg", ".png", ".webp"]))
+    buffer = io.BytesIO()
+    PILImage.new("RGB", (7, 5)).save(
+        buffer, {".jpg": "JPEG", ".png": "PNG", ".webp": "WEBP"}[suffix], exif=bytes(block)
+    )
+    return suffix, buffer.getvalue()
+
+
 def mutated(name: str, data: bytes, rng: np.random.Generator) -> tuple[str, bytes]:
     """Return a broken version of a file, and a suffix that may be wrong."""
     found = bytearray(data)
-    how = int(rng.integers(8))
+    how = int(rng.integers(9))
+    if how == 8:
+        return with_odd_exif(rng)
     if how == 0:
         found = found[: int(rng.integers(len(found)))]
     elif how == 1:
@@ -169,7 +195,7 @@ def read_many(job: tuple[Path, int, int]) -> tuple[Counter[str], list[str], int]
         verdicts[verdict] += 1
         if why:
             failures.append(f"{name}, mutant {index} of seed {rng_seed}: {why}")
-    return verdicts, failures, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+    return verdicts, failures, peak_bytes() >> 20
 
 
 def read_hostile(job: tuple[Path, str]) -> tuple[str, tuple[str, str], int]:
@@ -178,7 +204,61 @@ def read_hostile(job: tuple[Path, str]) -> tuple[str, tuple[str, str], int]:
     (folder / name).write_bytes(hostile_files()[name])
     verdict = judge(folder / name)
     (folder / name).unlink()
-    return name, verdict, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+    return name, verdict, peak_bytes() >> 20
+
+
+def peak_bytes() -> int:
+    """Return the most memory that this process ever held."""
+    status = Path("/proc/self/status")
+    if status.is_file():  # `ru_maxrss` also counts the process that started this one
+        return 1024 * int(status.read_text(encoding="ascii").split("VmHWM:")[1].split()[0])
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+MEASURED: dict[str, tuple[str, str, dict[str, Any]]] = {  # name: mode of the image, format, how it is written
+    "JPEG": ("RGB", "JPEG", {}),
+    "JPEG, progressive": ("RGB", "JPEG", {"progressive": True, "subsampling": 0}),
+    "JPEG, progressive CMYK": ("CMYK", "JPEG", {"progressive": True, "subsampling": 0}),
+    "PNG": ("RGB", "PNG", {"compress_level": 1}),
+    "PNG, transparent": ("RGBA", "PNG", {"compress_level": 1}),
+    "BMP": ("RGB", "BMP", {}),
+    "TIFF": ("RGB", "TIFF", {}),
+    "TIFF, one strip, turned": ("RGBA", "TIFF", {"compression": "tiff_adobe_deflate", "strip_size": 2**30, "turned": True}),
+    "WebP": ("RGB", "WEBP", {"method": 0}),
+    "WebP, lossless": ("RGBA", "WEBP", {"method": 0, "lossless": True, "quality": 0}),
+    "PPM": ("RGB", "PPM", {}),
+}  # fmt: skip
+
+
+def bytes_a_pixel(folder: Path, name: str, side: int) -> float:
+    """Write and read an image of `side` px a side; return the bytes a pixel that reading it takes, without its file."""
+    mode, form, options = MEASURED[name]
+    exif = PILImage.Exif()
+    exif[0x0112] = 6 if options.get("turned") else 1
+    path = folder / "measured"
+    code = (
+        "import sys; from pathlib import Path; from tortures.inputs import peak_bytes; from wsseg.data.reading import inspect_file;"
+        "first, path = map(Path, sys.argv[1:]); inspect_file(first); before = peak_bytes(); seen = inspect_file(path);"
+        "print(seen.error or peak_bytes() - before)"
+    )
+    pixels = np.random.default_rng(0).integers(0, 256, (8, side, 4), dtype=np.uint8)
+    image = PILImage.fromarray(np.tile(pixels, (side // 8, 1, 1))).convert(mode)
+    for target, own in ((folder / "first", image.crop((0, 0, 64, 64))), (path, image)):
+        own.save(target, form, exif=exif, **{k: v for k, v in options.items() if k != "turned"})
+    command = [sys.executable, "-c", code, str(folder / "first"), str(path)]
+    said = subprocess.run(command, capture_output=True, text=True, check=True, cwd=Path(__file__).parents[1]).stdout
+    return (int(said) - path.stat().st_size) / side**2
+
+
+def measure_memory(folder: Path, side: int) -> tuple[dict[str, float], list[str]]:
+    """Return bytes a pixel of every format, and those that take more than the reader reserves."""
+    figures = {name: round(bytes_a_pixel(folder, name, side), 1) for name in MEASURED}
+    failures = [
+        f"{name}: {found} bytes a pixel, {BYTES_A_PIXEL[MEASURED[name][1]]} reserved"
+        for name, found in figures.items()
+        if found > BYTES_A_PIXEL[MEASURED[name][1]]
+    ]
+    return figures, failures
 
 
 def torment(count: int, folder: Path) -> dict[str, Any]:
@@ -204,6 +284,8 @@ def torment(count: int, folder: Path) -> dict[str, Any]:
             verdicts += found
             failures += why
             peaks.append(peak)
+    per_pixel, too_much = measure_memory(folder, 4096)
+    failures += too_much
     if max(peaks) > MEBIBYTES:
         failures.append(f"memory: {max(peaks)} MiB at its highest")
     return {
@@ -212,5 +294,6 @@ def torment(count: int, folder: Path) -> dict[str, Any]:
         "refused": verdicts["refused"],
         "hostile_refused": refused,
         "peak_mib": max(peaks),
+        "bytes_a_pixel": per_pixel,
         "failures": failures,
     }

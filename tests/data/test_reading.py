@@ -188,7 +188,7 @@ def test_wide_masks_are_read_if_their_values_are_class_ids(tmp_path):
         read_mask_file(saved(tmp_path, PILImage.fromarray((values + (values == 255)).astype(np.uint16))))
 
 
-@pytest.mark.parametrize("shape", [(1, 1), (1, 3000), (3000, 1), (1025, 2)])
+@pytest.mark.parametrize("shape", [(1, 1), (1, 3000), (3000, 1), (513, 2)])
 @pytest.mark.parametrize("mode", ["RGB", "RGBA", "L", "I;16", "P"])
 def test_strips_are_read_as_they_are(tmp_path, shape, mode):
     values = np.arange(shape[0] * shape[1], dtype=np.uint16).reshape(shape) % 200

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -38,6 +39,15 @@ def test_mutated_images(tmp_path):
     verdicts, failures, _ = inputs.read_many((tmp_path, 7, 300))
     assert failures == []
     assert verdicts["read"] > 30 and verdicts["refused"] > 30
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").is_file(), reason="the peak of memory is read from /proc")
+@pytest.mark.parametrize(
+    "name", ["JPEG, progressive CMYK", "PNG, transparent", "TIFF, one strip, turned", "WebP, lossless"]
+)
+def test_reading_takes_no_more_memory_than_is_reserved(tmp_path, name):
+    reserved = inputs.BYTES_A_PIXEL[inputs.MEASURED[name][1]]
+    assert reserved / 3 < inputs.bytes_a_pixel(tmp_path, name, 2560) <= reserved
 
 
 @pytest.mark.parametrize("name", sorted(inputs.hostile_files()))

@@ -37,12 +37,12 @@ _FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP", "PPM")  # the JPEG reader also
 MOST_PIXELS = 100_000_000  # of one image: a file of some kilobytes may declare billions
 MOST_MEMORY = 3 * 2**29  # bytes that all threads of a process together take while they read images
 # of memory that decoding and converting take, without the file; measured by scripts/tortures/inputs.py
-_BYTES_A_PIXEL = {"PNG": 8, "BMP": 8, "JPEG": 12, "MPO": 12, "TIFF": 12, "PPM": 16, "WEBP": 20}
+BYTES_A_PIXEL = {"PNG": 9, "BMP": 9, "JPEG": 13, "MPO": 13, "TIFF": 13, "PPM": 16, "WEBP": 20}
 _SLOW_CODECS = {"ppm", "ppm_plain", "bmp_rle"}  # Pillow decodes these in Python
 _MOST_SLOW_PIXELS = 4_000_000
 _MOST_SCANS = 64  # of a JPEG; each goes over the whole image again; photographs have about ten
 _DARK_BELOW = 64  # of 255
-_BLOCK = 1024  # px of height and width that are converted at a time
+_BLOCK = 512  # px of height and width that are converted at a time
 # a damaged file is told of by its error alone; and the size that Pillow warns of is legal here
 warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
 warnings.filterwarnings("ignore", category=PILImage.DecompressionBombWarning)
@@ -116,7 +116,7 @@ def _file_in_memory(path: Path) -> Iterator[bytes]:
     """
     with open_file(path) as file:
         image = _header(file)
-        need = image.width * image.height * _BYTES_A_PIXEL[image.format or ""]
+        need = image.width * image.height * BYTES_A_PIXEL[image.format or ""]
         need += os.fstat(file.fileno()).st_size
         del image
         if need > MOST_MEMORY:

@@ -1,0 +1,50 @@
+"""Images are decoded in one place: the source of the package is searched for every other way."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+import wsseg
+
+PACKAGE = Path(wsseg.__file__).parent
+READER = PACKAGE / "data" / "reading.py"
+DECODERS = {"imread", "imreadmulti", "imdecode", "imdecodemulti", "decode_image", "decode_jpeg", "decode_png", "imopen"}
+LIBRARIES = (
+    "imageio", "tifffile", "skimage.io", "matplotlib.image", "torchvision.io", "torchvision.datasets", "rasterio", "png",
+)  # fmt: skip
+
+
+def other_ways(source):
+    """Return the ways to decode an image in some source, other than PNG files that wsseg wrote itself, from bytes."""
+    found = []
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Call):
+            name = ast.unparse(node.func)
+            formats = {keyword.arg: ast.unparse(keyword.value) for keyword in node.keywords}.get("formats")
+            own = formats == "('PNG',)" and ast.unparse(node.args[0]).startswith("io.BytesIO(")
+            if name.rpartition(".")[2] in DECODERS or (name.endswith("Image.open") and not own):
+                found.append(ast.unparse(node))
+        names = [alias.name for alias in node.names] if isinstance(node, ast.Import | ast.ImportFrom) else []
+        if isinstance(node, ast.ImportFrom):
+            names = [f"{node.module}.{name}" for name in names]
+            found += [name for name in names if name in ("PIL.Image.open", "PIL.Image.Image.open")]
+        found += [name for name in names if any(f"{name}.".startswith(f"{library}.") for library in LIBRARIES)]
+    return found
+
+
+@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda path: path.relative_to(PACKAGE).as_posix())
+def test_images_are_decoded_by_the_reader_alone(path):
+    assert path == READER or other_ways(path.read_text(encoding="utf-8")) == []
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "with PILImage.open(path) as image: pass", "Image.open(io.BytesIO(data))", "cv2.imread('x.png', -1)",
+        "PIL.Image.open(path, formats=('PNG',))", "from PIL.Image import open", "import imageio.v3 as iio",
+        "from skimage import io", "from torchvision.io import read_image", "cv2.imdecode(data, 1)",
+    ],
+)  # fmt: skip
+def test_the_search_finds_other_ways(source):
+    assert other_ways(source)
