@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from wsseg import processes
+from wsseg import processes, streams
+from wsseg.config import expand_home
 from wsseg.errors import ArtifactError, ConfigError, LaunchError, StageError, explaining
 from wsseg.progress import Callback, listening
 from wsseg.runner import make_plan, run_plan
@@ -104,13 +105,13 @@ def run(
     """
     import tomli_w
 
+    streams.keep_descriptors()
     if processes.count() == 1 and in_worker():
         name = multiprocessing.current_process().name
         raise LaunchError(
             f"wsseg.run: called in {name}, a worker process of multiprocessing; expected: the main process; "
             "call it below 'if __name__ == \"__main__\":', or start the command 'wsseg run' in the worker"
         )
-
     texts = []
     for key, value in (overrides or {}).items():
         given = list(value) if isinstance(value, tuple) else str(value) if isinstance(value, Path) else value
@@ -119,7 +120,7 @@ def run(
         except TypeError as error:
             raise ConfigError(f"overrides: {key}: found {value!r}; legal: TOML's values") from error
     with explaining(), processes.first_goes_ahead():
-        plan = make_plan(recipe, str(config), ArtifactStore(Path(store)), tuple(texts))
+        plan = make_plan(recipe, str(config), ArtifactStore(Path(expand_home(str(store)))), tuple(texts))
     with listening(*callbacks):
         run_id = run_plan(plan, repair)
     return Run(run_id, {p.step.name: p.artifact for p in plan.active if p.artifact is not None}, plan.failed)
@@ -179,7 +180,7 @@ def load_segmenter(segmenter: str = "segmenter", *, store: str | Path = STORE, *
     from wsseg.stages.predict_masks.prediction import Predictor
 
     with explaining():
-        found = ArtifactStore(Path(store), make=False).resolve(segmenter)
+        found = ArtifactStore(Path(expand_home(str(store))), make=False).resolve(segmenter)
     if found.kind != "segmenter":
         raise ArtifactError(f"{segmenter}: it is of kind {found.kind}; legal: segmenter")
     config = parse_table(Config, {n: plain(v) for n, v in values.items()}, "predictions", Path("load_segmenter"))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 import wsseg
-from wsseg import completion, processes, progress
+from wsseg import completion, processes, progress, streams
 from wsseg.errors import OtherProcessError, explained
 
 if TYPE_CHECKING:
@@ -36,8 +36,6 @@ def common(command: Callable[..., None]) -> Callable[..., None]:
         log.handlers[:] = [handler]
         log.setLevel(logging.WARNING if quiet else logging.INFO)
         try:
-            if not processes.is_first():
-                log.setLevel(logging.WARNING)
             command(*args, **kwargs)
         except KeyboardInterrupt:
             click.echo("\ninterrupted: all that is finished is kept; the same command goes on from there", err=True)
@@ -104,10 +102,18 @@ def cli() -> None:
 
 
 def open_store(folder: Path, make: bool = False) -> "ArtifactStore":
-    """Return the store; commands that only look at one make none."""
+    """Return the store; commands that only look at one make none. ``--store=~/folder`` comes here unexpanded."""
+    from wsseg.config import expand_home
     from wsseg.store import ArtifactStore
 
-    return ArtifactStore(folder, make)
+    return ArtifactStore(Path(expand_home(str(folder))), make)
+
+
+def print_toml(values: dict[str, Any]) -> None:
+    """Print a config in UTF-8, whatever the terminal's encoding is: TOML is UTF-8, and people write it into a file."""
+    from wsseg.config import to_toml
+
+    click.echo(to_toml(values).encode(), nl=False)
 
 
 def open_classifier(store: "ArtifactStore", name: str) -> "tuple[Classifier, ClassifierSpec]":
@@ -153,6 +159,8 @@ def run(
     """
     from wsseg.runner import make_plan, run_plan, summary
 
+    if not processes.is_first():
+        log.setLevel(logging.WARNING)
     with processes.first_goes_ahead():
         plan = make_plan(recipe, config, open_store(store, make=True), overrides)
     with progress.listening(*([tensorboard_in(tensorboard)] if tensorboard and processes.is_first() else [])):
@@ -428,14 +436,16 @@ def show(artifact: str, as_config: bool, store: Path) -> None:
     wsseg show segmenter
     wsseg show 3f2a9c --config > again.toml
     """
-    from wsseg.config import to_toml
     from wsseg.errors import ArtifactError
 
     opened = open_store(store)
     runs = opened.runs()
-    if opened.has_run(artifact):
-        record = opened.run(artifact)
-        click.echo(to_toml(record["config"]) if as_config else json.dumps(record, indent=1))
+    if artifact in runs:
+        record = runs[artifact]
+        if as_config:
+            print_toml(record["config"])
+        else:
+            click.echo(json.dumps(record, indent=1))
         return
     found = opened.resolve(artifact)
     if not as_config:
@@ -443,7 +453,7 @@ def show(artifact: str, as_config: bool, store: Path) -> None:
         return
     for record in reversed(runs.values()):
         if any(step["key"] == found.key for step in record["steps"].values()):
-            click.echo(to_toml(record["config"]), nl=False)
+            print_toml(record["config"])
             return
     raise ArtifactError(f"{artifact}: no run of this store refers to it, so its data set is not known")
 
@@ -864,6 +874,7 @@ def evaluate(predictions: Path, truth: Path, class_file: Path, undecided: bool, 
 
 def main() -> None:
     """Entry point of the console script."""
+    streams.prepare()
     cli(prog_name="wsseg")
 
 

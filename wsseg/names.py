@@ -2,6 +2,7 @@
 
 import os
 import re
+import sys
 import unicodedata
 
 from wsseg.errors import DatasetError
@@ -28,7 +29,9 @@ def refused_character(name: str) -> str:
         if unicodedata.category(character) in _REFUSED and character not in _JOINERS:
             code = ord(character)
             if 0xDC80 <= code <= 0xDCFF:
-                return f"the byte 0x{code - 0xDC00:02X}, which is not UTF-8"
+                encoding = sys.getfilesystemencoding()
+                hint = "" if encoding == "utf-8" else f" (the system's encoding is {encoding}; set PYTHONUTF8=1)"
+                return f"the byte 0x{code - 0xDC00:02X}, which is not {encoding.upper()}{hint}"
             return f"U+{code:04X} ({unicodedata.name(character, 'a control character')})"
     return ""
 

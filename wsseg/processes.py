@@ -42,7 +42,7 @@ def count() -> int:
         return 1
     if missing := [name for name in _NEEDED if not os.environ.get(name)]:
         raise LaunchError(
-            f"environment: WORLD_SIZE is {world}, but {', '.join(missing)} not set; "
+            f"environment: WORLD_SIZE is {world}, and not set: {', '.join(missing)}; "
             "expected: all of them, as torchrun and accelerate launch set them, or none (unset WORLD_SIZE)"
         )
     if _number("RANK", 0) >= world:

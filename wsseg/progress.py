@@ -4,13 +4,14 @@ Others can listen: see `Callback`.
 """
 
 import logging
-import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+from wsseg.streams import STDERR
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -108,7 +109,7 @@ def track(items: Iterable[T], total: int, what: str, unit: str = "images", done:
     """
     if not log.isEnabledFor(logging.INFO) or _bar is not None:  # --quiet, or work within work
         yield from items
-    elif sys.stderr.isatty():
+    elif STDERR.isatty():
         yield from _with_bar(items, total, what, unit, done)
     else:
         yield from _with_lines(items, total, what, unit, done)
@@ -152,8 +153,8 @@ def _terminal() -> "Console":
     from rich.console import Console
 
     global _console
-    if _console is None or _console.file is not sys.stderr:
-        _console = Console(file=sys.stderr)  # no colours where NO_COLOR says so
+    if _console is None:
+        _console = Console(file=STDERR)  # no colours where NO_COLOR says so
     return _console
 
 
@@ -165,8 +166,8 @@ class LogHandler(logging.Handler):
         if _bar is not None:
             _terminal().print(text, markup=False, highlight=False, soft_wrap=True)
         else:
-            sys.stderr.write(text + "\n")
-            sys.stderr.flush()
+            STDERR.write(text + "\n")
+            STDERR.flush()
 
 
 class TensorBoard:

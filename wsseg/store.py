@@ -15,6 +15,7 @@ name, flushed to the disk and renamed. What is read is checked first: names and 
 not followed, and a newer format is refused.
 """
 
+import errno
 import hashlib
 import json
 import logging
@@ -79,10 +80,15 @@ def atomic_write(path: Path, data: bytes) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Flush a folder's entries (renames in it) to the disk."""
+    """Flush a folder's entries (renames in it) to the disk, on systems that can: Windows opens no folders."""
+    if os.name == "nt":
+        return
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # network and shared folders that flush files alone
+            raise
     finally:
         os.close(descriptor)
 
