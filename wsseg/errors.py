@@ -100,7 +100,7 @@ def explained(error: BaseException, step: str = "", values: Mapping[str, Any] | 
         more = f"set {key} to 0, or give a container more (docker run --shm-size 2g)"
         return MachineError(f"{front}shared memory is full ({detail}); {more}{after}")
     if says(_KILLED):
-        what = "a worker process was killed, as systems do when memory runs out"
+        what = "a worker process was killed, as systems do when memory or shared memory runs out"
         return MachineError(f"{front}{what} ({detail}); {_lower(_LARGE_VALUES[::-1], values)}{after}")
     if isinstance(error, MemoryError) or "OutOfMemoryError" in names or says(_OUT_OF_MEMORY):
         return MachineError(f"{front}out of memory ({detail}); {_lower(_LARGE_VALUES, values)}{after}")

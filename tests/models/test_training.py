@@ -1,13 +1,19 @@
+import multiprocessing
+import os
+import shutil
+import signal
+
 import numpy as np
 import pytest
 import torch
+from accelerate.state import PartialState
 from PIL import Image as PILImage
 from torch import nn
 
 from wsseg.data.batches import at_size
 from wsseg.data.reading import inspect_file
 from wsseg.data.transforms import TrainingImages, augmentation
-from wsseg.errors import StageError
+from wsseg.errors import DatasetError, MachineError, StageError, explaining
 from wsseg.models import training
 from wsseg.models.segmenter import enlarged_argmax, segment
 from wsseg.models.training import Measure, Schedule, fit, freeze_levels, learning_rate_factor, resolve_device
@@ -120,15 +126,6 @@ def test_a_measure_is_read_off_each_epochs_own_counts_and_survives_a_kill(data, 
     assert measured(out) == whole
 
 
-def test_workers_do_not_change_the_bytes(data, tmp_path):
-    states = []
-    for workers in (0, 2):
-        model = network()
-        fit(model, model[5], data, loss_of, schedule(epochs=2, workers=workers), folder(tmp_path, workers), "tiny")
-        states.append(state(model))
-    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
-
-
 def test_another_seed_gives_another_network(data, tmp_path):
     states = []
     for seed in (0, 1):
@@ -204,3 +201,89 @@ def test_enlarged_argmax_equals_enlarging_all_classes_at_once():
     large = np.stack([cv2.resize(s, (70, 33), interpolation=cv2.INTER_LINEAR) for s in scores])
     mask, highest = enlarged_argmax(scores, (33, 70))
     assert np.array_equal(mask, large.argmax(axis=0)) and np.array_equal(highest, large.max(axis=0))
+
+
+class Deadly(TrainingImages):
+    """Its workers are killed from outside, as by a system that runs out of memory."""
+
+    signal = signal.SIGTERM
+
+    def __getitem__(self, index):
+        if index == 3 and multiprocessing.parent_process() is not None:
+            os.kill(os.getpid(), self.signal)
+        return super().__getitem__(index)
+
+
+def trained(data, out, **values):
+    """Return loss and weights after a training."""
+    out.mkdir()
+    model = network()
+    history = fit(model, model[5], data, loss_of, schedule(**values), out, "tiny")
+    return history, state(model)
+
+
+@pytest.mark.parametrize("shared_memory", [2**30, 2**10])
+def test_workers_live_through_all_epochs_and_change_no_byte(data, tmp_path, monkeypatch, shared_memory):
+    """With a container's small shared memory the batches come through pipes."""
+    expected = trained(data, tmp_path / "without")
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(2**30, 0, shared_memory))
+    started = []
+    monkeypatch.setattr(training.CONTEXT.Process, "start", counted(training.CONTEXT.Process.start, started))
+    history, weights = trained(data, tmp_path / "with", workers=2)
+    assert len(started) == 2  # over three epochs
+    assert history == expected[0] and all(torch.equal(weights[n], expected[1][n]) for n in weights)
+    assert multiprocessing.active_children() == []
+
+
+def counted(start, started):
+    def wrapper(self):
+        started.append(self)
+        start(self)
+
+    return wrapper
+
+
+def test_batches_that_would_not_fit_in_shared_memory_are_arrays(data, monkeypatch):
+    free = 8 * sum(t.nbytes for t in data[0].values())
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(free, 0, free))
+    assert training._shared_memory_holds(data, 6) and not training._shared_memory_holds(data, 8)
+    loader = training._loader(data, schedule(batch_size=2, workers=1))
+    assert loader.collate_fn is training._arrays
+    assert set(loader.collate_fn([data[0], data[1]])) == {"image", "present"}
+
+
+def test_what_goes_wrong_in_a_worker_is_one_line(data, tmp_path):
+    path = data.items[3].path
+    path.unlink()
+    with pytest.raises(DatasetError) as caught, explaining("segmenter"):
+        trained(data, tmp_path / "missing", workers=1)
+    assert str(path) in str(caught.value) and "Traceback" not in str(caught.value) and "\n" not in str(caught.value)
+    assert multiprocessing.active_children() == []
+
+
+@pytest.mark.parametrize(
+    ("sent", "said"),
+    [
+        ("SIGKILL", "a worker process was killed, .*lower segmenter.workers"),
+        ("SIGBUS", "shared memory .*segmenter.workers"),
+    ],
+)
+def test_a_worker_that_is_killed_is_explained(data, tmp_path, monkeypatch, sent, said):
+    if not hasattr(signal, sent):
+        pytest.skip(f"no {sent} on this system")
+    deadly = Deadly(data.items, 1, data.transform, data.mean, data.std, 0)
+    deadly.signal = getattr(signal, sent)
+    values = {"segmenter.workers": 1, "segmenter.batch_size": 2}
+    with pytest.raises(MachineError, match=said), explaining("segmenter", values):
+        trained(deadly, tmp_path / "killed", workers=1)
+
+
+@pytest.mark.parametrize(
+    "variables", [{"RANK": "", "LOCAL_RANK": ""}, {"LOCAL_RANK": "0"}, {"RANK": "x", "PMI_SIZE": "2"}]
+)
+def test_a_launchers_leftovers_do_not_concern_a_single_process(data, tmp_path, monkeypatch, variables):
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    PartialState._reset_state()
+    trained(data, tmp_path / "alone", epochs=1)
+    assert {name: os.environ[name] for name in variables} == variables

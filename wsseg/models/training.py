@@ -194,48 +194,52 @@ def fit(
     slow = device.type == "cpu" and dtype == torch.bfloat16
     quick_gradients = DepthwiseGradientsInFloat32() if slow else contextlib.nullcontext()
     prepared, optimizer, loader, scheduler = accelerator.prepare(model, optimizer, loader, scheduler)
-    for epoch in range(len(history["loss"]), schedule.epochs):
-        data.epoch = epoch
-        torch.manual_seed((schedule.rng_seed * 1_000_003 + epoch) % 2**63)  # dropout and the like
-        torch.empty((), dtype=torch.long).random_()  # torch's loader drew this once an epoch: networks keep their bytes
-        prepared.train()
-        for module in prepared.modules():  # a frozen normalisation keeps its statistics, too
-            if isinstance(module, nn.modules.batchnorm._BatchNorm) and not any(
-                p.requires_grad for p in module.parameters()
-            ):
-                module.eval()
-        total, count = torch.zeros((), dtype=torch.float64), 0
-        if measure is not None:
-            measure.counts.zero_()
-        for batch in track(loader, len(loader), f"{what} epoch {epoch + 1}/{schedule.epochs}", "steps"):
-            batch = {name: torch.as_tensor(value, device=accelerator.device) for name, value in batch.items()}
-            batch["image"] = batch["image"].contiguous(memory_format=torch.channels_last)
-            with accelerator.autocast(), quick_gradients:
-                loss = loss_of(prepared, batch)
-            accelerator.backward(loss)
-            optimizer.step()
-            scheduler.step()
-            optimizer.zero_grad(set_to_none=True)
-            total, count = total + loss.detach().double().cpu(), count + 1
-            metric(f"loss {float(total) / count:.4f}")
-        mean = float(total) / max(count, 1)
-        if accelerator.num_processes > 1:
-            mean = float(accelerator.reduce(torch.tensor(mean, device=accelerator.device), "mean"))
-        if not math.isfinite(mean):
-            raise StageError(
-                f"{what}: the loss is {mean} after epoch {epoch + 1}; lower the learning rate or use float32"
-            )
-        figures = {"loss": mean}
-        if measure is not None:
-            counts = measure.counts.to(accelerator.device)
-            figures[measure.name] = measure.figure(accelerator.reduce(counts, "sum").cpu())
-        for name, value in figures.items():
-            history[name].append(value)
-        told = ", ".join(f"{name} {value:.4f}" for name, value in figures.items())
-        log.info("%s: epoch %d/%d, %s", what, epoch + 1, schedule.epochs, told)
-        epoch_done(epoch + 1, schedule.epochs, figures)
-        if accelerator.is_main_process:
-            atomic_write(checkpoint, _checkpoint_bytes(model, optimizer.optimizer, history))
+    with _workers_ended(loader):
+        for epoch in range(len(history["loss"]), schedule.epochs):
+            data.epoch = epoch
+            torch.manual_seed((schedule.rng_seed * 1_000_003 + epoch) % 2**63)  # dropout and the like
+            if loader.num_workers and epoch > begun:
+                torch.empty(
+                    (), dtype=torch.int64
+                ).random_()  # a loader that starts draws a seed; one that lives on must, too
+            prepared.train()
+            for module in prepared.modules():  # a frozen normalisation keeps its statistics, too
+                if isinstance(module, nn.modules.batchnorm._BatchNorm) and not any(
+                    p.requires_grad for p in module.parameters()
+                ):
+                    module.eval()
+            total, count = torch.zeros((), dtype=torch.float64), 0
+            if measure is not None:
+                measure.counts.zero_()
+            for batch in track(loader, len(loader), f"{what} epoch {epoch + 1}/{schedule.epochs}", "steps"):
+                batch = {name: torch.as_tensor(value, device=accelerator.device) for name, value in batch.items()}
+                batch["image"] = batch["image"].contiguous(memory_format=torch.channels_last)
+                with accelerator.autocast(), quick_gradients:
+                    loss = loss_of(prepared, batch)
+                accelerator.backward(loss)
+                optimizer.step()
+                scheduler.step()
+                optimizer.zero_grad(set_to_none=True)
+                total, count = total + loss.detach().double().cpu(), count + 1
+                metric(f"loss {float(total) / count:.4f}")
+            mean = float(total) / max(count, 1)
+            if accelerator.num_processes > 1:
+                mean = float(accelerator.reduce(torch.tensor(mean, device=accelerator.device), "mean"))
+            if not math.isfinite(mean):
+                raise StageError(
+                    f"{what}: the loss is {mean} after epoch {epoch + 1}; lower the learning rate or use float32"
+                )
+            figures = {"loss": mean}
+            if measure is not None:
+                counts = measure.counts.to(accelerator.device)
+                figures[measure.name] = measure.figure(accelerator.reduce(counts, "sum").cpu())
+            for name, value in figures.items():
+                history[name].append(value)
+            told = ", ".join(f"{name} {value:.4f}" for name, value in figures.items())
+            log.info("%s: epoch %d/%d, %s", what, epoch + 1, schedule.epochs, told)
+            epoch_done(epoch + 1, schedule.epochs, figures)
+            if accelerator.is_main_process:
+                atomic_write(checkpoint, _checkpoint_bytes(model, optimizer.optimizer, history))
     model.eval()
     return history
 
@@ -286,6 +290,17 @@ def _loader(data: TrainingImages, schedule: Schedule) -> DataLoader[dict[str, Te
         generator=torch.Generator(),  # workers' seeds come from here: their number must not move what dropout draws
         **more,
     )
+
+
+@contextlib.contextmanager
+def _workers_ended(loader: Any) -> Iterator[None]:
+    """End a loader's processes after the block, also if an error's traceback keeps the loader."""
+    try:
+        yield
+    finally:
+        iterator = getattr(loader, "base_dataloader", loader)._iterator  # accelerate's loader holds one of torch's
+        if iterator is not None:
+            iterator._shutdown_workers()
 
 
 def _shared_memory_holds(data: TrainingImages, images: int) -> bool:
