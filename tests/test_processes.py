@@ -1,4 +1,5 @@
-"""Several processes under a real launcher: torchrun, which ``accelerate launch --multi_gpu`` calls as well."""
+"""Several processes under a real launcher (torchrun, which ``accelerate launch --multi_gpu`` calls as well), and what is
+left in the environment where there is none."""
 
 import os
 import subprocess
@@ -6,6 +7,8 @@ import sys
 
 import pytest
 
+from wsseg import processes
+from wsseg.errors import LaunchError
 from wsseg.store import ArtifactStore
 
 LAUNCH = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
@@ -42,3 +45,124 @@ def test_an_error_is_one_line_of_the_first_process(csv_data, tmp_path):
     )
     done = launch(csv_data, tmp_path / "store", "--set", "classifier.epoch=3")
     assert sum(line.startswith("error:") for line in done.stderr.splitlines()) == 1, done.stderr
+
+
+SCRIPT = """
+import os
+import sys
+import wsseg
+from wsseg.data.transforms import TrainingImages
+
+what, rank = sys.argv[1], int(os.environ["RANK"])
+reading, images = TrainingImages.__getitem__, []
+
+def broken(self, index):
+    images.append(index)
+    if len(images) > 5 and what == f"{rank} fails":
+        raise MemoryError("no more")
+    if len(images) > 5 and what == f"{rank} is killed":
+        os.kill(os.getpid(), 9)
+    return reading(self, index)
+
+TrainingImages.__getitem__ = broken
+for overrides in ({"classifier.epoch": 1},) if what == "bad value" else ({}, {}):
+    try:
+        run = wsseg.run("cam_crf", "tiny.toml", overrides=overrides)
+        sys.stdout.write(f"{rank}: {run.id} {run.result['miou']} {run.mask('predictions', '001').shape}\\n")
+    except wsseg.errors.WssegError as error:
+        sys.stdout.write(f"{rank}: {type(error).__name__}: {error}\\n")
+        if what != "bad value":
+            raise SystemExit(1)
+"""
+
+
+def launch_script(config, what):
+    script = config.parent / "script.py"
+    script.write_text(SCRIPT, encoding="utf-8")
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.run(
+        [*LAUNCH, str(script), what], cwd=config.parent, capture_output=True, text=True, timeout=300, env=environment
+    )
+
+
+@pytest.mark.slow
+def test_a_script_runs_together_and_every_process_sees_the_result(csv_data):
+    done = launch_script(csv_data, "")
+    assert done.returncode == 0, done.stderr
+    said = sorted(done.stdout.splitlines())
+    assert len(said) == 4 and len({line.partition(": ")[2] for line in said}) == 1
+    assert [line[0] for line in said] == ["0", "0", "1", "1"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("rank", [0, 1])
+@pytest.mark.parametrize("how", ["fails", "is killed"])
+def test_one_process_that_fails_in_a_training_ends_all(csv_data, rank, how):
+    done = launch_script(csv_data, f"{rank} {how}")
+    assert done.returncode != 0
+    if how == "fails":
+        assert (
+            f"{rank}: MachineError: classifier: out of memory (no more); lower classifier.batch_size (4 now)"
+            in done.stdout
+        )
+    assert "miou" not in done.stdout and "internal error" not in done.stderr
+
+
+@pytest.mark.slow
+def test_scripts_that_catch_errors_do_not_wait_for_each_other(csv_data):
+    done = launch_script(csv_data, "bad value")
+    assert done.returncode == 0, done.stderr
+    assert "0: ConfigError: " in done.stdout and "1: OtherProcessError: the first process failed: " in done.stdout
+
+
+LAUNCHED = {"WORLD_SIZE": "2", "RANK": "1", "LOCAL_RANK": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29500"}
+
+
+@pytest.fixture
+def environment(monkeypatch):
+    """Set exactly these variables of a launcher's."""
+
+    def set_all(**variables):
+        for name in processes.LAUNCHER_VARIABLES:
+            monkeypatch.delenv(name, raising=False)
+        for name, value in variables.items():
+            monkeypatch.setenv(name, value)
+
+    return set_all
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [{}, {"RANK": ""}, {"RANK": "3"}, {"RANK": "x"}, {"WORLD_SIZE": ""}, {"WORLD_SIZE": "1", "RANK": "0"},
+     {"WORLD_SIZE": " 1 "}, {"RANK": "", "WORLD_SIZE": "", "LOCAL_RANK": ""}],
+)  # fmt: skip
+def test_a_process_without_a_launcher_is_alone(environment, variables):
+    environment(**variables)
+    assert processes.count() == 1 and processes.is_first()
+    with processes.launcher_hidden():
+        assert not [name for name in processes.LAUNCHER_VARIABLES if name in os.environ]
+    assert all(os.environ[name] == value for name, value in variables.items())
+
+
+def test_a_launched_process_knows_its_place(environment):
+    environment(**LAUNCHED)
+    assert processes.count() == 2 and not processes.is_first()
+    with processes.launcher_hidden():
+        assert os.environ["RANK"] == "1"
+
+
+@pytest.mark.parametrize(
+    ("variables", "said"),
+    [
+        ({"WORLD_SIZE": "two"}, "found WORLD_SIZE='two'; expected: a whole number"),
+        ({"WORLD_SIZE": "-2"}, "found WORLD_SIZE='-2'"),
+        ({"WORLD_SIZE": "2"}, "WORLD_SIZE is 2, and not set: RANK, LOCAL_RANK, MASTER_ADDR, MASTER_PORT"),
+        ({**LAUNCHED, "RANK": ""}, "not set: RANK"),
+        ({**LAUNCHED, "RANK": "2"}, "found RANK 2; expected: less than WORLD_SIZE, 2"),
+        ({**LAUNCHED, "RANK": "one"}, "found RANK='one'"),
+    ],
+)  # fmt: skip
+def test_what_no_launcher_sets_is_refused(environment, variables, said):
+    environment(**variables)
+    with pytest.raises(LaunchError, match=said):
+        processes.is_first()

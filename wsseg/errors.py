@@ -142,11 +142,12 @@ def _detail(error: BaseException) -> str:
 
 
 def _lower(names: Iterable[str], values: Mapping[str, Any] | None) -> str:
-    """Return which values to lower: those that the step has, with what they are now."""
+    """Return which values to lower: those that the step has and that can be lower, with what they are now."""
     known = (values or {}).items()
-    found = [(key, value) for name in names for key, value in known if key.rsplit(".", 1)[-1] == name]
-    texts = [f"{key} ({value or 'one per core' if key.endswith('workers') else value} now)" for key, value in found]
-    return "lower " + (" or ".join(texts) if texts else "batch sizes, sizes, scales or workers")
+    texts = [f"{k} ({v} now)" for name in names for k, v in known if k.rsplit(".", 1)[-1] == name and v not in (0, 1)]
+    if not texts:
+        return "lower batch sizes, sizes, scales or workers"
+    return "lower " + " or ".join([*([", ".join(texts[:-1])] if texts[:-1] else []), texts[-1]])
 
 
 def _explained_name(error: UnicodeError, front: str) -> WssegError | None:

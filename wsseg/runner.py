@@ -25,6 +25,7 @@ from wsseg.errors import ArtifactError, OtherProcessError, RecipeError, StageErr
 from wsseg.recipe import SOURCES, Recipe, Step, load_recipe
 from wsseg.stages import TABLES
 from wsseg.store import FILES, MANIFEST, Artifact, ArtifactStore, key_of
+from wsseg.workers import worker_count
 
 log = logging.getLogger("wsseg")
 
@@ -476,8 +477,11 @@ def _inputs(planned: PlannedStep, plan: Plan) -> dict[str, Any]:
 
 
 def _dotted(planned: PlannedStep) -> dict[str, Any]:
-    """Return a step's values by dotted key."""
-    return {f"{planned.step.table}.{name}": value for name, value in plain(planned.config).items()}
+    """Return a step's values by dotted key; ``workers`` is the number of processes that they mean."""
+    values = plain(planned.config)
+    if "workers" in values and not planned.step.stage.distributed:  # a training without workers reads by itself
+        values["workers"] = worker_count(values["workers"])
+    return {f"{planned.step.table}.{name}": value for name, value in values.items()}
 
 
 def _help_run(plan: Plan) -> str:
