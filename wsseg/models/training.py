@@ -198,10 +198,9 @@ def fit(
         for epoch in range(len(history["loss"]), schedule.epochs):
             data.epoch = epoch
             torch.manual_seed((schedule.rng_seed * 1_000_003 + epoch) % 2**63)  # dropout and the like
-            if loader.num_workers and epoch > begun:
-                torch.empty(
-                    (), dtype=torch.int64
-                ).random_()  # a loader that starts draws a seed; one that lives on must, too
+            torch.empty(
+                (), dtype=torch.long
+            ).random_()  # torch's loader drew this once an epoch: networks keep their bytes
             prepared.train()
             for module in prepared.modules():  # a frozen normalisation keeps its statistics, too
                 if isinstance(module, nn.modules.batchnorm._BatchNorm) and not any(
