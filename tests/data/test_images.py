@@ -219,6 +219,13 @@ def test_a_folder_called_background_is_not_a_class(tmp_path, name):
     assert labels_of(load(replace(data, background=name)))[f"{name}/2"] == ()
 
 
+def test_a_background_folder_that_is_not_there_is_said(tmp_path):
+    for name in ("cat", "good"):
+        picture(tmp_path / name / "1.jpg")
+    listing = list_split(FolderData(kind="folder", train=FolderSplit(tmp_path), background="god"), "train")
+    assert "there is no folder 'god' (data.background); did you mean 'good'?" in listing.said()[0]
+
+
 def test_two_unicode_forms_of_one_class_folder_are_one_class(tmp_path):
     composed, decomposed = unicodedata.normalize("NFC", "é"), unicodedata.normalize("NFD", "é")
     picture(tmp_path / composed / "1.jpg")
@@ -252,6 +259,8 @@ def test_voc_xml_and_difficult_objects(voc):
 def test_voc_with_a_label_csv(voc, tmp_path):
     (tmp_path / "labels.csv").write_text("image_id,classes\n2007_1,cat\n2007_2,\nother,dog\n")
     assert labels_of(load(replace(voc, labels=tmp_path / "labels.csv"))) == {"2007_1": ("cat",), "2007_2": ()}
+    (tmp_path / "labels.csv").write_text("image_id,classes\n2007_1.jpg,cat\nJPEGImages/2007_2.jpg,dog\n")
+    assert labels_of(load(replace(voc, labels=tmp_path / "labels.csv"))) == {"2007_1": ("cat",), "2007_2": ("dog",)}
     (tmp_path / "labels.csv").write_text("image_id,classes\n2007_1,cat\n")
     with pytest.raises(DatasetError, match="1 images of train.txt have no label: 2007_2"):
         load(replace(voc, labels=tmp_path / "labels.csv"))

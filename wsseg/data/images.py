@@ -197,6 +197,10 @@ def _list_folder(data: FolderData, part: FolderSplit) -> Listing:
         (path, "an image beside the class folders") for path in data_files(part.images) if is_image(path)
     ]
     listing.names = tuple(dict.fromkeys(name for name in by_path.values() if name != data.background))
+    if data.background and part is data.train and data.background not in by_path.values():
+        listing.notes.append(
+            f"{part.images}: there is no folder {data.background!r} (data.background){nearest(data.background, by_path.values())}"
+        )
     for folder, class_name in by_path.items():
         for name, path in image_files(folder, listing.passed_over, without).items():
             item_id = check_id(f"{class_name}/{name}", str(part.images))
@@ -217,7 +221,7 @@ def _list_csv(data: CsvData, part: CsvSplit) -> Listing:
     listing = Listing()
     labels = read_label_csv(part.labels, data.separator, (*data.classes, *data.mask_classes), listing.notes)
     files = image_files(part.images, listing.passed_over, _other_folders(data, part))
-    labels = _by_image(labels, files, part)
+    labels = _by_image(labels, files, part.images, part.labels)
     found = frozenset().union(*labels.values())
     listing.names = data.mask_classes or tuple(sorted(found))
     if unknown := sorted(found - set(listing.names)):
@@ -240,12 +244,12 @@ def _list_csv(data: CsvData, part: CsvSplit) -> Listing:
 
 
 def _by_image(
-    labels: dict[str, frozenset[str]], files: Mapping[str, Path], part: CsvSplit
+    labels: dict[str, frozenset[str]], files: Mapping[str, Path], images: Path, table: Path
 ) -> dict[str, frozenset[str]]:
     """Return labels by the id of their image: a table may name it with its suffix, or with the folder of the images."""
-    folders = ["", f"{composed(part.images.name)}/"]
-    if part.images.is_relative_to(part.labels.parent):
-        folders.append(f"{composed(part.images.relative_to(part.labels.parent).as_posix())}/")
+    folders = ["", f"{composed(images.name)}/"]
+    if images.is_relative_to(table.parent):
+        folders.append(f"{composed(images.relative_to(table.parent).as_posix())}/")
     found: dict[str, frozenset[str]] = {}
     written: dict[str, str] = {}
     for name, classes in labels.items():
@@ -254,7 +258,7 @@ def _by_image(
         item_id = next((form for form in forms if form in files), name)
         if item_id in found:
             raise DatasetError(
-                f"{part.labels}: {written[item_id]!r} and {name!r} are the same image; write all its classes in one row"
+                f"{table}: {written[item_id]!r} and {name!r} are the same image; write all its classes in one row"
             )
         found[item_id], written[item_id] = classes, name
     return found
@@ -271,7 +275,8 @@ def _list_voc(data: VocData, part: VocSplit) -> Listing:
     files = image_files(folder, listing.passed_over)
     ids = listed_ids(read_text(path), str(path), files)
     if data.labels is not None:
-        labels = read_label_csv(data.labels, " ", (*data.classes, *VOC_CLASSES), listing.notes)
+        labels = read_label_csv(data.labels, " ", (*data.classes, *data.mask_classes, *VOC_CLASSES), listing.notes)
+        labels = _by_image(labels, files, folder, data.labels)
         if missing := [i for i in ids if i not in labels]:
             raise DatasetError(f"{data.labels}: {len(missing)} images of {path.name} have no label: {listed(missing)}")
     else:
@@ -353,32 +358,40 @@ def read_text(path: Path) -> str:
         raise DatasetError(f"{path}: not UTF-8 text: {error.reason} at byte {error.start}; save it as UTF-8") from error
 
 
-def image_files(folder: Path, passed_over: PassedOver | None = None, without: Collection[Path] = ()) -> dict[str, Path]:
+def image_files(
+    folder: Path,
+    passed_over: PassedOver | None = None,
+    without: Collection[Path] = (),
+    refused: list[tuple[Path, str]] | None = None,
+) -> dict[str, Path]:
     """Return the image files below `folder` by id (relative path without suffix), sorted.
 
     Args:
         folder: where to begin.
         passed_over: takes what may be an image and is not listed, with the reason.
         without: resolved folders below it that are left out.
+        refused: takes the files that cannot have an id of their own, with the reason; without it they are an error.
 
     Raises:
-        DatasetError: no such folder, a name that cannot be an id, or two files that differ only in their suffix or in
-            the Unicode form of their name.
+        DatasetError: no such folder, or (without `refused`) a name that cannot be an id, or two files that differ only
+            in their suffix or in the Unicode form of their name.
     """
     files: dict[str, Path] = {}
-    refused: list[str] = []
+    faults: list[tuple[Path, str]] = []
     for path in sorted(images_below(folder, passed_over if passed_over is not None else [], without)):
         try:
             item_id = check_id(_relative_id(path, folder), printable(str(folder)))
         except DatasetError as error:
-            refused.append(str(error))
+            faults.append((path, str(error)))
             continue
         if item_id in files:
-            refused.append(f"{path} and {files[item_id].name} have the same id {item_id!r}; rename one")
+            faults.append((path, f"{path} and {files[item_id].name} have the same id {item_id!r}; rename one"))
         else:
             files[item_id] = path
-    if refused:
-        raise DatasetError(refused[0] + (f" (and {len(refused) - 1} more files)" if len(refused) > 1 else ""))
+    if refused is not None:
+        refused += faults
+    elif faults:
+        raise DatasetError(faults[0][1] + (f" (and {len(faults) - 1} more files)" if len(faults) > 1 else ""))
     return files
 
 

@@ -17,7 +17,7 @@ PassedOver = list[tuple[Path, str]]  # a path and the reason
 
 _SYSTEM_FOLDERS = frozenset({
     "__macosx", "@eadir", "@tmp", "@recycle", "#recycle", "#snapshot", "$recycle.bin", "system volume information",
-    "lost+found", "found.000", "recycler", "__pycache__", "node_modules",
+    "lost+found", "found.000", "__pycache__", "node_modules",
 })  # fmt: skip
 # AppleDouble, our own unfinished files, Android's bin and downloads
 _LITTER = ("._", ".partial-", ".trashed-", ".pending-")
@@ -137,7 +137,7 @@ def _split(folder: Path, passed_over: PassedOver, linked: bool) -> tuple[list[Pa
             continue
         if _is(entry.is_dir):
             if not _is_litter(path):
-                if entry.is_symlink() and not (linked and _elsewhere(path, folder)):
+                if _is_link(entry) and not (linked and _elsewhere(path, folder)):
                     passed_over.append((path, "a linked folder"))
                 else:
                     folders.append(path)
@@ -153,6 +153,11 @@ def _is(question: Callable[[], bool]) -> bool:
         return question()
     except OSError:  # a link to itself, or into a folder that may not be read
         return False
+
+
+def _is_link(entry: os.DirEntry[str]) -> bool:
+    """Return whether a folder is a link, or what Windows has instead (Python 3.12 tells)."""
+    return entry.is_symlink() or bool(getattr(entry, "is_junction", lambda: False)())
 
 
 def _is_litter(folder: Path) -> bool:
