@@ -44,9 +44,9 @@ def test_a_class_that_is_only_predicted_counts_as_zero():
 def test_illegal_values_and_sizes_are_refused():
     with pytest.raises(StageError, match=r"the mask is \(3, 2\) \(H, W\), its truth \(2, 3\)"):
         confusion(TRUTH, MASK.T, 3)
-    with pytest.raises(StageError, match="the mask holds class id 7; legal: 0..2, 255"):
+    with pytest.raises(StageError, match=r"the mask holds 7; expected: 0..2, 255"):
         confusion(TRUTH, np.full_like(MASK, 7), 3)
-    with pytest.raises(StageError, match="the truth holds class id 2"):
+    with pytest.raises(StageError, match="the truth holds 2"):
         confusion(TRUTH, np.zeros_like(MASK), 2)
 
 

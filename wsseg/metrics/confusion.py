@@ -28,10 +28,10 @@ def confusion(truth: Mask, mask: Mask, labels: int) -> Counts:
         raise StageError(f"the mask is {mask.shape} (H, W), its truth {truth.shape}")
     judged = truth != IGNORE_INDEX
     rows, columns = truth[judged].astype(np.int64), mask[judged].astype(np.int64)
+    for name, values in (("truth", rows), ("mask", columns)):
+        if unknown := np.unique(values[(values >= labels) & (values != IGNORE_INDEX)]).tolist():
+            raise StageError(f"the {name} holds {', '.join(map(str, unknown[:10]))}; expected: 0..{labels - 1}, 255")
     columns[columns == IGNORE_INDEX] = labels
-    for name, values, limit in (("truth", rows, labels), ("mask", columns, labels + 1)):
-        if values.size and values.max() >= limit:
-            raise StageError(f"the {name} holds class id {values.max()}; legal: 0..{labels - 1}, 255")
     return np.bincount(rows * (labels + 1) + columns, minlength=labels * (labels + 1)).reshape(labels, labels + 1)
 
 

@@ -13,7 +13,7 @@ from wsseg.data.images import image_files, listed, read_text
 from wsseg.data.masks import sampled
 from wsseg.data.reading import read_mask_file
 from wsseg.errors import DatasetError, StageError
-from wsseg.labels import IGNORE_INDEX, ClassMap
+from wsseg.labels import BACKGROUND, IGNORE_INDEX, ClassMap
 from wsseg.metrics.boundary import boundary_counts, boundary_iou
 from wsseg.metrics.confusion import (
     Counts,
@@ -220,17 +220,43 @@ def judge_folders(predictions: Path, truth: Path, class_file: Path, undecided: b
         undecided: whether 255 in predictions is a miss; otherwise it is refused.
 
     Raises:
-        DatasetError: ids that stand in one folder only (all are listed), unreadable files, no masks.
-        StageError: sizes that differ, illegal values.
+        DatasetError: one folder for both, ids that stand in one folder only, masks that cannot be read, of another size,
+            or with values that are no class ids (all are listed), or masks that show no class at all.
     """
     classes = ClassMap(tuple(line.strip() for line in read_text(class_file).splitlines() if line.strip()))
+    if predictions.resolve() == truth.resolve():
+        raise DatasetError(f"{predictions}: it is given as predictions and as truth; expected: two folders")
     given, true = image_files(predictions), image_files(truth)
-    for name, ids in (("no prediction", true.keys() - given.keys()), ("no truth", given.keys() - true.keys())):
+    for name, ids, other in (
+        ("no prediction", true.keys() - given.keys(), predictions),
+        ("no truth", given.keys() - true.keys(), truth),
+    ):
         if ids:
-            raise DatasetError(f"{len(ids)} masks have {name}: {listed(sorted(ids))}; both folders must hold the same")
+            raise DatasetError(
+                f"{len(ids)} masks have {name} in {other}: {listed(sorted(ids))}; expected: the same names in both folders"
+            )
     if not true:
         raise DatasetError(f"{truth}: no mask was found in it")
     judge = MaskJudge(classes, boundary=True, undecided=undecided)
+    values: dict[Path, set[int]] = {predictions: set(), truth: set()}
+    faults: dict[str, list[str]] = {}
     for item_id in track(sorted(true), len(true), "judging masks"):
-        judge.add(judge.count(item_id, read_mask_file(true[item_id])[0], read_mask_file(given[item_id])[0]))
+        try:
+            masks = [read_mask_file(files[item_id])[0] for files in (true, given)]
+            judge.add(judge.count("", *masks))
+        except (DatasetError, StageError) as error:
+            faults.setdefault(str(error).removeprefix(": "), []).append(item_id)
+            continue
+        for folder, mask in zip((truth, predictions), masks, strict=True):
+            values[folder] |= set(np.unique(mask).tolist())
+    if faults:
+        told = listed(f"{', '.join(ids[:3])}{' ...' if len(ids) > 3 else ''}: {fault}" for fault, ids in faults.items())
+        count = sum(map(len, faults.values()))
+        raise DatasetError(f"{count} of {len(true)} masks cannot be judged: {told}")
+    for folder, found in values.items():
+        if found <= {BACKGROUND, IGNORE_INDEX} and (IGNORE_INDEX in found or folder == truth):
+            raise DatasetError(
+                f"{folder}: no mask shows a class, the values are {', '.join(map(str, sorted(found)))}; expected: class ids "
+                f"1 to {len(classes)}, where 255 means 'not judged'; divide masks of 0 and 255 by 255"
+            )
     return judge.metrics()
