@@ -98,7 +98,8 @@ def main(
     images, truth = plan.sources.get("data.train"), plan.sources.get("truth.train")
     wanted = tuple(float(level) for level in levels.split(","))
 
-    judged = images.items if count is None else images.items[:: max(1, len(images) // count)][:count]
+    items = [item for item in images.items if item.id in set(truth.ids)]
+    judged = items if count is None else items[:: max(1, len(items) // count)][:count]
 
     def seed_of(item_id: str) -> bytes:
         return seeds.read_bytes(f"{SEED_FOLDER}/{item_id}.png")

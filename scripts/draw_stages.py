@@ -69,8 +69,8 @@ def rows_of(plan: Plan, split: str, steps: Sequence[Any]) -> list[tuple[str, lis
     last = ArtifactMasks(steps[-1].artifact)
     classes = len(images.classes)
     scores = {
-        item.id: image_iou(truth.mask(item.id), last.mask(item.id), classes)
-        for item in track(images.items, len(images), f"judging {split}")
+        item_id: image_iou(truth.mask(item_id), last.mask(item_id), classes)
+        for item_id in track(truth.ids, len(truth.ids), f"judging {split}")
     }
     items: dict[str, LabeledImage] = {item.id: item for item in images.items}
     rows = []

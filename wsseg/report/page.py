@@ -177,7 +177,9 @@ def split_rows(split: Split) -> dict[str, Any]:
     layers = [{"name": layer.name, "kind": layer.kind} for layer in split.layers]
     if split.judged and split.truth is not None:
         layers.append({"name": "errors", "kind": "errors"})
-    return {"layers": layers, "judged": split.judged, "kinds": KINDS, "rows": rows}
+    judged_ids = set(split.truth.ids) if split.truth is not None else set()
+    unjudged = [item.id for item in split.images.items if split.truth is not None and item.id not in judged_ids]
+    return {"layers": layers, "judged": split.judged, "kinds": KINDS, "rows": rows, "unjudged": unjudged}
 
 
 def held_pictures(splits: Iterable[Split], choose: Callable[[Split, int], list[str]]) -> dict[str, dict[str, str]]:

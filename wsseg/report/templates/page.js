@@ -102,7 +102,9 @@
     });
   }
   async function layerValues(row, name) {
-    const uri = source(row, layerOf(name));
+    const layer = layerOf(name);
+    if (layer.kind === "truth" && split().unjudged.includes(row[ID])) return null;
+    const uri = source(row, layer);
     return uri ? valuesOf(await decoded(uri)) : null;
   }
   async function overlayOf(row, layer) {  // what lies over the photograph
