@@ -143,8 +143,12 @@ def _detail(error: BaseException) -> str:
 
 def _lower(names: Iterable[str], values: Mapping[str, Any] | None) -> str:
     """Return which values to lower: those that the step has and that can be lower, with what they are now."""
-    known = (values or {}).items()
-    texts = [f"{k} ({v} now)" for name in names for k, v in known if k.rsplit(".", 1)[-1] == name and v not in (0, 1)]
+    texts = [
+        f"{key} ({value} now)"
+        for name in names
+        for key, value in (values or {}).items()
+        if key.rsplit(".", 1)[-1] == name and value != 0 and (value != 1 or name == "workers")
+    ]
     if not texts:
         return "lower batch sizes, sizes, scales or workers"
     return "lower " + " or ".join([*([", ".join(texts[:-1])] if texts[:-1] else []), texts[-1]])
