@@ -4,9 +4,11 @@ import torch
 from PIL import Image as PILImage
 from torch import nn
 
-from wsseg.errors import DatasetError, StageError
+from wsseg.data.images import photograph_files
+from wsseg.errors import DatasetError, OutputError, StageError
 from wsseg.explain import Request, explain, explain_files, parsed
 from wsseg.models.classifier import Classifier, ClassifierSpec
+from wsseg.outputs import Outputs
 from wsseg.saliency.pictures import heat, overlay, panel, sheet
 
 SPEC = ClassifierSpec("pixels", ("red", "b/lue <b>"), (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
@@ -53,7 +55,9 @@ def test_files_of_a_folder(model, photograph, tmp_path):
     PILImage.fromarray(photograph).save(tmp_path / "in" / "deep" / "a.png")
     (tmp_path / "in" / "broken.png").write_bytes(b"no image")
     both = Request(("cam", "grad_cam"), SPEC.classes, ("backbone.same",), "logit", 64, (1.0,), True, False)
-    written, refused = explain_files(model, SPEC, tmp_path / "in", tmp_path / "out", both)
+    written, refused = explain_files(
+        model, SPEC, photograph_files(tmp_path / "in"), tmp_path / "out", both, Outputs(None)
+    )
     assert written == 1 and [path.name for path, _ in refused] == ["broken.png"]
     made = sorted(p.relative_to(tmp_path / "out").as_posix() for p in (tmp_path / "out").rglob("*.*"))
     assert made == [
@@ -67,8 +71,19 @@ def test_files_of_a_folder(model, photograph, tmp_path):
 def test_one_sheet_of_all(model, photograph, tmp_path):
     PILImage.fromarray(photograph).save(tmp_path / "a.png")
     request = Request(("cam", "grad_cam", "hires_cam"), ("red",), ("backbone.same",), "logit", 64, (1.0,), True, True)
-    explain_files(model, SPEC, tmp_path / "a.png", tmp_path / "out", request)
+    explain_files(model, SPEC, photograph_files(tmp_path / "a.png"), tmp_path / "out", request, Outputs(None))
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["a.1-red.png", "a.npz"]
+
+
+@pytest.mark.parametrize("name", ["a.npz", "a.2-b_lue__b_.cam.png"])  # whichever class will be seen
+def test_a_file_of_the_user_stays_and_nothing_is_computed(model, photograph, tmp_path, name, monkeypatch):
+    monkeypatch.setattr("wsseg.explain.explain", lambda *_: pytest.fail("it was explained"))
+    PILImage.fromarray(photograph).save(tmp_path / "a.png")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / name).write_text("mine")
+    with pytest.raises(OutputError, match="not written by wsseg"):
+        explain_files(model, SPEC, photograph_files(tmp_path / "a.png"), tmp_path / "out", REQUEST, Outputs(None))
+    assert (tmp_path / "out" / name).read_text() == "mine"
 
 
 def test_mistakes_are_named(model, photograph, tmp_path):
@@ -77,7 +92,7 @@ def test_mistakes_are_named(model, photograph, tmp_path):
     with pytest.raises(StageError, match="method: found 'came'; legal: cam, x"):
         parsed("cam, came", ["cam", "x"], "method")
     with pytest.raises(DatasetError, match="no image was found"):
-        explain_files(model, SPEC, tmp_path, tmp_path / "out", REQUEST)
+        photograph_files(tmp_path)
 
 
 def test_pictures_by_hand():

@@ -77,6 +77,7 @@ set_option = click.option(
     "--set", "overrides", multiple=True, metavar="TABLE.KEY=VALUE", help="Override one value.",
     shell_complete=completion.keys,
 )  # fmt: skip
+overwrite_option = click.option("--overwrite", is_flag=True, help="Also replace files that wsseg did not write.")
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 
 
@@ -163,7 +164,8 @@ def run(
         log.setLevel(logging.WARNING)
     with processes.first_goes_ahead():
         plan = make_plan(recipe, config, open_store(store, make=True), overrides)
-    with progress.listening(*([tensorboard_in(tensorboard)] if tensorboard and processes.is_first() else [])):
+    listeners = [tensorboard_in(tensorboard, plan.store)] if tensorboard and processes.is_first() else []
+    with progress.listening(*listeners):
         run_id = run_plan(plan, repair)
     if not processes.is_first():
         return
@@ -177,10 +179,12 @@ def run(
     plan.raise_failures()
 
 
-def tensorboard_in(folder: Path) -> progress.TensorBoard:
-    """Return what writes for TensorBoard."""
+def tensorboard_in(folder: Path, store: "ArtifactStore") -> progress.TensorBoard:
+    """Return what writes for TensorBoard: new files in a folder."""
     from wsseg.errors import ConfigError
+    from wsseg.outputs import Outputs
 
+    Outputs(store).check([folder / "events.out.tfevents"])
     try:
         return progress.TensorBoard(folder)
     except ImportError as error:
@@ -496,9 +500,10 @@ def list_shipped() -> None:
 @click.option("-o", "--output", type=click.Path(dir_okay=False, path_type=Path), default=Path("report.html"),
               show_default=True, help="The page.")  # fmt: skip
 @click.option("--compare", nargs=2, metavar="RUN_A RUN_B", help="Set two runs side by side.")
+@overwrite_option
 @store_option
 @common
-def report(run: str | None, output: Path, compare: tuple[str, str] | None, store: Path) -> None:
+def report(run: str | None, output: Path, compare: tuple[str, str] | None, overwrite: bool, store: Path) -> None:
     """Write one page about a RUN (its id or the beginning of it; the newest where none is named).
 
     \b
@@ -506,19 +511,22 @@ def report(run: str | None, output: Path, compare: tuple[str, str] | None, store
     wsseg report 20261124-0059
     wsseg report --compare 20261123 20261124 -o both.html
     """
+    from wsseg.outputs import Outputs
     from wsseg.report.contents import find_run, gather
     from wsseg.report.page import render, render_comparison
-    from wsseg.store import atomic_write
+    from wsseg.runner import recorded_inputs
 
-    opened = open_store(store)
     if compare and run:
         raise click.UsageError("name either a RUN or --compare RUN_A RUN_B")
-    if compare:
-        both = [gather(opened, *find_run(opened, name)) for name in compare]
-        page = render_comparison(*both)
-    else:
-        page = render(gather(opened, *find_run(opened, run)))
-    atomic_write(output, page.encode())
+    if output.suffix.lower() not in (".html", ".htm"):
+        raise click.BadParameter(f"{output}; expected: a name that ends in .html", param_hint="--output")
+    opened = open_store(store)
+    found = [find_run(opened, name) for name in compare or (run,)]
+    outputs = Outputs(opened, recorded_inputs(record for _, record in found), overwrite)
+    outputs.check([output])
+    contents = [gather(opened, *one) for one in found]
+    page = render_comparison(*contents) if compare else render(contents[0])
+    outputs.write(output, page.encode())
     click.echo(f"{output}: {len(page.encode()) / 2**20:.1f} MiB")
 
 
@@ -554,11 +562,12 @@ def view(run: str | None, port: int, open_browser: bool, store: Path) -> None:
     "--format", "form", required=True, type=click.Choice([*NETWORK_FORMS, *MASK_FORMS]), help="What to write."
 )
 @click.option(
-    "-o", "--output", type=click.Path(path_type=Path), help="File or folder; by default named after the artifact."
+    "-o", "--output", type=click.Path(path_type=Path), help="File or folder; by default the step's name, here."
 )
+@overwrite_option
 @store_option
 @common
-def export(artifact: str, form: str, output: Path | None, store: Path) -> None:
+def export(artifact: str, form: str, output: Path | None, overwrite: bool, store: Path) -> None:
     """Write an ARTIFACT (its key, folder, or step name) for other programs: a network, or masks.
 
     \b
@@ -567,17 +576,22 @@ def export(artifact: str, form: str, output: Path | None, store: Path) -> None:
     wsseg export predictions --format huggingface -o folder
     """
     from wsseg.errors import ArtifactError
+    from wsseg.outputs import Outputs
+    from wsseg.runner import recorded_inputs, referring_runs
 
     opened = open_store(store)
     found = opened.resolve(artifact)
+    name = Path(found.manifest["step"]).name  # not `artifact`, which may be a folder of the store
+    inputs = recorded_inputs(referring_runs(opened, found))
     if form in NETWORK_FORMS:
         if found.kind != "segmenter":
             raise ArtifactError(f"{artifact}: it is of kind {found.kind}; legal for {form}: segmenter")
         from wsseg.export.networks import SUFFIXES, write_network
         from wsseg.models.segmenter import load_segmenter
 
-        path = output or Path(f"{artifact}{SUFFIXES[form]}")
-        difference = write_network(*load_segmenter(found.read_bytes, str(found.folder)), form, path)
+        path = output or Path(f"{name}{SUFFIXES[form]}")
+        network = load_segmenter(found.read_bytes, str(found.folder))
+        difference = write_network(*network, form, path, Outputs(opened, inputs, overwrite))
         click.echo(f"{path}: {path.stat().st_size / 2**20:.1f} MiB; largest difference to torch {difference:.1g}")
         return
     if found.kind not in ("pseudo_masks", "predictions"):
@@ -587,8 +601,10 @@ def export(artifact: str, form: str, output: Path | None, store: Path) -> None:
     from wsseg.runner import images_of
     from wsseg.stages.base import ArtifactMasks
 
-    path = output or Path(f"{artifact}{ENDINGS[form]}")
-    written = WRITERS[form](images_of(opened, found), ArtifactMasks(found), path)
+    path = output or Path(f"{name}{ENDINGS[form]}")
+    images = images_of(opened, found)
+    inputs += [item.path for item in images.items]
+    written = WRITERS[form](images, ArtifactMasks(found), path, Outputs(opened, inputs, overwrite))
     click.echo(f"{written.path}: {written.images} images")
 
 
@@ -611,10 +627,17 @@ def export(artifact: str, form: str, output: Path | None, store: Path) -> None:
     help="A label file to use if several are there; repeatable.",
 )
 @click.option("--separator", help="What separates classes in one cell of a table, such as '|' or ' '.")
+@overwrite_option
 @store_option
 @common
 def init(
-    folder: Path, output: Path | None, kind: str, labels: tuple[Path, ...], separator: str | None, store: Path
+    folder: Path,
+    output: Path | None,
+    kind: str,
+    labels: tuple[Path, ...],
+    separator: str | None,
+    overwrite: bool,
+    store: Path,
 ) -> None:
     """Look at a FOLDER of photographs, write a config for it, and check the data set.
 
@@ -623,8 +646,9 @@ def init(
     wsseg run best -c photos.toml
     wsseg predict segmenter photos -o masks
     """
-    from wsseg.data.discovery import discover, write_config
+    from wsseg.data.discovery import config_files, discover
     from wsseg.data.forms import FORMS
+    from wsseg.outputs import Outputs
 
     name = "".join(c if c.isprintable() else "_" for c in folder.resolve().name)
     target = output or Path(f"{name or 'photos'}.toml")
@@ -635,10 +659,14 @@ def init(
     if separator == "":
         raise click.BadParameter("it is empty", param_hint="--separator")
     found = discover(folder, kind, labels, separator)
-    written = write_config(found, target)
+    files = config_files(found, target)
+    outputs = Outputs(open_store(store, make=True), overwrite=overwrite)
+    outputs.check(files)
+    for path, content in files.items():
+        outputs.write(path, content())
     for line in found.said:
         click.echo(f"assumed: {line}")
-    for path in written:
+    for path in dict.fromkeys(path.parent if path.suffix == ".png" else path for path in files):
         click.echo(f"wrote {path}")
     print_check(str(target), (), store)
     click.echo(f"next: wsseg run best -c {shlex.quote(str(target))}")
@@ -710,10 +738,18 @@ def print_check(config: str, overrides: tuple[str, ...], store: Path, full: bool
     show_default=True,
     help="Preset of the dense CRF.",
 )
+@overwrite_option
 @store_option
 @common
 def predict(
-    artifact: str, images: Path, output: Path, scales: tuple[float, ...], flip: bool, crf: str, store: Path
+    artifact: str,
+    images: Path,
+    output: Path,
+    scales: tuple[float, ...],
+    flip: bool,
+    crf: str,
+    overwrite: bool,
+    store: Path,
 ) -> None:
     """Segment new photographs of any size with a trained segmenter.
 
@@ -722,17 +758,22 @@ def predict(
     \b
     wsseg predict segmenter photos -o masks
     """
+    from wsseg.data.images import photograph_files
     from wsseg.errors import ArtifactError
     from wsseg.models.segmenter import load_segmenter
+    from wsseg.outputs import Outputs
     from wsseg.stages.predict_masks.config import Config
     from wsseg.stages.predict_masks.prediction import Predictor, predict_files
 
-    found = open_store(store).resolve(artifact)
+    opened = open_store(store)
+    found = opened.resolve(artifact)
     if found.kind != "segmenter":
         raise ArtifactError(f"{artifact}: it is of kind {found.kind}; legal: segmenter")
+    files = photograph_files(images)
     model, spec = load_segmenter(found.read_bytes, str(found.folder))
     predictor = Predictor(model, spec, Config(scales=scales, flip=flip, crf=crf))  # type: ignore[arg-type]
-    written, refused = predict_files(predictor, images, output)
+    outputs = Outputs(opened, [images, *files.values()], overwrite)
+    written, refused = predict_files(predictor, files, output, outputs)
     click.echo(
         f"{written} masks in {output}; class ids: "
         + ", ".join(f"{i} {n}" for i, n in enumerate(("background", *spec.classes)))
@@ -753,12 +794,13 @@ def predict(
 @click.option("--scale", "scales", type=click.FloatRange(0.1, 8), multiple=True, default=(1.0,), show_default=True)
 @click.option("--flip/--no-flip", default=True, show_default=True, help="Also average over the mirrored photograph.")
 @click.option("-o", "--output", type=FOLDER, required=True, help="Folder for pictures (PNG) and raw maps (NPZ).")
+@overwrite_option
 @store_option
 @common
 @click.pass_context
 def explain(
     context: click.Context, images: Path, classifier: str, methods: str, compare: bool, classes: str, layers: str,
-    target: Any, size: int, scales: tuple[float, ...], flip: bool, output: Path, store: Path,
+    target: Any, size: int, scales: tuple[float, ...], flip: bool, output: Path, overwrite: bool, store: Path,
 ) -> None:  # fmt: skip
     """Show what a trained classifier looks at in photographs.
 
@@ -766,10 +808,14 @@ def explain(
     wsseg explain photos --method cam,layer_cam -o heat
     wsseg explain photo.jpg --compare -o heat
     """
+    from wsseg.data.images import photograph_files
     from wsseg.explain import Request, explain_files, parsed
+    from wsseg.outputs import Outputs
     from wsseg.saliency.methods import METHODS, methods_for
 
-    model, spec = open_classifier(open_store(store), classifier)
+    opened = open_store(store)
+    files = photograph_files(images)
+    model, spec = open_classifier(opened, classifier)
     given = context.get_parameter_source("methods") is not click.core.ParameterSource.DEFAULT
     names = parsed(methods, METHODS, "method")
     if compare and not given:
@@ -778,7 +824,8 @@ def explain(
         names, parsed(classes, spec.classes, "classes"), tuple(n for n in layers.split(",") if n), target, size,
         scales, flip, compare,
     )  # fmt: skip
-    written, refused = explain_files(model, spec, images, output, request)
+    outputs = Outputs(opened, [images, *files.values()], overwrite)
+    written, refused = explain_files(model, spec, files, output, request, outputs)
     click.echo(f"{written} photographs explained in {output}")
     report_refused(refused, written)
 
@@ -799,13 +846,14 @@ def explain(
 )
 @click.option("--road", is_flag=True, help="Also measure ROAD; it takes seconds an image and method.")
 @click.option("-o", "--output", type=click.Path(dir_okay=False, path_type=Path), help="JSON file for the figures.")
+@overwrite_option
 @set_option
 @store_option
 @json_option
 @common
 def audit(
     config: str, split: str, classifier: str, methods: str, images: int, steps: int, substrate: Any, steady: int, road: bool,
-    output: Path | None, overrides: tuple[str, ...], store: Path, as_json: bool,
+    output: Path | None, overwrite: bool, overrides: tuple[str, ...], store: Path, as_json: bool,
 ) -> None:  # fmt: skip
     """Judge a classifier's maps: faithful to the network, steady, plausible to the masks; a row a method.
 
@@ -815,13 +863,16 @@ def audit(
     """
     from wsseg.audit import FAITHFULNESS, PLAUSIBILITY, STABILITY, Sample, agreement
     from wsseg.audit import audit as judged
+    from wsseg.data.config import input_paths
     from wsseg.explain import parsed
+    from wsseg.outputs import Outputs
     from wsseg.runner import Sources, open_config
     from wsseg.saliency.methods import METHODS, methods_for
-    from wsseg.store import atomic_write
 
     opened = open_store(store)
     loaded = open_config(config, overrides)
+    outputs = Outputs(opened, [loaded.path, *input_paths(loaded.data)], overwrite)
+    outputs.check([output] if output is not None else [])
     model, spec = open_classifier(opened, classifier)
     sources = Sources(loaded.data, opened)
     truth = sources.get(f"truth.{split}") if sources.has(f"truth.{split}") else None
@@ -834,7 +885,7 @@ def audit(
         found[name] = row
         report |= {"methods": found, "said": agreement(found)}
         if output is not None:  # a row at a time: slow methods come last
-            atomic_write(output, (json.dumps(report, indent=1) + "\n").encode())
+            outputs.write(output, (json.dumps(report, indent=1) + "\n").encode())
     if as_json:
         click.echo(json.dumps(report, indent=1))
         return

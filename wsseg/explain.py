@@ -2,7 +2,7 @@
 
 import io
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,11 +17,11 @@ from wsseg.data.transforms import normalised
 from wsseg.errors import StageError
 from wsseg.models.classifier import Classifier, ClassifierSpec
 from wsseg.models.training import resolve_device
+from wsseg.outputs import Outputs
 from wsseg.saliency.cam import multiscale_maps, normalise
 from wsseg.saliency.methods import maps_of
 from wsseg.saliency.pictures import overlay, panel, sheet
 from wsseg.saliency.targets import Target
-from wsseg.store import atomic_write
 from wsseg.types import Image
 
 
@@ -93,36 +93,44 @@ def explain(model: Classifier, spec: ClassifierSpec, image: Image, request: Requ
 
 
 def explain_files(
-    model: Classifier, spec: ClassifierSpec, images: Path, output: Path, request: Request
+    model: Classifier, spec: ClassifierSpec, files: Mapping[str, Path], output: Path, request: Request, outputs: Outputs
 ) -> tuple[int, list[tuple[Path, str]]]:
-    """Write pictures and raw maps of one photograph, or of all below a folder.
+    """Write pictures and raw maps of photographs, by id.
 
     ``<id>.<class id>-<class>.<method>.png`` (or ``<id>.<class id>-<class>.png`` with `compare`), and ``<id>.npz`` with
     the arrays ``<method>`` (C, h, w) float32 in [0, 1] and ``classes``.
 
     Returns:
         How many photographs were explained, and the files that could not be read, with the reason.
+
+    Raises:
+        OutputError: a file would become an input or replace one of the user's; nothing was computed then.
     """
+    names = request.classes or spec.classes  # of which a photograph's are known when it has been seen
+    endings = [
+        ending for name in names if name in spec.classes for ending in _endings(spec.classes.index(name), name, request)
+    ]
+    outputs.check(output / f"{item_id}{ending}" for item_id in files for ending in (".npz", *endings))
     model = model.to(resolve_device("auto"), memory_format=torch.channels_last)  # type: ignore[call-overload]
     refused: list[tuple[Path, str]] = []
     written = 0
-    for item_id, image in open_images(images, "explanations", refused):
+    for item_id, image in open_images(files, "explanations", refused):
         found = explain(model, spec, image, request)
         buffer = io.BytesIO()
         np.savez_compressed(buffer, allow_pickle=False, classes=np.array(found.names), **found.maps)
-        atomic_write(output / f"{item_id}.npz", buffer.getvalue())
+        outputs.write(output / f"{item_id}.npz", buffer.getvalue())
         for index, (class_id, name, score) in enumerate(zip(found.class_ids, found.names, found.scores, strict=True)):
             panels = {
                 method: panel(overlay(image, maps[index]), f"{name} {score:.2f}  {method}")
                 for method, maps in found.maps.items()
             }
-            label = f"{class_id}-" + "".join(c if c.isalnum() or c in "-_" else "_" for c in name)
             if request.compare:
                 first = panel(image, f"{item_id}: {name}, score {score:.2f}")
-                _write(output / f"{item_id}.{label}.png", sheet([first, *panels.values()], _columns(len(panels) + 1)))
+                pictures = [sheet([first, *panels.values()], _columns(len(panels) + 1))]
             else:
-                for method, picture in panels.items():
-                    _write(output / f"{item_id}.{label}.{method}.png", picture)
+                pictures = list(panels.values())
+            for ending, picture in zip(_endings(class_id - 1, name, request), pictures, strict=True):
+                outputs.write(output / f"{item_id}{ending}", _png(picture))
         written += 1
     return written, refused
 
@@ -131,10 +139,16 @@ def _columns(count: int) -> int:
     return min(count, max(2, math.isqrt(count)))
 
 
-def _write(path: Path, picture: Image) -> None:
+def _endings(channel: int, name: str, request: Request) -> list[str]:
+    """Return how the names of a class's pictures go on after the id."""
+    label = f"{channel + 1}-" + "".join(c if c.isalnum() or c in "-_" else "_" for c in name)
+    return [f".{label}.png"] if request.compare else [f".{label}.{method}.png" for method in request.methods]
+
+
+def _png(picture: Image) -> bytes:
     buffer = io.BytesIO()
     PILImage.fromarray(picture).save(buffer, format="PNG")
-    atomic_write(path, buffer.getvalue())
+    return buffer.getvalue()
 
 
 def parsed(text: str, legal: Sequence[str], what: str) -> tuple[str, ...]:

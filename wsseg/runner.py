@@ -1,13 +1,14 @@
 """Plan x config x store -> artifacts: what is cached, what must run and why, and the running of it."""
 
 import logging
+import os
 import platform
 import shutil
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -18,10 +19,10 @@ from typing import Any
 
 from wsseg import processes, progress
 from wsseg.config import Config, find_file, hashed, load_config, parse_table, plain
-from wsseg.data.config import DATA_KINDS, DemoData
+from wsseg.data.config import DATA_KINDS, DemoData, input_paths
 from wsseg.data.images import LabeledImages, load_images
 from wsseg.data.reading import FileMemory
-from wsseg.errors import ArtifactError, OtherProcessError, RecipeError, StageError, explained, explaining
+from wsseg.errors import ArtifactError, OtherProcessError, RecipeError, StageError, WssegError, explained, explaining
 from wsseg.recipe import SOURCES, Recipe, Step, load_recipe
 from wsseg.stages import TABLES
 from wsseg.store import FILES, MANIFEST, Artifact, ArtifactStore, key_of
@@ -266,24 +267,41 @@ def images_of(store: ArtifactStore, artifact: Artifact) -> LabeledImages:
         ArtifactError: no run refers to it, or its data set has changed since.
         DatasetError: the data set cannot be read any more.
     """
-    for record in reversed(store.runs().values()):
-        if any(step["key"] == artifact.key for step in record["steps"].values()):
-            sources = Sources(recorded_data(record), store)
-            for split in ("train", "val"):
-                if (
-                    sources.has(f"data.{split}")
-                    and sources.get(f"data.{split}").key == artifact.manifest["inputs"]["images"]
-                ):
-                    images: LabeledImages = sources.get(f"data.{split}")
-                    return images
-            raise ArtifactError(f"{artifact.folder}: its images have changed since; run the recipe again")
-    raise ArtifactError(f"{artifact.folder}: no run of this store refers to it, so its data set is not known")
+    records = referring_runs(store, artifact)
+    if not records:
+        raise ArtifactError(f"{artifact.folder}: no run of this store refers to it, so its data set is not known")
+    sources = Sources(recorded_data(records[-1]), store)
+    for split in ("train", "val"):
+        if sources.has(f"data.{split}"):
+            images: LabeledImages = sources.get(f"data.{split}")
+            if images.key == artifact.manifest["inputs"].get("images"):
+                return images
+    raise ArtifactError(f"{artifact.folder}: its images have changed since; run the recipe again")
 
 
 def recorded_data(record: Mapping[str, Any]) -> Any:
     """Return the data config that a run's record keeps."""
     values = record["config"]["data"]
     return parse_table(DATA_KINDS[values["kind"]], values, "data", Path(record["config_path"]))
+
+
+def referring_runs(store: ArtifactStore, artifact: Artifact) -> list[dict[str, Any]]:
+    """Return the records of the runs that an artifact belongs to, oldest first."""
+    return [
+        record
+        for record in store.runs().values()
+        if any(step["key"] == artifact.key for step in record["steps"].values())
+    ]
+
+
+def recorded_inputs(records: Iterable[Mapping[str, Any]]) -> list[Path]:
+    """Return the files and folders that runs were made of; data sets that this version cannot tell of are left out."""
+    paths = []
+    for record in records:
+        paths.append(Path(record["config_path"] or os.devnull))
+        with suppress(WssegError, LookupError, TypeError):
+            paths += input_paths(recorded_data(record))
+    return paths
 
 
 # --- running -----------------------------------------------------------------------------------------------------

@@ -1,7 +1,10 @@
 """Exported masks are opened again, by the libraries of those who made the formats where they are installed."""
 
 import json
+import unicodedata
+from hashlib import sha256
 from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
 
 import numpy as np
 import pytest
@@ -12,7 +15,7 @@ from pycocotools.coco import COCO
 
 from wsseg.data.images import LabeledImages
 from wsseg.data.reading import inspect_file
-from wsseg.errors import StageError
+from wsseg.errors import OutputError
 from wsseg.export.masks import (
     class_regions,
     label_studio_rle,
@@ -23,6 +26,8 @@ from wsseg.export.masks import (
     write_label_studio,
 )
 from wsseg.labels import ClassMap
+from wsseg.outputs import Outputs
+from wsseg.store import ArtifactStore
 from wsseg.types import LabeledImage
 
 NAMES = ("scratch", "<b>\"a|b&'")
@@ -64,7 +69,7 @@ def without_255(mask):
 
 def test_coco(images, tmp_path):
     listed, masks = images
-    written = write_coco(listed, Given(masks), tmp_path / "out" / "x.json")
+    written = write_coco(listed, Given(masks), tmp_path / "out" / "x.json", Outputs(None))
     assert written.images == 3
     coco = COCO(str(written.path))
     assert [c["name"] for c in coco.loadCats(coco.getCatIds())] == list(NAMES)
@@ -120,16 +125,20 @@ def test_label_studio_code_is_read_by_label_studio():
 
 def test_label_studio(images, tmp_path):
     listed, masks = images
-    written = write_label_studio(listed, Given(masks), tmp_path / "x.json")
+    written = write_label_studio(listed, Given(masks), tmp_path / "x.json", Outputs(None))
     tasks = json.loads(written.path.read_text())
     for item, task in zip(listed.items, tasks, strict=True):
-        assert task["data"]["image"] == f"/data/local-files/?d={item.id}.png"
+        address = urlsplit(task["data"]["image"])
+        assert address.path == "/data/local-files/" and not address.fragment
+        assert parse_qs(address.query) == {"d": [f"{item.id}.png"]}
         regions = []
         for result in task["predictions"][0]["result"]:
             rgba = literal_rle(result["value"]["rle"]).reshape(*item.size, 4)
             regions.append((listed.classes.id_of(result["value"]["brushlabels"][0]), rgba[..., 3] > 0))
             assert (result["original_height"], result["original_width"]) == item.size
         assert (painted(regions, item.size) == without_255(masks[item.id])).all()
+    ids = [result["id"] for task in tasks for result in task["predictions"][0]["result"]]
+    assert len(ids) == len(set(ids)) > 2
     config = ElementTree.parse(tmp_path / "x.config.xml")
     assert [e.get("value") for e in config.iter("Label")] == list(NAMES)
 
@@ -137,7 +146,7 @@ def test_label_studio(images, tmp_path):
 def test_cvat(images, tmp_path):
     sdk = pytest.importorskip("cvat_sdk.masks", reason="pip install wsseg[dev]")
     listed, masks = images
-    written = write_cvat(listed, Given(masks), tmp_path / "x.xml")
+    written = write_cvat(listed, Given(masks), tmp_path / "x.xml", Outputs(None))
     root = ElementTree.parse(written.path).getroot()
     assert [e.text for e in root.findall("meta/task/labels/label/name")] == list(NAMES)
     for item, element in zip(listed.items, root.findall("image"), strict=True):
@@ -164,8 +173,9 @@ def test_huggingface(images, tmp_path, monkeypatch):
     datasets = pytest.importorskip("datasets", reason="pip install wsseg[dev]")
     listed, masks = images
     folder = tmp_path / "folder"
-    write_huggingface(listed, Given(masks), folder)
-    write_huggingface(listed, Given(masks), folder)  # again: nothing is in its way
+    outputs = Outputs(ArtifactStore(tmp_path / "store"))
+    write_huggingface(listed, Given(masks), folder, outputs)
+    write_huggingface(listed, Given(masks), folder, outputs)  # again: nothing is in its way
     loaded = datasets.load_dataset(
         "imagefolder", data_dir=str(folder), split="train", cache_dir=str(tmp_path / "cache")
     )
@@ -174,7 +184,73 @@ def test_huggingface(images, tmp_path, monkeypatch):
         item = next(i for i in listed.items if i.id == row["id"])
         assert (np.asarray(row["image"]) == np.asarray(PILImage.open(item.path))).all()
         assert (np.asarray(row["mask"]) == masks[item.id]).all()
-        assert row["classes"] == ("|".join(NAMES) if item.class_ids else None)
+        assert row["classes"] == (list(NAMES) if item.class_ids else [])
     (folder / "train" / "something").write_text("else")
-    with pytest.raises(StageError, match="it holds other files"):
-        write_huggingface(listed, Given(masks), folder)
+    with pytest.raises(OutputError, match="train holds other files, such as something"):
+        write_huggingface(listed, Given(masks), folder, outputs)
+    (folder / "train" / "something").unlink()
+    (folder / "README.md").write_text("mine")
+    with pytest.raises(OutputError, match=r"README\.md exists and was not written by wsseg"):
+        write_huggingface(listed, Given(masks), folder, outputs)
+    assert (folder / "README.md").read_text() == "mine"
+
+
+TEXTS = (
+    "0007",
+    "001",
+    "1e5",
+    "NA",
+    "null",
+    "true",
+    "nan",
+    "a b",
+    "c#1",
+    "d%20e",
+    "e+f",
+    "f&g=h",
+    "g?x",
+    "äöü 猫",
+    "i,j",
+    "k'l\"m",
+    "p<q>",
+    "sub/n",
+)
+
+
+@pytest.fixture
+def awkward(tmp_path):
+    """Photographs with names that numbers, addresses or markup could be made of; one is stored in the decomposed form."""
+    items, masks = [], {}
+    for item_id in TEXTS:
+        path = tmp_path / "photos" / f"{unicodedata.normalize('NFD', item_id) if 'ä' in item_id else item_id}.JPG"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        PILImage.new("RGB", (4, 3)).save(path, "JPEG")
+        masks[item_id] = np.full((3, 4), 1, np.uint8)
+        items.append(LabeledImage(item_id, path, (1,), (3, 4), sha256(path.read_bytes()).hexdigest()))
+    return LabeledImages("train", ClassMap(("0007", "NA")), tuple(items), {}, "key"), Given(masks)
+
+
+def test_awkward_names_reach_the_files_that_they_name(awkward, tmp_path):
+    listed, masks = awkward
+    root = tmp_path / "photos"
+    coco = json.loads(write_coco(listed, masks, tmp_path / "x.json", Outputs(None)).path.read_text())
+    assert all((root / image["file_name"]).is_file() for image in coco["images"])
+    tasks = json.loads(write_label_studio(listed, masks, tmp_path / "y.json", Outputs(None)).path.read_text())
+    assert all((root / parse_qs(urlsplit(task["data"]["image"]).query)["d"][0]).is_file() for task in tasks)
+    xml = ElementTree.parse(write_cvat(listed, masks, tmp_path / "z.xml", Outputs(None)).path).getroot()
+    assert all((root / image.get("name")).is_file() for image in xml.findall("image"))
+
+
+def test_texts_stay_texts_in_hugging_face_s_metadata(awkward, tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    datasets = pytest.importorskip("datasets", reason="pip install wsseg[dev]")
+    listed, masks = awkward
+    numbers = LabeledImages("train", listed.classes, listed.items[:3], {}, "key")  # all ids could be numbers
+    for name, images in (("all", listed), ("numbers", numbers)):
+        write_huggingface(images, masks, tmp_path / name, Outputs(None))
+        loaded = datasets.load_dataset(
+            "imagefolder", data_dir=str(tmp_path / name), split="train", cache_dir=str(tmp_path / "cache")
+        )
+        assert sorted(loaded["id"]) == sorted(item.id for item in images.items)
+        assert all(row["classes"] == ["0007"] and row["mask"].size == row["image"].size for row in loaded)

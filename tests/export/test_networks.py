@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from wsseg.errors import StageError
+from wsseg.errors import OutputError, StageError
 from wsseg.export import networks
 from wsseg.export.networks import portable, write_network
 from wsseg.models.segmenter import SegmenterSpec, build_segmenter
+from wsseg.outputs import Outputs
+from wsseg.store import ArtifactStore
 
 
 @pytest.fixture(scope="module", params=["tu-test_resnet", "tu-tf_efficientnet_lite0"])
@@ -46,8 +48,8 @@ def test_a_portable_copy_computes_the_same_and_leaves_the_network_alone(segmente
 @pytest.mark.parametrize("form", ["onnx", "torchscript", "torch_export"])
 def test_a_file_is_loaded_again_and_agrees(segmenter, form, tmp_path):
     path = tmp_path / "deep" / f"x{networks.SUFFIXES[form]}"
-    assert write_network(*segmenter, form, path) <= 1e-3
-    images = torch.rand(2, 3, 128, 64)
+    assert write_network(*segmenter, form, path, Outputs(None)) <= 1e-3
+    images = torch.rand(2, 3, 128, 32)  # 32 px is the least, and one step of the stride
     if form == "onnx":
         onnxruntime = pytest.importorskip("onnxruntime", reason="pip install wsseg[export]")
         session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
@@ -65,7 +67,24 @@ def test_a_file_is_loaded_again_and_agrees(segmenter, form, tmp_path):
     assert json.loads(path.with_suffix(path.suffix + ".json").read_text())["output"]["shape"][1] == 3
 
 
-def test_a_file_that_differs_is_refused(segmenter, tmp_path, monkeypatch):
-    monkeypatch.setitem(networks._FORMS, "onnx", lambda own, description, output: lambda images: own(images) + 0.01)
+def test_a_file_that_differs_is_refused_and_the_former_one_stays(segmenter, tmp_path, monkeypatch):
+    def write(own, description, output):
+        output.write_bytes(b"other scores")
+        return lambda images: own(images) + 0.01
+
+    monkeypatch.setitem(networks._FORMS, "onnx", write)
+    outputs = Outputs(ArtifactStore(tmp_path / "store"))
+    outputs.write(tmp_path / "x.onnx", b"former")
     with pytest.raises(StageError, match="differ from torch's by 0.01"):
-        write_network(*segmenter, "onnx", tmp_path / "x.onnx")
+        write_network(*segmenter, "onnx", tmp_path / "x.onnx", outputs)
+    assert (tmp_path / "x.onnx").read_bytes() == b"former"
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["store", "x.onnx"]
+
+
+@pytest.mark.parametrize("ending", ["", ".json", ".data"])
+def test_a_file_of_the_user_stays_and_nothing_is_computed(segmenter, tmp_path, monkeypatch, ending):
+    monkeypatch.setitem(networks._FORMS, "onnx", lambda *_: pytest.fail("it was exported"))
+    (tmp_path / f"x.onnx{ending}").write_text("mine")
+    with pytest.raises(OutputError, match="not written by wsseg"):
+        write_network(*segmenter, "onnx", tmp_path / "x.onnx", Outputs(ArtifactStore(tmp_path / "store")))
+    assert (tmp_path / f"x.onnx{ending}").read_text() == "mine"

@@ -4,9 +4,10 @@ Every layout has the splits ``train`` (its image-level labels train the pipeline
 Masks are optional everywhere: they are only used to judge, and by recipes that say ``supervision = "truth"``.
 """
 
+import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from wsseg.config import setting
 from wsseg.errors import ConfigError
@@ -185,3 +186,16 @@ DATA_KINDS: dict[str, type] = {
     "coco": CocoData,
     "demo": DemoData,
 }
+
+
+def input_paths(data: Any) -> list[Path]:
+    """Return the files and folders that a data set is read from."""
+    paths = []
+    for value in (data, data.train, data.val):
+        paths += (
+            [v for f in dataclasses.fields(value) if isinstance(v := getattr(value, f.name), Path)] if value else []
+        )
+    if isinstance(data, VocData):  # other folders of the devkit are not read
+        paths.remove(data.root)
+        paths += [data.root / name for name in ("JPEGImages", "Annotations", "ImageSets", data.masks) if name]
+    return paths

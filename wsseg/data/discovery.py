@@ -8,8 +8,9 @@ named in the config as it is; all else becomes a CSV ``image_id,classes`` beside
 import contextlib
 import csv
 import io
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -25,7 +26,6 @@ from wsseg.data.masks import encode_mask
 from wsseg.data.reading import image_size, read_mask_file
 from wsseg.data.walk import data_files, data_folders, is_image
 from wsseg.errors import DatasetError
-from wsseg.store import atomic_write
 
 _LOOKED_AT = 20  # photographs, to tell sizes
 _SMALLEST, _LARGEST, _STEP = 128, 320, 32  # px, of the sizes at which networks are trained
@@ -208,28 +208,19 @@ def config_text(found: Discovery, target: Path) -> str:
     return text
 
 
-def write_config(found: Discovery, target: Path) -> list[Path]:
-    """Write the config and the files that belong to it (``NAME-train.csv``, ``NAME-masks``); nothing is replaced.
+def config_files(found: Discovery, target: Path) -> dict[Path, Callable[[], bytes]]:
+    """Return the config and the files that belong to it (``NAME-train.csv``, ``NAME-masks``) with what makes their bytes.
 
-    Returns:
-        What was written; the config comes last.
-
-    Raises:
-        DatasetError: one of the files is there already.
+    The config comes last.
     """
-    tables = {_beside(target, f"{split}.csv"): rows for split, rows in found.tables.items()}
-    folders = [_beside(target, "masks")] if found.masks else []
-    for path in (target, *tables, *folders):
-        if path.exists() or path.is_symlink():
-            raise DatasetError(f"{path}: it is there already; choose another name with -o")
-    text = config_text(found, target)
-    for path, rows in tables.items():
-        atomic_write(path, _csv_text(rows, found.data["separator"]).encode())
+    config = config_text(found, target).encode()
+    files: dict[Path, Callable[[], bytes]] = {}
+    for split, rows in found.tables.items():
+        files[_beside(target, f"{split}.csv")] = partial(_csv_bytes, rows, found.data["separator"])
     for item_id, (source, class_id) in found.masks.items():
-        mask = (read_mask_file(source)[0] > 0) * class_id if class_id else np.zeros(image_size(source))
-        atomic_write(folders[0] / f"{item_id}.png", encode_mask(mask.astype(np.uint8)))
-    atomic_write(target, text.encode())
-    return [*tables, *folders, target]
+        files[_beside(target, "masks") / f"{item_id}.png"] = partial(_mask_bytes, source, class_id)
+    files[target] = lambda: config
+    return files
 
 
 def network_size_for(folders: Iterable[Path]) -> int:
@@ -257,12 +248,18 @@ def _beside(target: Path, what: str) -> Path:
     return target.with_name(f"{target.stem}-{what}")
 
 
-def _csv_text(rows: dict[str, frozenset[str]], separator: str) -> str:
+def _mask_bytes(source: Path, class_id: int) -> bytes:
+    """Return a mask of a class where another mask is not 0; without class all of it is background."""
+    mask = (read_mask_file(source)[0] > 0) * class_id if class_id else np.zeros(image_size(source))
+    return encode_mask(mask.astype(np.uint8))
+
+
+def _csv_bytes(rows: dict[str, frozenset[str]], separator: str) -> bytes:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["image_id", "classes"])
     writer.writerows([item_id, separator.join(sorted(names))] for item_id, names in rows.items())
-    return text.getvalue()
+    return text.getvalue().encode()
 
 
 def _one_line(text: str) -> str:

@@ -399,13 +399,8 @@ def _relative_id(path: Path, folder: Path) -> str:
     return path.relative_to(folder).as_posix().removesuffix(path.suffix)
 
 
-def open_images(images: Path, what: str, refused: list[tuple[Path, str]]) -> Iterator[tuple[str, Image]]:
-    """Yield (id, photograph (H, W, 3) uint8) of a file, or of all below a folder.
-
-    Args:
-        images: a file or a folder.
-        what: a word for the progress line.
-        refused: takes the files that cannot be read, with the reason.
+def photograph_files(images: Path) -> dict[str, Path]:
+    """Return the photographs that a person names, by id: a file, or all below a folder.
 
     Raises:
         DatasetError: no such file or folder, or no image in it.
@@ -413,6 +408,17 @@ def open_images(images: Path, what: str, refused: list[tuple[Path, str]]) -> Ite
     files = {check_id(images.stem, str(images)): images} if images.is_file() else image_files(images)
     if not files:
         raise DatasetError(f"{images}: no image was found in it")
+    return files
+
+
+def open_images(files: Mapping[str, Path], what: str, refused: list[tuple[Path, str]]) -> Iterator[tuple[str, Image]]:
+    """Yield (id, photograph (H, W, 3) uint8) of each file.
+
+    Args:
+        files: by id.
+        what: a word for the progress line.
+        refused: takes the files that cannot be read, with the reason.
+    """
     for item_id, path in track(files.items(), len(files), what):
         try:
             image = read_image(path)

@@ -3,14 +3,14 @@
 All of them hold the classes; 255 is left out where a format has no word for it, and kept as 255 where masks are pictures.
 """
 
-import csv
-import io
 import json
+import re
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
+from urllib.parse import quote
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,11 +19,14 @@ from pycocotools import mask as coco_mask
 from wsseg.data.images import LabeledImages
 from wsseg.data.masks import encode_mask
 from wsseg.data.reading import photograph_bytes
-from wsseg.errors import StageError
+from wsseg.errors import OutputError
 from wsseg.labels import BACKGROUND, IGNORE_INDEX, ClassMap, voc_palette
-from wsseg.progress import track
-from wsseg.store import atomic_write
+from wsseg.names import composed
+from wsseg.outputs import Outputs
+from wsseg.progress import log, track
 from wsseg.types import LabeledImage, Mask
+
+_DATE = re.compile(r"\d{4}-\d\d-\d\d($|[ T]\d\d)")
 
 
 class Masks(Protocol):
@@ -45,11 +48,12 @@ def class_regions(mask: Mask) -> list[tuple[int, NDArray[np.bool_]]]:
     return [(int(k), mask == k) for k in np.unique(mask) if k not in (BACKGROUND, IGNORE_INDEX)]
 
 
-def write_coco(images: LabeledImages, masks: Masks, output: Path) -> Written:
+def write_coco(images: LabeledImages, masks: Masks, output: Path, outputs: Outputs) -> Written:
     """Write COCO instances JSON: one annotation a class and image, as compressed RLE.
 
     File names are relative to the folder of images that the ids are relative to.
     """
+    outputs.check([output])
     categories = [{"id": k, "name": name} for k, name in enumerate(images.classes.names, start=1)]
     described: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
@@ -69,35 +73,37 @@ def write_coco(images: LabeledImages, masks: Masks, output: Path) -> Written:
         "annotations": annotations,
         "categories": categories,
     }
-    atomic_write(output, json.dumps(content).encode())
+    outputs.write(output, json.dumps(content).encode())
     return Written(output, len(images))
 
 
-def write_label_studio(images: LabeledImages, masks: Masks, output: Path) -> Written:
+def write_label_studio(images: LabeledImages, masks: Masks, output: Path, outputs: Outputs) -> Written:
     """Write Label Studio tasks with pre-annotations (brush labels); beside them the labelling config to paste into the project.
 
-    Images are named by ``/data/local-files/?d=ID.suffix``: Label Studio's local storage, over the folder of the images.
+    Images are named by ``/data/local-files/?d=FILE``, percent-encoded: Label Studio's local storage, over the folder of the images.
     """
+    config = output.with_suffix(".config.xml")
+    outputs.check([output, config])
     tasks = []
-    for item in track(images.items, len(images), "export"):
+    for number, item in enumerate(track(images.items, len(images), "export"), start=1):
         height, width = item.size
         results = [
             {
-                "id": f"{class_id}", "type": "brushlabels", "from_name": "mask", "to_name": "image", "image_rotation": 0,
+                "id": f"image{number}-class{class_id}", "type": "brushlabels", "from_name": "mask", "to_name": "image", "image_rotation": 0,
                 "original_width": width, "original_height": height,
                 "value": {"format": "rle", "rle": label_studio_rle(inside), "brushlabels": [images.classes.with_background[class_id]]},
             }
             for class_id, inside in class_regions(masks.mask(item.id))
         ]  # fmt: skip
-        data = {"image": f"/data/local-files/?d={_file_name(item)}", "id": item.id}
+        data = {"image": f"/data/local-files/?d={quote(_file_name(item))}", "id": item.id}
         tasks.append({"data": data, "predictions": [{"model_version": "wsseg", "result": results}]})
-    atomic_write(output, json.dumps(tasks).encode())
     view = ElementTree.Element("View")
     ElementTree.SubElement(view, "Image", name="image", value="$image", zoom="true")
     brushes = ElementTree.SubElement(view, "BrushLabels", name="mask", toName="image")
     for class_id, name in enumerate(images.classes.names, start=1):
         ElementTree.SubElement(brushes, "Label", value=name, background=_hex_colour(class_id))
-    atomic_write(output.with_suffix(".config.xml"), ElementTree.tostring(view))
+    outputs.write(config, ElementTree.tostring(view))
+    outputs.write(output, json.dumps(tasks).encode())
     return Written(output, len(images))
 
 
@@ -126,8 +132,9 @@ def label_studio_rle(inside: NDArray[np.bool_]) -> list[int]:
     return list(int(text, 2).to_bytes(len(text) // 8, "big"))
 
 
-def write_cvat(images: LabeledImages, masks: Masks, output: Path) -> Written:
+def write_cvat(images: LabeledImages, masks: Masks, output: Path, outputs: Outputs) -> Written:
     """Write "CVAT for images 1.1" XML: one ``mask`` element a class and image."""
+    outputs.check([output])
     root = ElementTree.Element("annotations")
     ElementTree.SubElement(root, "version").text = "1.1"
     labels = ElementTree.SubElement(ElementTree.SubElement(ElementTree.SubElement(root, "meta"), "task"), "labels")
@@ -149,7 +156,7 @@ def write_cvat(images: LabeledImages, masks: Masks, output: Path) -> Written:
                 rle=", ".join(map(str, run_lengths(box))), left=str(columns[0]), top=str(rows[0]), width=str(box.shape[1]),
                 height=str(box.shape[0]),
             )  # fmt: skip
-    atomic_write(output, b'<?xml version="1.0" encoding="utf-8"?>\n' + ElementTree.tostring(root))
+    outputs.write(output, b'<?xml version="1.0" encoding="utf-8"?>\n' + ElementTree.tostring(root))
     return Written(output, len(images))
 
 
@@ -161,29 +168,33 @@ def run_lengths(inside: NDArray[np.bool_]) -> list[int]:
     return [0, *lengths] if flat[0] else lengths
 
 
-def write_huggingface(images: LabeledImages, masks: Masks, output: Path) -> Written:
+def write_huggingface(images: LabeledImages, masks: Masks, output: Path, outputs: Outputs) -> Written:
     """Write a folder that ``datasets.load_dataset("imagefolder", data_dir=...)`` reads: photographs, masks, labels.
 
-    Photographs are copied: a link would let a change in the folder reach the originals. Those that are there already stay.
+    Photographs are copied: a link would let a change in the folder reach the originals.
 
     Raises:
-        StageError: the folder holds something else.
+        OutputError: the split's folder holds something else, which `datasets` would read as well.
     """
-    folder = output / images.split
-    if folder.exists() and any(p.name not in ("metadata.csv", "images", "masks") for p in folder.iterdir()):
-        raise StageError(f"{folder}: it holds other files; choose an empty folder")
-    buffer = io.StringIO()
-    rows = csv.writer(buffer)
-    rows.writerow(["file_name", "mask_file_name", "id", "classes"])
-    for item in track(images.items, len(images), "export"):
-        photograph, mask = folder / "images" / _file_name(item), folder / "masks" / f"{item.id}.png"
-        if not photograph.exists():
-            atomic_write(photograph, photograph_bytes(item))
-        atomic_write(mask, encode_mask(masks.mask(item.id)))
-        names = "|".join(images.classes.names_of(item.class_ids))
-        rows.writerow([f"images/{_file_name(item)}", f"masks/{item.id}.png", item.id, names])
-    atomic_write(folder / "metadata.csv", buffer.getvalue().encode())
-    atomic_write(output / "README.md", _card(images.classes).encode())
+    folder, card = output / images.split, output / "README.md"
+    files = [(item, f"images/{_file_name(item)}", f"masks/{item.id}.png") for item in images.items]
+    wanted = {folder / "metadata.jsonl", *(folder / name for _, *names in files for name in names)}
+    outputs.check([card, *wanted])
+    others = [path for path in folder.rglob("*") if path.is_file() and path not in wanted]
+    if others:
+        raise OutputError(
+            f"{folder} holds other files, such as {others[0].relative_to(folder)}; choose an empty folder with -o"
+        )
+    lines = []
+    for item, photograph, mask in track(files, len(files), "export"):
+        outputs.write(folder / photograph, photograph_bytes(item))
+        outputs.write(folder / mask, encode_mask(masks.mask(item.id)))
+        names = images.classes.names_of(item.class_ids)
+        lines.append(json.dumps({"file_name": photograph, "mask_file_name": mask, "id": item.id, "classes": names}))
+    if all(_DATE.match(item.id) for item in images.items):
+        log.warning("all ids are dates: `datasets` reads the column 'id' as times")
+    outputs.write(folder / "metadata.jsonl", "".join(line + "\n" for line in lines).encode())
+    outputs.write(card, _card(images.classes).encode())
     return Written(output, len(images))
 
 
@@ -193,14 +204,16 @@ def _card(classes: ClassMap) -> str:
 
 
 def _file_name(item: LabeledImage) -> str:
-    return item.id + item.path.suffix
+    """Return the file's name below the folder that ids are relative to, in the Unicode form that it has on the disk."""
+    name = "/".join(item.path.parts[-item.id.count("/") - 1 :])
+    return name if composed(name) == item.id + composed(item.path.suffix) else item.id + item.path.suffix
 
 
 def _hex_colour(class_id: int) -> str:
     return "#{:02x}{:02x}{:02x}".format(*voc_palette()[class_id])
 
 
-WRITERS: dict[str, Callable[[LabeledImages, Masks, Path], Written]] = {
+WRITERS: dict[str, Callable[[LabeledImages, Masks, Path, Outputs], Written]] = {
     "coco": write_coco,
     "label_studio": write_label_studio,
     "cvat": write_cvat,

@@ -1,6 +1,6 @@
 """A trained segmenter at work on photographs of any size."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -20,8 +20,8 @@ from wsseg.errors import StageError
 from wsseg.models.folding import folded
 from wsseg.models.segmenter import SegmenterSpec, enlarged_argmax, segment
 from wsseg.models.training import autocast, resolve_device
+from wsseg.outputs import Outputs
 from wsseg.stages.predict_masks.config import Config
-from wsseg.store import atomic_write
 from wsseg.types import Image, Mask
 
 
@@ -136,23 +136,27 @@ def _shrunk(image: Image, largest: tuple[int, int]) -> Image:
     return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA))
 
 
-def predict_files(predictor: Predictor, images: Path, output: Path) -> tuple[int, list[tuple[Path, str]]]:
-    """Segment one photograph, or all below a folder, into indexed PNG files.
+def predict_files(
+    predictor: Predictor, files: Mapping[str, Path], output: Path, outputs: Outputs
+) -> tuple[int, list[tuple[Path, str]]]:
+    """Segment photographs into indexed PNG files.
 
     Args:
         predictor: what segments.
-        images: a file or a folder.
-        output: where ``<id>.png`` is written; sub-folders are kept.
+        files: photographs by id.
+        output: where ``<id>.png`` is written; an id with / lies in a sub-folder.
+        outputs: writes.
 
     Returns:
         How many masks were written, and the files that could not be read, with the reason.
 
     Raises:
-        DatasetError: no such file or folder, or no image in it.
+        OutputError: a mask would become an input or replace a file of the user's; nothing was computed then.
     """
+    outputs.check(output / f"{item_id}.png" for item_id in files)
     refused: list[tuple[Path, str]] = []
     written = 0
-    for item_id, image in open_images(images, "predictions", refused):
-        atomic_write(output / f"{item_id}.png", encode_mask(predictor.predict([image])[0].mask))
+    for item_id, image in open_images(files, "predictions", refused):
+        outputs.write(output / f"{item_id}.png", encode_mask(predictor.predict([image])[0].mask))
         written += 1
     return written, refused

@@ -1,0 +1,289 @@
+"""Inputs stay as they are, the user's files too, and what wsseg wrote itself is replaced without a word."""
+
+import json
+import os
+import stat
+
+import pytest
+
+from wsseg.errors import OutputError
+from wsseg.outputs import RECORD, Outputs
+from wsseg.store import ArtifactStore, atomic_write
+
+
+@pytest.fixture
+def store(tmp_path):
+    return ArtifactStore(tmp_path / "store")
+
+
+@pytest.fixture
+def photos(tmp_path):
+    folder = tmp_path / "photos"
+    (folder / "deep").mkdir(parents=True)
+    for name in ("a.png", "deep/b.PNG"):
+        (folder / name).write_bytes(b"photograph")
+    return folder
+
+
+def files(folder):
+    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+# --- an output never is an input --------------------------------------------------------------------------------------
+
+
+def linked(tmp_path, photos):
+    (tmp_path / "link").symlink_to(photos)
+    return tmp_path / "link"
+
+
+def linked_below(tmp_path, photos):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "sub").symlink_to(photos)
+    return tmp_path / "out" / "sub"
+
+
+@pytest.mark.parametrize(
+    "folder",
+    [
+        lambda tmp_path, photos: photos,
+        lambda tmp_path, photos: photos / "masks" / "deep",
+        lambda tmp_path, photos: tmp_path / "elsewhere" / ".." / "photos",
+        lambda tmp_path, photos: photos / "." / "new",
+        linked,
+        linked_below,
+    ],
+    ids=["equal", "inside", "dots", "dot", "link", "link_below"],
+)
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_mask_never_lies_in_the_folder_of_the_photographs(tmp_path, store, photos, folder, overwrite):
+    target = folder(tmp_path, photos) / "mask.png"
+    outputs = Outputs(store, [photos], overwrite)
+    for attempt in (lambda: outputs.check([target]), lambda: outputs.write(target, b"mask")):
+        with pytest.raises(OutputError, match="the next call would take it for an input"):
+            attempt()
+    assert set(files(photos)) == {"a.png", "deep/b.PNG"}
+
+
+def test_what_no_reader_takes_for_a_photograph_may_lie_there(store, photos):
+    outputs = Outputs(store, [photos])
+    outputs.write(photos / "mine.toml", b"config")
+    outputs.write(photos / "report.html", b"page")
+    assert (photos / "report.html").read_bytes() == b"page"
+
+
+def test_beside_above_and_below_other_names_are_free(tmp_path, store, photos):
+    outputs = Outputs(store, [photos / "deep"])
+    outputs.write(photos / "mask.png", b"mask")  # the folder above holds the input; nothing of it is read
+    with pytest.raises(OutputError, match="the next call"):
+        outputs.check([photos / "deep" / "mask.png"])
+    one = Outputs(store, [photos / "a.png"])
+    one.write(photos / "b.png", b"mask")  # one file is read, and not its folder
+    with pytest.raises(OutputError, match="is an input of this command"):
+        one.check([photos / "a.png"])
+
+
+@pytest.mark.parametrize("name", ["hard", "soft"])
+def test_another_name_of_an_input_is_an_input(tmp_path, store, photos, name):
+    out = tmp_path / "out"
+    out.mkdir()
+    if name == "hard":
+        (out / "a.png").hardlink_to(photos / "a.png")
+    else:  # the photograph itself lies where the mask is to be
+        (photos / "a.png").rename(out / "a.png")
+        (photos / "a.png").symlink_to(out / "a.png")
+    with pytest.raises(OutputError, match="is an input of this command"):
+        Outputs(store, [photos, photos / "a.png"], overwrite=True).write(out / "a.png", b"mask")
+    assert (photos / "a.png").read_bytes() == b"photograph"
+
+
+def test_a_store_is_never_written_into(tmp_path, store):
+    for part in ("objects/x", "work", "runs", "locks", "reports"):
+        with pytest.raises(OutputError, match="lies in the store"):
+            Outputs(None).check([store.root / part / "x.json"])
+    Outputs(None).write(store.root / "x.json", b"{}")  # a store may be the folder that one works in
+
+
+# --- the user's files -------------------------------------------------------------------------------------------------
+
+
+def test_a_file_of_the_user_is_named_and_stays(tmp_path, store):
+    mine = tmp_path / "README.md"
+    mine.write_text("mine")
+    outputs = Outputs(store)
+    for attempt in (lambda: outputs.check([tmp_path / "new", mine]), lambda: outputs.write(mine, b"yours")):
+        with pytest.raises(
+            OutputError, match=r"README\.md exists and was not written by wsseg.*another -o.*--overwrite"
+        ):
+            attempt()
+    assert mine.read_text() == "mine"
+    Outputs(store, overwrite=True).write(mine, b"yours")
+    assert mine.read_text() == "yours"
+
+
+def test_many_files_are_counted(tmp_path, store):
+    for number in range(8):
+        (tmp_path / f"{number}.png").write_text("mine")
+    with pytest.raises(OutputError, match=r"4\.png and 3 more exist and were not written"):
+        Outputs(store).check(tmp_path / f"{number}.png" for number in range(8))
+
+
+def test_what_wsseg_wrote_is_replaced_until_somebody_changes_it(tmp_path, store):
+    target = tmp_path / "out" / "ä mask.png"
+    for data in (b"one", b"two", b"one"):
+        Outputs(store).write(target, data)
+    assert target.read_bytes() == b"one"
+    target.write_bytes(b"edited")
+    with pytest.raises(OutputError, match="or changed since"):
+        Outputs(store).check([target])
+    other = ArtifactStore(tmp_path / "other")  # it does not know
+    target.write_bytes(b"one")
+    with pytest.raises(OutputError, match="not written by wsseg"):
+        Outputs(other).check([target])
+    Outputs(store).check([target])
+
+
+def test_a_copy_of_an_output_under_another_name_is_the_user_s(tmp_path, store):
+    Outputs(store).write(tmp_path / "a.png", b"one")
+    (tmp_path / "b.png").write_bytes(b"one")
+    with pytest.raises(OutputError):
+        Outputs(store).check([tmp_path / "b.png"])
+
+
+def test_a_file_that_appears_while_the_command_computes_stays(tmp_path, store):
+    outputs = Outputs(store)
+    outputs.check([tmp_path / "a.png"])
+    (tmp_path / "a.png").write_text("mine")
+    with pytest.raises(OutputError, match="not written by wsseg"):
+        outputs.write(tmp_path / "a.png", b"mask")
+    assert (tmp_path / "a.png").read_text() == "mine"
+
+
+def test_two_commands_at_once_leave_a_whole_file(tmp_path, store):
+    one, other = Outputs(store), Outputs(store)
+    one.check([tmp_path / "a.png"])
+    other.check([tmp_path / "a.png"])
+    other.write(tmp_path / "a.png", b"other")
+    one.write(tmp_path / "a.png", b"one")  # both are wsseg's
+    assert files(tmp_path)["a.png"] == b"one"
+
+
+@pytest.mark.parametrize("kind", ["folder", "fifo", "broken_link", "link"])
+def test_what_is_no_plain_file_is_not_replaced(tmp_path, store, kind):
+    target = tmp_path / "x.json"
+    mine = tmp_path / "mine"
+    mine.write_text("mine")
+    make = {"folder": target.mkdir, "fifo": lambda: os.mkfifo(target), "broken_link": lambda: target.symlink_to("nowhere"),
+            "link": lambda: target.symlink_to(mine)}  # fmt: skip
+    make[kind]()
+    with pytest.raises(OutputError, match=r"x\.json (is|exists)"):
+        Outputs(store).write(target, b"x")
+    if kind in ("folder", "fifo"):
+        with pytest.raises(OutputError, match=r"x\.json is (a folder|no regular file)"):
+            Outputs(store, overwrite=True).write(target, b"x")
+    else:
+        Outputs(store, overwrite=True).write(target, b"x")
+    assert mine.read_text() == "mine"
+
+
+def test_a_file_where_a_folder_is_needed(tmp_path, store):
+    (tmp_path / "out").write_text("mine")
+    with pytest.raises(OutputError, match="out is a file; a folder is needed"):
+        Outputs(store).check([tmp_path / "out" / "deep" / "a.png"])
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write everywhere")
+def test_a_folder_that_may_not_be_written_is_named_before_anything_is_computed(tmp_path, store):
+    tmp_path.chmod(stat.S_IRUSR | stat.S_IXUSR)
+    try:
+        with pytest.raises(OutputError, match="nothing may be written there"):
+            Outputs(store).check([tmp_path / "new" / "a.png"])
+    finally:
+        tmp_path.chmod(stat.S_IRWXU)
+
+
+def test_a_folder_that_may_not_be_written_is_named_by_the_system_s_word(tmp_path, store, monkeypatch):
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    with pytest.raises(OutputError, match="nothing may be written there"):
+        Outputs(store).check([tmp_path / "new" / "a.png"])
+
+
+def test_a_loop_of_links_is_one_line(tmp_path, store):
+    (tmp_path / "one").symlink_to(tmp_path / "two")
+    (tmp_path / "two").symlink_to(tmp_path / "one")
+    with pytest.raises(OutputError):
+        Outputs(store).check([tmp_path / "one" / "a.png"])
+
+
+# --- failures ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_failed_check_leaves_the_former_file(tmp_path, store):
+    target = tmp_path / "out" / "x.onnx"
+    with Outputs(store).made_beside(target) as made:
+        made.write_bytes(b"one")
+        made.with_name("x.onnx.data").write_bytes(b"weights")
+    assert files(target.parent) == {"x.onnx": b"one", "x.onnx.data": b"weights"}
+    for error in (ZeroDivisionError, KeyboardInterrupt):
+        with pytest.raises(error), Outputs(store).made_beside(target) as made:
+            made.write_bytes(b"half")
+            raise error
+    assert files(target.parent) == {"x.onnx": b"one", "x.onnx.data": b"weights"}
+    with Outputs(store).made_beside(target) as made:
+        made.write_bytes(b"two")
+    assert files(target.parent)["x.onnx"] == b"two"
+
+
+def test_a_file_beside_that_is_the_user_s_stays(tmp_path, store):
+    (tmp_path / "x.onnx.data").write_text("mine")
+    with (
+        pytest.raises(OutputError, match=r"x\.onnx\.data exists"),
+        Outputs(store).made_beside(tmp_path / "x.onnx") as made,
+    ):
+        made.write_bytes(b"one")
+        made.with_name("x.onnx.data").write_bytes(b"weights")
+    assert sorted(files(tmp_path)) == ["store/store.json", "x.onnx.data"]
+
+
+def test_a_full_disk_leaves_the_former_file(tmp_path, store, monkeypatch):
+    target = tmp_path / "out" / "x.json"
+    Outputs(store).write(target, b"one")
+    monkeypatch.setattr(os, "fsync", lambda _: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+    with pytest.raises(OSError, match="No space"):
+        Outputs(store).write(target, b"two")
+    assert files(target.parent) == {"x.json": b"one"}
+    monkeypatch.undo()
+    Outputs(store).write(target, b"two")
+
+
+def test_a_file_of_a_command_that_was_killed_is_wsseg_s(tmp_path, store, monkeypatch):
+    monkeypatch.setattr("wsseg.outputs.atomic_write", lambda path, data: (atomic_write(path, data), 1 / 0))
+    with pytest.raises(ZeroDivisionError):
+        Outputs(store).write(tmp_path / "a.png", b"one")
+    monkeypatch.undo()
+    Outputs(store).write(tmp_path / "a.png", b"two")
+
+
+def test_a_damaged_record_forgets_no_more_than_the_damaged_line(tmp_path, store):
+    for name in ("a", "b"):
+        Outputs(store).write(tmp_path / name, b"one")
+    path = store.root / RECORD
+    path.write_bytes(b"\xff\x00 junk\n\n" + path.read_bytes() + b"\n0123 half a li")  # the last write did not finish
+    Outputs(store).write(tmp_path / "c", b"one")
+    Outputs(store).check([tmp_path / name for name in "abc"])
+    path.unlink()
+    with pytest.raises(OutputError):
+        Outputs(store).check([tmp_path / "a"])
+
+
+def test_a_store_that_cannot_be_written_is_said_and_the_file_is_there(tmp_path, store, caplog):
+    (store.root / RECORD).mkdir()
+    with caplog.at_level("WARNING"):
+        Outputs(store).write(tmp_path / "a", b"one")
+    assert (tmp_path / "a").read_bytes() == b"one" and "will ask for --overwrite" in caplog.text
+
+
+def test_the_record_is_plain(tmp_path, store):
+    Outputs(store).write(tmp_path / 'a "b"', b"one")
+    digest, _, name = (store.root / RECORD).read_text().strip().partition(" ")
+    assert len(digest) == 64 and json.loads(name) == str(tmp_path / 'a "b"')
