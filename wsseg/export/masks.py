@@ -219,4 +219,4 @@ WRITERS: dict[str, Callable[[LabeledImages, Masks, Path, Outputs], Written]] = {
     "cvat": write_cvat,
     "huggingface": write_huggingface,
 }
-SUFFIXES: dict[str, str] = {"coco": ".json", "label_studio": ".json", "cvat": ".xml", "huggingface": ""}
+SUFFIXES: dict[str, str] = {"coco": ".json", "label_studio": ".label_studio.json", "cvat": ".xml", "huggingface": ""}
