@@ -135,7 +135,7 @@ def test_a_config_that_is_there_is_left_alone(invoke, tmp_path):
     class_folders(tmp_path / "photos")
     (tmp_path / "photos.toml").write_text("mine")
     result = invoke("photos")
-    assert result.exit_code == 1 and "it is there already; choose another name with -o" in result.output
+    assert result.exit_code == 1 and "exists and was not written by wsseg" in result.output
     assert (tmp_path / "photos.toml").read_text() == "mine"
 
 
