@@ -157,6 +157,8 @@ def test_lines_of_yolo(tmp_path, text, ids):
         ("a.v2", ("a.v2",)),
         ("gs://bucket/x/a%20b.jpg", ("x", "a b")),
         ("/data/local-files/?d=x/a.jpg", ("x", "a")),
+        ("http://[x/a.jpg", ("a",)),
+        ("https://host/x/a.jpg?token=1#part", ("x", "a")),
         ("", ()),
     ],
 )

@@ -216,6 +216,33 @@ def images_train_val(root):
     image_net(root / "dataset" / "images")
 
 
+def train_images(root):
+    for split in ("train", "val"):
+        for name in ("red", "blue"):
+            picture(root / split / "images" / name / f"{split}_{name}.jpg")
+
+
+def hugging_face(root):
+    for split in ("train", "test"):
+        pictures(root / split, f"{split}_a.jpg", f"{split}_b.jpg")
+        rows = [{"file_name": f"{split}_a.jpg", "label": "red"}, {"file_name": f"{split}_b.jpg", "label": "blue"}]
+        text(root / split / "metadata.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+
+
+def open_images(root):
+    pictures(root / "train", "a1.jpg", "b1.jpg")
+    text(root / "train-labels.csv", "ImageID,Source,LabelName,Confidence\na1,human,red,1\nb1,human,blue,1\n")
+
+
+def cvat_yolo(root):
+    pictures(root / "obj_train_data", "a.jpg", "b.jpg")
+    text(root / "obj_train_data" / "a.txt", "0 0.5 0.5 0.2 0.2\n")
+    text(root / "obj_train_data" / "b.txt", "1 0.5 0.5 0.2 0.2\n")
+    text(root / "obj.names", "red\nblue\n")
+    text(root / "obj.data", "classes = 2\ntrain = data/train.txt\nnames = data/obj.names\n")
+    text(root / "train.txt", "data/obj_train_data/a.jpg\ndata/obj_train_data/b.jpg\n")
+
+
 def mvtec(root):
     pictures(root / "train" / "good", "000.png", "001.png")
     for name in ("good", "red", "blue"):
@@ -257,6 +284,10 @@ LAYOUTS = {  # kind, classes in train, classes in val
     lists_of_pandas: ("csv", "blue 1, red 1, (none) 1", None),
     image_net: ("folder", "blue 1, red 1, (none) 0", "blue 1, red 1, (none) 0"),
     images_train_val: ("folder", "blue 1, red 1, (none) 0", "blue 1, red 1, (none) 0"),
+    train_images: ("folder", "blue 1, red 1, (none) 0", "blue 1, red 1, (none) 0"),
+    hugging_face: ("csv", "blue 1, red 1, (none) 0", "blue 1, red 1, (none) 0"),
+    open_images: ("csv", "blue 1, red 1, (none) 0", None),
+    cvat_yolo: ("csv", "blue 1, red 1, (none) 0", None),
     mvtec: ("csv", "blue 1, red 1, (none) 3", None),
     two_backgrounds: ("csv", "blue 1, red 1, (none) 2", None),
     masks_beside_classes: ("csv", "blue 2, red 2, (none) 0", None),
@@ -311,7 +342,9 @@ def test_masks_of_mvtec_get_class_ids(init, tmp_path):
         (yolo, "2 images have no text file: they show none of the classes, as YOLO defines it"),
         (roboflow_boxes, "_annotations.csv: images in column 'filename', classes in 'class'"),
         (mvtec, "2 masks of ground_truth are copied beside this config"),
-        (two_backgrounds, "good and normal holds images without any class"),
+        (two_backgrounds, "images without any class: good and normal"),
+        (kaggle, "left out: sample_submission.csv, which is a form to fill in"),
+        (kaggle, "left out: 1 images without label in test (1)"),
     ],
 )
 def test_what_was_assumed_and_left_out_is_said(init, tmp_path, make, said):

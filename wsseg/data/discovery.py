@@ -84,7 +84,9 @@ def discover(folder: Path, kind: str = "", labels: tuple[Path, ...] = (), separa
                 found.reasons.append(f"{found.shown(reading.parts['train'].where)} names no class")
     if not readings:
         raise DatasetError(f"{folder}: {_nothing(found)}")
-    described = _described(_chosen(readings, found))
+    chosen = _chosen(readings, found)
+    described = _described(chosen)
+    described.said += _unlabelled(chosen, found)
     described.said += [f"left out: {line}" for line in found.reasons]
     if "val" not in described.data:
         described.said.append("nothing is held out: add a table [data.val] with masks to have results judged")
@@ -109,6 +111,14 @@ def _chosen(readings: list[Reading], found: Inventory) -> Reading:
             )
         best.said.append(f"left out: the {other.form} labels, which say the same")
     return best
+
+
+def _unlabelled(reading: Reading, found: Inventory) -> list[str]:
+    """Return a line about the photographs that no label names."""
+    known = reading.left.union(*(part.labels for part in reading.parts.values()))
+    counts = {found.shown(place): len(set(paths) - known) for place, paths in found.pictures.items()}
+    parts = [f"{place} ({count})" for place, count in counts.items() if count]
+    return [f"left out: {sum(counts.values())} images without label in {listed(parts)}"] if parts else []
 
 
 def _described(reading: Reading) -> Discovery:
@@ -158,7 +168,12 @@ def _nothing(found: Inventory) -> str:
     )
     if count:
         masks = f" and {len(found.mask_folders)} folders of masks" if found.mask_folders else ""
-        holds = f"it holds {count} photographs{masks}, but nothing says what they show{why}; {expected}"
+        hint = (
+            f"; if {listed(beside)} beside it says so, give {found.root.parent}"
+            if (beside := _beside_it(found))
+            else ""
+        )
+        holds = f"it holds {count} photographs{masks}, but nothing says what they show{why}{hint}; {expected}"
     elif archives := [path.name for path in found.files if path.suffix.lower() in ARCHIVES]:
         holds = f"it holds no photograph, but {listed(archives)}: unpack it first"
     elif found.files or found.mask_folders:
@@ -166,6 +181,15 @@ def _nothing(found: Inventory) -> str:
     else:
         holds = "it is empty; give the folder that holds your photographs"
     return f"no data set was recognised: {holds}"
+
+
+def _beside_it(found: Inventory) -> list[str]:
+    """Return the names of possible label files in the folder above."""
+    try:
+        files = data_files(found.root.parent)
+    except DatasetError:
+        return []
+    return [path.name for path in files if path.suffix.lower() in (".csv", ".json", ".xml", ".yaml")]
 
 
 # --- files -----------------------------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 from xml.etree.ElementTree import ParseError
 
 from defusedxml import DefusedXmlException
@@ -31,7 +31,7 @@ SPLITS = {
 _IMAGE_COLUMNS = ("image_id", "image", "filename", "file_name", "file", "path", "filepath", "image_name", "name", "id")
 _CLASS_COLUMNS = (
     "classes", "class", "class_name", "labels", "label", "label_name", "tags", "tag", "categories", "category",
-    "category_name", "choices", "choice", "target", "name",
+    "category_name", "labelname", "choices", "choice", "target", "name",
 )  # fmt: skip
 _LOOKED_AT = 200  # rows, to tell which column names the images
 _OWN_HEADER = ["image_id", "classes"]
@@ -67,9 +67,8 @@ class Named:
 def name_parts(name: str) -> tuple[str, ...]:
     """Return the parts of the path that an image's name or address states, the last one without an image suffix."""
     if "://" in name or "?d=" in name:
-        address = urlsplit(name)
-        query = re.search(r"(?:^|&)d=([^&]*)", address.query)
-        name = unquote(query[1] if query else address.path)
+        address, _, query = name.split("://", 1)[-1].partition("?")
+        name = unquote(query[2:].split("&")[0] if query.startswith("d=") else address.partition("/")[2].split("#")[0])
     path = PurePosixPath(name.strip().replace("\\", "/"))
     if path.suffix.lower() in IMAGE_SUFFIXES:
         path = path.with_suffix("")
@@ -283,9 +282,14 @@ def separator_of(path: Path, cells: Collection[str], canonical: bool, said: list
 
 
 def read_json(path: Path) -> Any:
-    """Return the content of a JSON file; None if it is none, or larger than a gigabyte."""
+    """Return the content of a JSON file, or the list of those of a JSONL file; None if it is none, or above a gigabyte."""
     try:
-        return json.loads(read_text(path))
+        text = read_text(path)
+        return (
+            [json.loads(line) for line in text.split("\n") if line.strip()]
+            if path.suffix.lower() == ".jsonl"
+            else json.loads(text)
+        )
     except (OSError, ValueError, RecursionError):
         return None
 
@@ -308,7 +312,7 @@ def coco_names(path: Path, content: dict[str, Any]) -> Named:
 
 
 def label_studio_names(path: Path, content: Any) -> Named | None:
-    """Return the classes of the tasks of a Label Studio export (JSON or JSON-MIN); None if it is none."""
+    """Return the classes of Label Studio's tasks (JSON or JSON-MIN) or Hugging Face's metadata.jsonl; None if it is none."""
     classes: dict[str, frozenset[str]] = {}
     for task in _objects(content if isinstance(content, list) else None):
         data: dict[str, Any] = task["data"] if isinstance(task.get("data"), dict) else task

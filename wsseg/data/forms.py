@@ -42,6 +42,7 @@ class Reading:
         table: the config's table ``[data]`` with which the pipeline may read the same; None if there is none.
         keep: whether `table` holds even if the pipeline refuses it, so that the check says why.
         masks: by photograph, the file of a mask whose values above 0 mean one class, and that class.
+        left: photographs with labels that are said to be left out.
     """
 
     form: str
@@ -50,6 +51,7 @@ class Reading:
     table: dict[str, Any] | None = None
     keep: bool = False
     masks: dict[Path, tuple[Path, str]] = field(default_factory=dict)
+    left: set[Path] = field(default_factory=set)
 
     @property
     def names(self) -> list[str]:
@@ -97,7 +99,7 @@ def _settled(found: Inventory, form: str, parts: list[Part]) -> Reading | None:
     for split, others in groups.items():
         of = f" of {split}" if split else ""
         said += [f"left out: {found.shown(part.where)} ({len(part.labels)} images{of})" for part in others]
-    return Reading(form, chosen, said)
+    return Reading(form, chosen, said, left={path for part in parts for path in part.labels})
 
 
 def _largest(found: Inventory, split: str, parts: list[Part], said: list[str]) -> Part:
@@ -334,12 +336,10 @@ def _folders(found: Inventory) -> Reading | None:
             labels |= dict.fromkeys(found.below(folder), frozenset(() if is_background else {folder.name}))
         parts.append(Part(place, split, place, labels))
         _ask_if_groups(found, place)
-        if loose := len(found.pictures.get(place, [])):
-            found.reasons.append(f"{loose} images of {found.shown(place)} that lie in no class folder")
     reading = _settled(found, "folder", parts)
     if reading is None:
         return None
-    reading.said.append(f"a sub-folder for each class: {', '.join(reading.names)}")
+    reading.said.append(f"a sub-folder for each class: {listed(reading.names)}")
     table: dict[str, Any] = {"kind": "folder"}
     for split, part in reading.parts.items():
         table[split] = {"images": part.base}
@@ -348,27 +348,38 @@ def _folders(found: Inventory) -> Reading | None:
             reading.said.append(f"{split}: masks in {found.shown(masks)}")
     if background:
         table["background"] = sorted(background)[0]
-        reading.said.append(f"{' and '.join(sorted(background))} holds images without any class")
+        reading.said.append(f"images without any class: {' and '.join(sorted(background))}")
     reading.table = table
     reading.keep = listing_of(table, "train") is None  # the check says why
     return reading
 
 
 def _class_roots(found: Inventory) -> dict[str, Path]:
-    """Return the folders whose children are classes, by split; folders that hold nothing but one other are passed."""
-    place = found.root
-    while True:
+    """Return the folders whose children are classes, by split."""
+    place = _single(found, found.root)
+    children = [child for child in data_folders(place) if found.holds(child)]
+    splits: dict[str, Path] = {}
+    for child in reversed(children):
+        if (split := SPLITS.get(_word(child))) and _class_folders(found, inner := _single(found, child)):
+            splits[split] = inner
+    own = _class_folders(found, place)
+    if splits:
+        if own:
+            found.reasons.append(
+                f"the folders {listed(c.name for c in own)} beside {' and '.join(map(found.shown, splits.values()))}"
+            )
+        return splits
+    return {"": place} if len(own) > 1 else {}
+
+
+def _single(found: Inventory, place: Path) -> Path:
+    """Return the folder below that lies alone in each folder above it, such as ``images``."""
+    while not _class_folders(found, place) or len(_class_folders(found, place)) == 1:
         children = [child for child in data_folders(place) if found.holds(child)]
-        splits = {split: c for c in reversed(children) if (split := SPLITS.get(_word(c))) and _class_folders(found, c)}
-        if splits:
-            left = [c.name for c in _class_folders(found, place)]
-            found.reasons += [f"the folders {', '.join(left)} beside {splits[next(iter(splits))].name}"] if left else []
-            return splits
-        if len(_class_folders(found, place)) > 1:
-            return {"": place}
-        if len(children) != 1:
-            return {}
+        if len(children) != 1 or found.pictures.get(children[0]):
+            break
         place = children[0]
+    return place
 
 
 def _class_folders(found: Inventory, place: Path) -> list[Path]:

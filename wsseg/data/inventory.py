@@ -139,7 +139,7 @@ class Inventory:
         """Labels in JSON by form; each file is read once."""
         found: dict[str, list[Named]] = {"coco": [], "labelstudio": [], "labelme": []}
         single: dict[Path, dict[str, frozenset[str]]] = {}
-        for path in self.label_files(".json"):
+        for path in self.label_files(".json", ".jsonl"):
             content = read_json(path)
             if is_coco(content):
                 if isinstance(content.get("annotations"), list):
