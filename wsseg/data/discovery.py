@@ -37,7 +37,7 @@ class Discovery:
 
     Args:
         data: the config's table ``[data]``; paths absolute.
-        said: what was assumed and what was left out, one line each.
+        said: what was assumed and what was left out, one line each, without control characters.
         tables: class names by image id, by split, of labels that the pipeline does not read as they are.
         masks: for train: by image id, the file of a mask whose values above 0 mean one class, and that class's id;
             a photograph and 0 for a mask of background alone.
@@ -214,7 +214,7 @@ def config_text(found: Discovery, target: Path) -> str:
     if found.masks:
         data["train"] = data["train"] | {"masks": base / _beside(target, "masks").name}
     size = network_size_for(_image_folders(found.data))
-    lines = ["# written by wsseg init", *(f"# {_one_line(line)}" for line in found.said)]
+    lines = ["# written by wsseg init", *(f"# {line}" for line in found.said)]
     sizes = "\n".join(f"[{name}]\nsize = {size}\n" for name in ("classifier", "seeds", "segmenter"))
     text = (
         "\n".join(lines)
