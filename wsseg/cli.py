@@ -82,9 +82,11 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print one JS
 
 
 def report_refused(refused: "list[tuple[Path, str]]", written: int) -> None:
-    """Name the photographs that could not be read, and end with code 1 where there are any."""
+    """Name the photographs that could not be read, and end with code 1 if there are any."""
+    from wsseg.names import printable
+
     for path, reason in refused:
-        click.echo(f"skipped {path}: {reason}", err=True)
+        click.echo(f"skipped {printable(str(path))}: {reason}", err=True)
     if refused:
         fail(f"{len(refused)} of {written + len(refused)} images could not be read")
 
@@ -769,7 +771,8 @@ def predict(
     found = opened.resolve(artifact)
     if found.kind != "segmenter":
         raise ArtifactError(f"{artifact}: it is of kind {found.kind}; legal: segmenter")
-    files = photograph_files(images)
+    unnamed: list[tuple[Path, str]] = []
+    files = photograph_files(images, unnamed)
     model, spec = load_segmenter(found.read_bytes, str(found.folder))
     predictor = Predictor(model, spec, Config(scales=scales, flip=flip, crf=crf))  # type: ignore[arg-type]
     outputs = Outputs(opened, [images, *files.values()], overwrite)
@@ -778,7 +781,7 @@ def predict(
         f"{written} masks in {output}; class ids: "
         + ", ".join(f"{i} {n}" for i, n in enumerate(("background", *spec.classes)))
     )
-    report_refused(refused, written)
+    report_refused([*unnamed, *refused], written)
 
 
 @cli.command()
@@ -814,7 +817,8 @@ def explain(
     from wsseg.saliency.methods import METHODS, methods_for
 
     opened = open_store(store)
-    files = photograph_files(images)
+    unnamed: list[tuple[Path, str]] = []
+    files = photograph_files(images, unnamed)
     model, spec = open_classifier(opened, classifier)
     given = context.get_parameter_source("methods") is not click.core.ParameterSource.DEFAULT
     names = parsed(methods, METHODS, "method")
@@ -827,7 +831,7 @@ def explain(
     outputs = Outputs(opened, [images, *files.values()], overwrite)
     written, refused = explain_files(model, spec, files, output, request, outputs)
     click.echo(f"{written} photographs explained in {output}")
-    report_refused(refused, written)
+    report_refused([*unnamed, *refused], written)
 
 
 @cli.command()

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image as PILImage
 
 from wsseg.data.config import CocoData, CocoSplit, CsvData, CsvSplit, FolderData, FolderSplit, VocData, VocSplit
-from wsseg.data.images import list_split, load_images, thinned
+from wsseg.data.images import list_split, load_images, photograph_files, thinned
 from wsseg.data.reading import FileMemory
 from wsseg.errors import DatasetError
 from wsseg.labels import ClassMap
@@ -370,6 +370,27 @@ def test_missing_folder_and_split(csv, tmp_path):
         load(replace(csv, train=replace(csv.train, images=tmp_path / "nowhere")))
     with pytest.raises(DatasetError, match="data.val is not configured"):
         list_split(csv, "val")
+
+
+def test_photographs_of_a_person_without_the_litter_and_with_all_that_was_left_out(tmp_path, caplog):
+    for name in ("a.png", "a.jpg", "b\\c.png", "sub/d.JPG", ".ipynb_checkpoints/a.png", "._d.jpg"):
+        picture(tmp_path / name)
+    (tmp_path / "e.heic").write_bytes(b"x")
+    refused = []
+    assert list(photograph_files(tmp_path, refused)) == ["a", "sub/d"]
+    assert [(path.name, why.partition(";")[0]) for path, why in refused] == [
+        ("a.png", "a.png and a.jpg have the same id 'a'"),
+        ("b\\c.png", r"'b\\c' cannot be an image id: it holds a backslash"),
+    ]
+    assert ".heic is not read (1: e.heic)" in caplog.text
+    with pytest.raises(DatasetError, match="have the same id 'a'"):
+        photograph_files(tmp_path)
+
+
+def test_a_folder_of_photographs_that_are_not_read_says_so(tmp_path):
+    (tmp_path / "e.heic").write_bytes(b"x")
+    with pytest.raises(DatasetError, match=r"no image was found in it; 1 files .*\.heic is not read"):
+        photograph_files(tmp_path)
 
 
 def test_limit_takes_evenly_spaced_images():

@@ -378,20 +378,23 @@ def image_files(
     """
     files: dict[str, Path] = {}
     faults: list[tuple[Path, str]] = []
+    where = printable(str(folder))
     for path in sorted(images_below(folder, passed_over if passed_over is not None else [], without)):
         try:
-            item_id = check_id(_relative_id(path, folder), printable(str(folder)))
+            item_id = check_id(_relative_id(path, folder), where)
         except DatasetError as error:
-            faults.append((path, str(error)))
+            faults.append((path, str(error).removeprefix(f"{where}: ")))
             continue
         if item_id in files:
-            faults.append((path, f"{path} and {files[item_id].name} have the same id {item_id!r}; rename one"))
+            names = f"{printable(path.name)} and {printable(files[item_id].name)}"
+            faults.append((path, f"{names} have the same id {item_id!r}; rename one"))
         else:
             files[item_id] = path
     if refused is not None:
         refused += faults
     elif faults:
-        raise DatasetError(faults[0][1] + (f" (and {len(faults) - 1} more files)" if len(faults) > 1 else ""))
+        more = f" (and {len(faults) - 1} more files)" if len(faults) > 1 else ""
+        raise DatasetError(f"{where}: {faults[0][1]}{more}")
     return files
 
 
@@ -399,15 +402,26 @@ def _relative_id(path: Path, folder: Path) -> str:
     return path.relative_to(folder).as_posix().removesuffix(path.suffix)
 
 
-def photograph_files(images: Path) -> dict[str, Path]:
-    """Return the photographs that a person names, by id: a file, or all below a folder.
+def photograph_files(images: Path, refused: list[tuple[Path, str]] | None = None) -> dict[str, Path]:
+    """Return the photographs that a person names, by id: a file, or all below a folder. What is passed over is logged.
+
+    Args:
+        images: a file or a folder.
+        refused: takes the files that cannot have an id of their own, with the reason; without it they are an error.
 
     Raises:
         DatasetError: no such file or folder, or no image in it.
     """
-    files = {check_id(images.stem, str(images)): images} if images.is_file() else image_files(images)
+    if images.is_file():
+        return {check_id(images.stem, printable(str(images))): images}
+    passed_over: PassedOver = []
+    files = image_files(images, passed_over, refused=refused)
+    said = passed_over_line(passed_over) if passed_over else ""
     if not files:
-        raise DatasetError(f"{images}: no image was found in it")
+        reasons = [said, *(why for _, why in (refused or [])[:1])]
+        raise DatasetError("; ".join(filter(None, [f"{printable(str(images))}: no image was found in it", *reasons])))
+    if said:
+        log.warning("%s: %s", printable(str(images)), said)
     return files
 
 
