@@ -3,18 +3,23 @@
 The parsers here are also what `tests/scripts/test_torture.py` feeds with Hypothesis, and `scripts/fuzz.py` with atheris.
 """
 
+import re
 import shutil
 import time
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image as PILImage
 
 from wsseg.config import load_config, shipped_folder
 from wsseg.data.config import DATA_KINDS, CocoData, CocoSplit, VocData, VocSplit
-from wsseg.data.images import list_split, read_label_csv
+from wsseg.data.images import list_split, load_images, read_label_csv
+from wsseg.data.reading import FileMemory
+from wsseg.data.truth import load_truth
 from wsseg.errors import WssegError
 from wsseg.recipe import load_recipe
 from wsseg.stages import TABLES
@@ -41,6 +46,14 @@ BOMBS = {
 }  # fmt: skip
 
 
+TRUTH = """{"images": [{"id": 1, "file_name": "a.png", "height": 8, "width": 10}, {"id": 2, "file_name": "b.png"}],
+"categories": [{"id": 3, "name": "cat"}, {"id": 4, "name": "dog"}], "annotations": [
+{"id": 1, "image_id": 1, "category_id": 3, "segmentation": [[2.5, 2, 8, 2, 8, 6, 2, 6], [0, 0, 3, 0, 3, 3]], "bbox": [2, 2, 6, 4]},
+{"id": 2, "image_id": 1, "category_id": 4, "segmentation": {"size": [8, 10], "counts": [33, 2, 6, 2, 6, 2, 29]}, "iscrowd": 1},
+{"id": 3, "image_id": 2, "category_id": 4, "segmentation": {"size": [8, 10], "counts": "j0440V1"}, "iscrowd": 0},
+{"id": 4, "image_id": 2, "category_id": 3, "segmentation": [], "bbox": [0, 0, 3, 2]}]}"""
+
+
 def parsers(folder: Path) -> dict[str, tuple[str, Callable[[bytes], object]]]:
     """Return by name: a sound text, and what reads one from bytes.
 
@@ -62,6 +75,17 @@ def parsers(folder: Path) -> dict[str, tuple[str, Callable[[bytes], object]]]:
 
         return from_bytes
 
+    for place, name in enumerate(("a.png", "b.png")):
+        PILImage.new("RGB", (10, 8), (place, 0, 0)).save(folder / name)
+    memory = FileMemory(folder / "files.sqlite")
+
+    def true_masks(_: Path) -> None:
+        lenient = replace(coco, on_bad_image="skip")
+        truth = load_truth(lenient, load_images(lenient, "train", memory), memory)
+        for item_id in truth.ids:
+            if set(np.unique(truth.mask(item_id)).tolist()) - {0, 1, 2, 255}:
+                raise RuntimeError(f"{item_id}: the mask holds other values than class ids")
+
     config = (shipped_folder("configs") / "voc_vehicles.toml").read_text()
     recipe = (shipped_folder("pipelines") / "best.toml").read_text()
     return {
@@ -69,6 +93,7 @@ def parsers(folder: Path) -> dict[str, tuple[str, Callable[[bytes], object]]]:
         "recipe": (recipe, reading("recipe.toml", load_recipe)),
         "csv": (CSV, reading("labels.csv", lambda path: read_label_csv(path, " "))),
         "coco": (COCO, reading("coco.json", lambda _: list_split(coco, "train"))),
+        "truth": (TRUTH, reading("coco.json", true_masks)),
         "voc": (VOC, reading("Annotations/a.xml", lambda _: list_split(voc, "train"))),
         "run": (RUN, reading("store/runs/a.json", lambda _: store.runs())),
     }
@@ -91,6 +116,20 @@ def mutated(text: str, rng: np.random.Generator) -> bytes:
         else:
             data[start:end] = b""
     return bytes(data)
+
+
+_VALUE = re.compile(r'(?<=[\[,: ])-?[0-9.]+|\[[^\]\[{}]*\]|(?<=: )"[^"]*"')  # numbers, innermost lists, texts
+_ODD = ("0", "-1", "2.5", "1e400", "1e9", "-1e300", "NaN", "Infinity", "9" * 40, "null", "true", '""', '"2"', '"name"', "[]",
+        "[[]]", "{}", "[2, 2]", "[[1, 1]]", '"é"', "4294967296", "-2147483649")  # fmt: skip
+
+
+def altered(text: str, rng: np.random.Generator) -> bytes:
+    """Return a JSON text with one or two of its values replaced; it is still JSON."""
+    for _ in range(int(rng.integers(1, 3))):
+        tokens = list(_VALUE.finditer(text))
+        token = tokens[int(rng.integers(len(tokens)))]
+        text = text[: token.start()] + str(rng.choice(_ODD)) + text[token.end() :]
+    return text.encode()
 
 
 def judge(read: Callable[[bytes], object], data: bytes) -> tuple[str, str]:
@@ -119,7 +158,10 @@ def torment(count: int, folder: Path) -> dict[str, Any]:
         if (verdict := judge(read, sound.encode())) != ("read", ""):
             failures.append(f"{name}: the sound one: {verdict}")
         verdicts: Counter[str] = Counter()
-        for data in [*(bomb.encode() for bomb in BOMBS[name]), *(mutated(sound, rng) for _ in range(count))]:
+        mutants = [mutated(sound, rng) for _ in range(count)]
+        if name in ("coco", "truth"):
+            mutants += [altered(sound, rng) for _ in range(count)]
+        for data in [*(bomb.encode() for bomb in BOMBS.get(name, [])), *mutants]:
             verdict, why = judge(read, data)
             verdicts[verdict] += 1
             if why:

@@ -63,7 +63,7 @@ def known(tmp_path_factory):
     return parsers(tmp_path_factory.mktemp("parsers"))
 
 
-@pytest.mark.parametrize("name", ["config", "recipe", "csv", "coco", "voc", "run"])
+@pytest.mark.parametrize("name", ["config", "recipe", "csv", "coco", "truth", "voc", "run"])
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_any_text_is_read_or_refused_in_one_line(known, name, data):

@@ -5,7 +5,6 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -73,22 +72,38 @@ class Coco:
         return any(o.outline is not None or o.fault for objects in self.objects.values() for o in objects)
 
 
+_known: dict[Path, Coco] = {}  # the files that were read last: plans and checks ask for the same ones several times
+_MOST_KNOWN = 2
+
+
 def read_coco(path: Path) -> Coco:
-    """Read a COCO instances file; the last two files are remembered until they change.
+    """Read a COCO instances file; it is parsed once as long as its bytes are the same.
 
     Raises:
         DatasetError: not JSON, lists or keys that are missing or of another type, doubled ids, unknown references.
     """
     try:
-        stat = path.stat()
+        data = read_file(path)
     except OSError as error:
-        raise DatasetError(f"{path}: cannot be read: {error.strerror}") from error
-    return _read_coco(path, (stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino))
+        raise DatasetError(f"{path}: cannot be read: {error.strerror or error}") from error
+    digest = hashlib.sha256(data).hexdigest()
+    known = _known.pop(path, None)
+    if known is None or known.sha256 != digest:
+        try:
+            content = json.loads(data.decode("utf-8-sig"))
+        except UnicodeDecodeError as error:
+            raise DatasetError(f"{path}: not UTF-8 text: {error.reason} at byte {error.start}") from error
+        except (ValueError, RecursionError) as error:
+            raise DatasetError(f"{path}: not valid JSON: {error}") from error
+        del data
+        known = _checked(path, content, digest)
+    _known[path] = known
+    while len(_known) > _MOST_KNOWN:
+        del _known[next(iter(_known))]
+    return known
 
 
-@lru_cache(maxsize=2)
-def _read_coco(path: Path, _stated: tuple[int, ...]) -> Coco:
-    coco, digest = _parsed(path)
+def _checked(path: Path, coco: Any, digest: str) -> Coco:
     for part, keys in _KEYS.items():
         rows = coco.get(part) if isinstance(coco, dict) else None
         if not isinstance(rows, list):
@@ -118,19 +133,6 @@ def _read_coco(path: Path, _stated: tuple[int, ...]) -> Coco:
         )
     names = tuple(dict.fromkeys(name for name in categories.values() if name is not None))
     return Coco(digest, names, tuple(images.values()), objects)
-
-
-def _parsed(path: Path) -> tuple[Any, str]:
-    """Return a JSON file's content and its digest; the bytes are gone when the records are made."""
-    try:
-        data = read_file(path)
-        return json.loads(data.decode("utf-8-sig")), hashlib.sha256(data).hexdigest()
-    except OSError as error:
-        raise DatasetError(f"{path}: cannot be read: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise DatasetError(f"{path}: not UTF-8 text: {error.reason} at byte {error.start}") from error
-    except (ValueError, RecursionError) as error:
-        raise DatasetError(f"{path}: not valid JSON: {error}") from error
 
 
 def _is_record(row: Any, keys: Iterable[str]) -> bool:
