@@ -98,7 +98,8 @@ def main(
     images, truth = plan.sources.get("data.train"), plan.sources.get("truth.train")
     wanted = tuple(float(level) for level in levels.split(","))
 
-    items = [item for item in images.items if item.id in set(truth.ids)]
+    with_truth = set(truth.ids)
+    items = [item for item in images.items if item.id in with_truth]
     judged = items if count is None else items[:: max(1, len(items) // count)][:count]
 
     def seed_of(item_id: str) -> bytes:

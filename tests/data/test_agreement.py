@@ -85,3 +85,19 @@ def test_a_class_that_often_reaches_the_border_is_no_inversion():
     pairs = [inverted([1], n, False) for n in range(6)] + [pair([1], [1], n) for n in range(6, 9)]
     assert problem(pairs) == ""
     assert problem([*pairs, pair([], [], 9), pair([], [], 10)]) == ""
+
+
+def test_images_without_a_class_tell_of_an_inversion_by_themselves():
+    touching = [pair([1], [1], n, border={1: 20, 0: 20}) for n in range(6)]  # objects that reach the border
+    assert "the masks look inverted" in problem([*touching, *[inverted([], n, True) for n in range(6, 9)]])
+    assert problem([*touching, inverted([], 6, True)]) == ""  # one such image is a label that is missing
+
+
+def test_masks_that_do_not_tell_the_classes_apart():
+    pairs = [pair([1 + n % 2], [1], n) for n in range(6)]
+    assert "the masks hold one class only" in problem(pairs)
+
+
+def test_one_of_two_images_is_no_evidence():
+    assert problem([pair([1], [1], 0), pair([2], [1], 1)]) == ""
+    assert problem([pair([1], [1], 0), pair([2], [255], 1, {0, 255})]) == ""

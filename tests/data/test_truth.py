@@ -295,6 +295,17 @@ def test_sizes_of_another_shape_are_refused(tmp_path, declared):
         truth_of(coco(tmp_path, [OUTLINE], declared=declared))
 
 
+def test_fractions_of_the_image_are_no_coordinates(tmp_path):
+    with pytest.raises(DatasetError, match="no polygon reaches beyond 1; expected: coordinates in px"):
+        truth_of(coco(tmp_path, [{"segmentation": [[0.4, 0.1, 0.7, 0.1, 0.7, 0.4]]}], []))
+
+
+def test_boxes_elsewhere_than_their_polygons_are_told(tmp_path):
+    exchanged = {"segmentation": [[1, 4, 3, 4, 3, 7, 1, 7]], **BOX}
+    assert "2 of 2 objects have a box" in truth_of(coco(tmp_path, [exchanged], [exchanged])).notes[0]
+    assert truth_of(coco(tmp_path, [exchanged], [{**OUTLINE, **BOX}])).notes == []
+
+
 @pytest.mark.parametrize("form", ["polygon", "runs", "box"])
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("stored", [(8, 10), (10, 10)])

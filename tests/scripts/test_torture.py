@@ -32,7 +32,9 @@ def test_names_that_would_leave_their_folder_are_refused(tmp_path):
 def test_broken_and_hostile_texts(tmp_path):
     figures = texts.torment(60, tmp_path / "texts")
     assert figures["failures"] == []
-    assert all(found["refused"] > 20 for found in figures["texts"].values())
+    assert all(
+        found["refused"] > 20 for name, found in figures["texts"].items() if name != "run"
+    )  # a store skips these
 
 
 def test_mutated_images(tmp_path):

@@ -12,9 +12,10 @@ from scipy.optimize import linear_sum_assignment
 
 from wsseg.labels import BACKGROUND, IGNORE_INDEX, ClassMap
 
-_MOST = 0.5  # of the images: beyond, it is no accident
-_LEAST_OF_A_CLASS = 5  # images that show a class, before its masks are judged by themselves
+_MOST = 0.5  # of the images: that is no accident
+_LEAST = 3  # images that contradict: fewer say nothing about a class, or about what is empty
 _CLEARLY = 0.9  # of the images: what other values would explain
+_INVERTED = 0.75  # of the labelled images, if no image without a class tells
 _FILLED = 0.9  # of the border of an image that an inverted mask gives to a class
 _SHOWN = 20  # ids in a note
 
@@ -66,7 +67,7 @@ def problem_of(pairs: Sequence[Pair], names: tuple[str, ...], classes: ClassMap,
     labelled = [pair for pair in pairs if pair.class_ids]
     without = [pair for pair in labelled if not pair.shown]
     binary = [pair for pair in without if pair.values <= {BACKGROUND, IGNORE_INDEX} and IGNORE_INDEX in pair.values]
-    if len(binary) > _MOST * len(labelled):
+    if _is_most(len(binary), len(labelled)):
         return (
             f"{len(binary)} of {len(labelled)} labelled images have a mask of 0 and 255 only, and 255 means 'not judged'; "
             "expected: 0 for the background and 1, 2, ... for the classes. If 255 marks an object of the only class, "
@@ -79,7 +80,7 @@ def problem_of(pairs: Sequence[Pair], names: tuple[str, ...], classes: ClassMap,
             + ("" if named else "; if they are meant so, name their values in data.mask_classes")
         )
     contradicted = [pair for pair in pairs if pair.contradiction]
-    if len(contradicted) > _MOST * len(pairs):
+    if _is_most(len(contradicted), len(pairs)):
         found = ", ".join(f"{p.id} ({p.contradiction})" for p in contradicted[:3])
         return (
             f"the masks of {len(contradicted)} of {len(pairs)} images contradict the labels: {found}; "
@@ -88,7 +89,7 @@ def problem_of(pairs: Sequence[Pair], names: tuple[str, ...], classes: ClassMap,
     for class_id, name in enumerate(classes.names, start=1):
         own = [pair for pair in labelled if class_id in pair.class_ids]
         missed = [pair for pair in own if class_id not in pair.shown]
-        if len(own) >= _LEAST_OF_A_CLASS and len(missed) > _MOST * len(own):
+        if len(missed) >= _LEAST and len(missed) > _MOST * len(own):
             return (
                 f"the masks of {len(missed)} of {len(own)} images labelled {name!r} do not show it, such as {missed[0].id}; "
                 f"expected: mask values {_values(names)}" + _advice(pairs, names, classes)
@@ -108,15 +109,19 @@ def notes_on(pairs: Sequence[Pair]) -> list[str]:
     ]
 
 
+def _is_most(count: int, total: int) -> bool:
+    return count > _MOST * total or (count >= _LEAST and count >= _MOST * total)
+
+
 def _are_inverted(pairs: Sequence[Pair], labelled: Sequence[Pair], named: bool) -> bool:
     """Return whether classes lie where the background is: around what is shown, and on all of an image that shows nothing."""
     around = [pair for pair in labelled if _is_around(pair)]
-    if len(around) <= _MOST * len(labelled):
-        return False
     empty = [pair for pair in pairs if not pair.class_ids]
     if empty:
-        return sum(BACKGROUND not in pair.pixels for pair in empty) > _MOST * len(empty)
-    return not named and len(around) >= _CLEARLY * len(labelled)
+        filled = [pair for pair in empty if pair.shown and BACKGROUND not in pair.pixels]
+        supported = len(filled) >= _LEAST or len(around) > _MOST * len(labelled)
+        return len(filled) > _MOST * len(empty) and supported
+    return not named and bool(labelled) and len(around) >= _INVERTED * len(labelled)
 
 
 def _is_around(pair: Pair) -> bool:
@@ -132,6 +137,8 @@ def _values(names: tuple[str, ...]) -> str:
 
 def _advice(pairs: Sequence[Pair], names: tuple[str, ...], classes: ClassMap) -> str:
     """Return the order of names that the masks and labels agree on, if there is one that explains nearly all of them."""
+    if len(classes) > 1 and len(set().union(*(pair.shown for pair in pairs))) == 1:
+        return "; the masks hold one class only, as if they did not tell the classes apart"
     shows = np.array([[value in pair.values for value in range(1, len(names) + 1)] for pair in pairs])
     says = np.array([[_is_labelled(pair, name, classes) for name in names] for pair in pairs])
     together = (shows[:, :, None] == says[:, None, :]).mean(axis=0)  # (values, names): images that agree on both

@@ -146,7 +146,8 @@ class PngTruth(_Truth):
         )
         advice = "no mask holds 0, the background, so the values look shifted by one; " if shifted else ""
         self._refuse(folder, faults, advice)
-        pairs = [self._pair(item, facts[self._paths[item.id]]) for item in images.items if item.id in set(self.ids)]
+        items = {item.id: item for item in images.items}
+        pairs = [self._pair(items[item_id], facts[self._paths[item_id]]) for item_id in self.ids]
         if problem := problem_of(pairs, names, images.classes, bool(getattr(data, "mask_classes", ()))):
             raise DatasetError(f"{folder}: {problem}")
         self.notes += notes_on(pairs)
@@ -297,6 +298,11 @@ class CocoTruth(_Truth):
         self._leave_out("have objects without outlines (segmentation)", boxes_only)
         self._leave_out("have objects with neither outline nor box", unplaced)
         judged = [o for item_id in self.ids for o in self._objects[item_id]]
+        polygons = [points for o in judged if isinstance(o.outline, Polygons) for points in o.outline.parts]
+        if polygons and max(float(points.max()) for points in polygons) <= 1:
+            raise DatasetError(
+                f"{path}: no polygon reaches beyond 1; expected: coordinates in px, not fractions of the image"
+            )
         if not any(o.outline is not None for o in judged):
             raise DatasetError(
                 f"{path}: no image of {images.split} has an object with an outline (segmentation); this step needs them"
@@ -305,6 +311,13 @@ class CocoTruth(_Truth):
             self.notes.append(f"{boxed} objects have a box and no outline: what is inside their boxes is not judged")
         if points := sum(o.left_out for o in judged):
             self.notes.append(f"{points} polygons are points or lines, and are left out")
+        boxed_too = [o for o in judged if isinstance(o.outline, Polygons) and o.box is not None]
+        elsewhere = [o.where for o in boxed_too if not _overlap(o)]
+        if len(elsewhere) > len(boxed_too) // 2:
+            self.notes.append(
+                f"{len(elsewhere)} of {len(boxed_too)} objects have a box (x, y, width, height) elsewhere than their polygons "
+                f"(x1, y1, x2, y2, ...), such as {elsewhere[0]}"
+            )
         self._settle([coco.sha256, data.other_classes])
 
     def _relevant(self, objects: list[CocoObject]) -> list[CocoObject]:
@@ -384,3 +397,14 @@ class CocoTruth(_Truth):
         right, bottom = np.ceil(np.clip(corners.max(axis=0), 0, size[::-1])).astype(int)
         region[top:bottom, left:right] = 1
         return (turn(region, orientation) if orientation != 1 else region).astype(bool)
+
+
+def _overlap(annotation: CocoObject) -> bool:
+    """Return whether an object's box and the box around its polygons are half the same, or more."""
+    boxes = []
+    for outline in (annotation.outline, annotation.box):
+        points = np.concatenate(outline.parts)  # type: ignore[union-attr]
+        boxes.append((points.min(axis=0), points.max(axis=0)))
+    (low, high), (other_low, other_high) = boxes
+    common = np.maximum(np.minimum(high, other_high) - np.maximum(low, other_low), 0).prod()
+    return bool(common >= 0.5 * ((high - low).prod() + (other_high - other_low).prod() - common))
