@@ -44,9 +44,10 @@ class Classifier(nn.Module):
 
     last_layer = "last"
 
-    def __init__(self, backbone: nn.Module, features: int, classes: int) -> None:
+    def __init__(self, backbone: nn.Module, features: int, classes: int, channels_last: bool = False) -> None:
         super().__init__()
         self.backbone = backbone
+        self.channels_last = channels_last  # of what the backbone returns
         self.last = nn.Identity()
         self.head = nn.Conv2d(features, classes, kernel_size=1, bias=False)
         nn.init.normal_(self.head.weight, std=0.01)
@@ -54,7 +55,8 @@ class Classifier(nn.Module):
     def features(self, images: Tensor) -> Tensor:
         """Return the last feature maps, (N, F, h, w); a vision transformer's are its patch tokens."""
         features: Tensor = self.backbone.forward_features(images)  # type: ignore[operator]
-        return self.last(spatial(features, images, self.backbone, "forward_features"))  # type: ignore[no-any-return]
+        maps = spatial(features, images, self.backbone, "forward_features", self.channels_last)
+        return self.last(maps)  # type: ignore[no-any-return]
 
     def forward(self, images: Tensor, as_maps: bool = False) -> Tensor:
         """Return logits (N, K) of images (N, 3, H, W), or their `class_maps`."""

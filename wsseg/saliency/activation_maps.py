@@ -3,6 +3,10 @@
 All take a network that returns logits (N, K), images (N, C, H, W) or (N, C, L), channels of the classes wanted, and the
 name of a layer. They return (N, classes, *layer's size) float32, not negative (ReLU), not normalised, in images' order;
 classes share one forward pass. The network's mode, parameters and gradients stay as they are.
+
+Whether a layer keeps its channels before or behind its places is decided by evidence (`wsseg.saliency.layers.view_of`);
+``channels_last`` says it where the evidence does not. All raise StageError for images, channels, layers and networks that
+cannot be explained.
 """
 
 from collections.abc import Callable, Sequence
@@ -12,7 +16,22 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from wsseg.saliency.layers import check_images, full, layer_of, quiet, recorded, replaced, spatial
+from wsseg.errors import StageError
+from wsseg.saliency.layers import (
+    check_images,
+    check_logits,
+    full,
+    gradients_of,
+    layer_of,
+    logits_in,
+    logits_of,
+    passed,
+    quiet,
+    recorded,
+    replaced,
+    spatial,
+    view_of,
+)
 from wsseg.saliency.passes import images_at_once
 from wsseg.saliency.targets import Target, target_scores
 
@@ -72,9 +91,10 @@ def gradient_cam(
     layer: str,
     method: str = "grad_cam",
     target: Target = "logit",
+    channels_last: bool | None = None,
 ) -> Tensor:
     """Return the maps of one of `WEIGHTINGS`: one forward pass, one backward pass a class, as far as the layer."""
-    return gradient_cams(model, images, channels, [layer], method, target)[0]
+    return gradient_cams(model, images, channels, [layer], method, target, channels_last)[0]
 
 
 def gradient_cams(
@@ -84,23 +104,33 @@ def gradient_cams(
     layers: Sequence[str],
     method: str = "layer_cam",
     target: Target = "logit",
+    channels_last: bool | None = None,
 ) -> list[Tensor]:
     """Return the same for several layers at once."""
     check_images(images)
+    if method not in WEIGHTINGS:
+        raise StageError(f"saliency: method: found {method!r}; expected: {', '.join(WEIGHTINGS)}")
     if list(layers) == [getattr(model, "last_layer", None)] and hasattr(model, "logits"):
         return [_pooled_cams(model, images, channels, method, target)]
     found = [layer_of(model, name) for name in layers]
-    with quiet(model), torch.enable_grad(), recorded(found) as recordings:
-        logits = model(images)
-        activations = [
-            spatial(full(r.detach()), images, model, name) for r, name in zip(recordings, layers, strict=True)
-        ]
+    with quiet(model), torch.enable_grad():
+        with recorded(found) as recordings:
+            logits = logits_of(model, images, channels)
+        views = [view_of(r, images, model, n, channels_last) for r, n in zip(recordings, layers, strict=True)]
+        activations = [full(view(r.detach())) for view, r in zip(views, recordings, strict=True)]
         maps_by_layer: list[list[Tensor]] = [[] for _ in layers]
         for index, channel in enumerate(channels):
             score = target_scores(logits, channel, target).sum()
-            gradients = torch.autograd.grad(score, recordings, retain_graph=index + 1 < len(channels))
-            for name, results, activation, gradient in zip(layers, maps_by_layer, activations, gradients, strict=True):
-                weights = WEIGHTINGS[method](activation, spatial(full(gradient), images, model, name))
+            gradients = gradients_of(score, recordings, layers, again=index + 1 < len(channels))
+            for name, results, activation, view, gradient in zip(
+                layers, maps_by_layer, activations, views, gradients, strict=True
+            ):
+                if gradient.any() and not view(gradient).any():
+                    raise StageError(
+                        f"saliency: the logits read no patch of layer {name!r}, its class token alone; choose an earlier "
+                        "layer, such as the first normalisation of its block"
+                    )
+                weights = WEIGHTINGS[method](activation, full(view(gradient)))
                 results.append((weights * activation).sum(1).relu())
     return [torch.stack(results, dim=1) for results in maps_by_layer]
 
@@ -112,15 +142,16 @@ def _pooled_cams(model: Any, images: Tensor, channels: Sequence[int], method: st
     """
     with quiet(model):
         with torch.no_grad():
-            activations = full(model.features(images))
+            activations = full(passed(model.features, images))
         places = activations.shape[2:].numel()
         with torch.enable_grad(), torch.autocast(images.device.type, enabled=False):
             pooled = activations.mean(_space(activations), keepdim=True).requires_grad_()
             logits = model.logits(pooled)
+            check_logits(logits, len(images), channels)
             weights = []
             for channel in channels:
                 score = target_scores(logits, channel, target).sum()
-                gradient = torch.autograd.grad(score, pooled, retain_graph=True)[0] / places
+                gradient = gradients_of(score, [pooled], ["last"], again=True)[0] / places
                 weights.append(WEIGHTINGS[method](activations, gradient).flatten(1))
         with torch.autocast(images.device.type, enabled=False):
             return torch.einsum("ncf,nf...->nc...", torch.stack(weights, dim=1), activations).relu()
@@ -139,12 +170,15 @@ def fused(maps: Sequence[Tensor], size: Sequence[int]) -> Tensor:
 
 
 @torch.no_grad()
-def eigen_cam(model: nn.Module, images: Tensor, channels: Sequence[int], layer: str) -> Tensor:
+def eigen_cam(
+    model: nn.Module, images: Tensor, channels: Sequence[int], layer: str, channels_last: bool | None = None
+) -> Tensor:
     """Return the activations' first principal component, the same for all classes (Muhammad & Yeasin 2020)."""
     check_images(images)
-    with quiet(model), recorded([layer_of(model, layer)]) as activations:
-        model(images)
-        maps = spatial(full(activations[0].detach()), images, model, layer)
+    with quiet(model):
+        with recorded([layer_of(model, layer)]) as activations:
+            logits_of(model, images, channels)
+        maps = spatial(full(activations[0].detach()), images, model, layer, channels_last)
     points = maps.flatten(2).transpose(1, 2)  # (N, places, F)
     centred = points - points.mean(1, keepdim=True)
     _, _, directions = torch.linalg.svd(centred, full_matrices=False)
@@ -158,7 +192,12 @@ def eigen_cam(model: nn.Module, images: Tensor, channels: Sequence[int], layer: 
 
 @torch.no_grad()
 def score_cam(
-    model: nn.Module, images: Tensor, channels: Sequence[int], layer: str, batch_size: int | None = None
+    model: nn.Module,
+    images: Tensor,
+    channels: Sequence[int],
+    layer: str,
+    batch_size: int | None = None,
+    channels_last: bool | None = None,
 ) -> Tensor:
     """Weigh channels by the scores of the image masked with them (Wang et al. 2020, Score-CAM).
 
@@ -168,8 +207,8 @@ def score_cam(
     check_images(images)
     with quiet(model):
         with recorded([layer_of(model, layer)]) as activations:
-            model(images)
-        maps = spatial(full(activations[0].detach()), images, model, layer)
+            logits_of(model, images, channels)
+        maps = spatial(full(activations[0].detach()), images, model, layer, channels_last)
         mode = "bilinear" if maps.ndim == 4 else "linear"
         results = []
         for image, own in zip(images, maps, strict=True):
@@ -179,39 +218,65 @@ def score_cam(
                 low, high = (
                     f(large.flatten(1), 1).values.view(-1, 1, *[1] * (maps.ndim - 2)) for f in (torch.min, torch.max)
                 )
-                scores.append(full(model(image * ((large - low) / (high - low).clamp_min(1e-8)))))
+                masked = image * ((large - low) / (high - low).clamp_min(1e-8)).to(image.dtype)
+                scores.append(full(logits_of(model, masked, channels)))
             weights = torch.cat(scores)[:, list(channels)].softmax(0)  # (F, C)
             results.append(torch.einsum("fc,f...->c...", weights, own))
     return torch.stack(results).relu()
 
 
 @torch.no_grad()
-def ablation_cam(model: nn.Module, images: Tensor, channels: Sequence[int], layer: str, batch_size: int = 64) -> Tensor:
+def ablation_cam(
+    model: nn.Module,
+    images: Tensor,
+    channels: Sequence[int],
+    layer: str,
+    batch_size: int = 64,
+    channels_last: bool | None = None,
+) -> Tensor:
     """Weigh channels by the share of the score that is lost without them (Desai & Ramaswamy 2020, Ablation-CAM, eq. 3).
 
-    What lies below the layer is computed once an image and batch of ablated channels, what lies behind it once a channel.
+    A score of 0 has no shares: the weights are then the score's changes themselves. What lies below the layer is computed
+    once per image and batch of ablated channels, what lies behind it once per channel.
     """
     check_images(images)
     found = layer_of(model, layer)
     with quiet(model):
-        with recorded([found]) as activations:
-            logits = full(model(images))
-        maps = spatial(full(activations[0].detach()), images, model, layer)
+        runs = []
+
+        def counted(_: int, output: Tensor) -> Tensor:
+            runs.append(len(output))
+            return output
+
+        with recorded([found]) as activations, replaced([found], counted):
+            logits = full(logits_of(model, images, channels))
+        if len(runs) > 1:
+            raise StageError(
+                f"saliency: layer {layer!r} runs {len(runs)} times in a pass, so that its channels cannot be taken out one by "
+                "one; choose another layer, or another method"
+            )
+        view = view_of(activations[0], images, model, layer, channels_last)
+        maps = full(view(activations[0].detach()))
         weights = logits.new_empty(len(images), maps.shape[1], len(channels))
         for index in range(len(images)):
+            image, whole = images[index : index + 1], logits[index, list(channels)]
             for start in range(0, maps.shape[1], batch_size):
                 count = min(batch_size, maps.shape[1] - start)
 
                 def without(_: int, output: Tensor, start: int = start, count: int = count) -> Tensor:
-                    many = output.repeat(count, *[1] * (output.ndim - 1))
+                    many = output.repeat(count // len(output), *[1] * (output.ndim - 1))
                     # a view: what is zero in it is zero in the layer's own order as well
-                    spatial(many, images, model, layer)[torch.arange(count), torch.arange(start, start + count)] = 0
+                    view(many)[torch.arange(count), torch.arange(start, start + count)] = 0
                     return many
 
                 with replaced([found], without):
-                    scores = full(model(images[index : index + 1]))[:, list(channels)]
-                whole = logits[index, list(channels)]
-                weights[index, start : start + count] = (whole - scores) / whole
+                    try:
+                        output = logits_in(passed(model, image), count, channels)
+                    except StageError:  # the layer's output meets other values of the image, and must be as many
+                        output = logits_of(model, image.expand(count, *image.shape[1:]), channels)
+                scores = full(output)
+                change = whole - scores[:, list(channels)]
+                weights[index, start : start + count] = change / torch.where(whole.abs() < _EPSILON, 1, whole)
     return torch.einsum("nfc,nf...->nc...", weights, maps).relu()
 
 

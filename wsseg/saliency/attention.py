@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from wsseg.errors import StageError
-from wsseg.saliency.layers import check_images, full, quiet, recorded, spatial
+from wsseg.saliency.layers import check_images, full, gradients_of, logits_of, quiet, recorded, spatial
 from wsseg.saliency.targets import Target, target_scores
 
 
@@ -61,7 +61,7 @@ def attention_rollout(model: nn.Module, images: Tensor, channels: Sequence[int],
     check_images(images)
     attentions = _attentions(model)
     with quiet(model), _weights_shown(attentions) as weights:
-        reads = _reading(model, images, attentions[-1], channels[0], target)
+        reads = _reading(model, images, attentions[-1], channels, target)
         _checked(weights, images)
         identity = torch.eye(weights[0].shape[-1], device=images.device)
         flow = identity.expand(len(images), -1, -1)
@@ -80,13 +80,14 @@ def gradient_attention(model: nn.Module, images: Tensor, channels: Sequence[int]
     attentions = _attentions(model)
     results = []
     with quiet(model), torch.enable_grad(), _weights_shown(attentions) as weights:
-        reads = _reading(model, images, attentions[-1], channels[0], target)
-        logits = model(images)
+        reads = _reading(model, images, attentions[-1], channels, target)
+        logits = logits_of(model, images, channels)
         _checked(weights, images)
         identity = torch.eye(weights[0].shape[-1], device=images.device)
+        names = [f"attention {number}" for number in range(len(weights))]
         for index, channel in enumerate(channels):
             score = target_scores(logits, channel, target).sum()
-            gradients = torch.autograd.grad(score, weights, retain_graph=index + 1 < len(channels))
+            gradients = gradients_of(score, weights, names, again=index + 1 < len(channels))
             relevance = identity.expand(len(images), -1, -1)
             for layer, gradient in zip(weights, gradients, strict=True):
                 raising = (full(gradient) * full(layer.detach())).relu().mean(1)  # (N, T, T)
@@ -96,14 +97,14 @@ def gradient_attention(model: nn.Module, images: Tensor, channels: Sequence[int]
     return torch.stack(results, dim=1)
 
 
-def _reading(model: nn.Module, images: Tensor, last: nn.Module, channel: int, target: Target) -> Tensor:
+def _reading(model: nn.Module, images: Tensor, last: nn.Module, channels: Sequence[int], target: Target) -> Tensor:
     """Return (N, T) the share of each token in what the head reads: the class token alone, or all that are pooled.
 
     Told by the gradient of the score behind the last attention, which is zero for a token that is not read.
     """
     with torch.enable_grad(), recorded([last]) as outputs:
-        score = target_scores(model(images), channel, target).sum()
-        (gradient,) = torch.autograd.grad(score, outputs)
+        score = target_scores(logits_of(model, images, channels), channels[0], target).sum()
+        (gradient,) = gradients_of(score, outputs, ["the last attention"], again=False)
     read = (gradient.abs().amax(2) > 0).float()
     return read / read.sum(1, keepdim=True).clamp_min(1)
 

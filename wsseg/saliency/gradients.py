@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from wsseg.errors import StageError
-from wsseg.saliency.layers import check_images, quiet
+from wsseg.saliency.layers import check_images, gradients_of, logits_of, quiet
 from wsseg.saliency.targets import Target, target_scores
 
 
@@ -22,11 +22,12 @@ def gradient(model: nn.Module, images: Tensor, channels: Sequence[int], target: 
     check_images(images)
     with quiet(model), torch.enable_grad():
         inputs = images.detach().clone().requires_grad_()
-        logits = model(inputs)
+        logits = logits_of(model, inputs, channels)
         results = []
         for index, channel in enumerate(channels):
             score = target_scores(logits, channel, target).float().sum()
-            results.append(torch.autograd.grad(score, inputs, retain_graph=index + 1 < len(channels))[0].float())
+            again = index + 1 < len(channels)
+            results.append(gradients_of(score, [inputs], ["the images"], again)[0].float())
     return torch.stack(results, dim=1)
 
 
@@ -119,6 +120,8 @@ def guided_backpropagation(
         ) from error
     results = []
     with quiet(model), torch.enable_grad():
+        with torch.no_grad():
+            logits_of(model, images, channels)
         for channel in channels:
             scored = _Scored(model, channel, target)
             with warnings.catch_warnings():  # "hooks will be removed": they are
@@ -135,7 +138,7 @@ class _Scored(nn.Module):
         self.model, self.channel, self.target = model, channel, target
 
     def forward(self, images: Tensor) -> Tensor:
-        return target_scores(self.model(images), self.channel, self.target)
+        return target_scores(logits_of(self.model, images, [self.channel]), self.channel, self.target)
 
 
 def over_colours(evidence: Tensor) -> Tensor:

@@ -7,12 +7,10 @@ from torch import Tensor, nn
 
 from wsseg.errors import StageError
 from wsseg.saliency.activation_maps import (
+    ACTIVATION_METHODS,
     WEIGHTINGS,
-    ablation_cam,
-    eigen_cam,
     fused,
     gradient_cams,
-    score_cam,
 )
 from wsseg.saliency.attention import ATTENTION_METHODS
 from wsseg.saliency.gradients import GRADIENT_METHODS, over_colours
@@ -62,8 +60,8 @@ def maps_of(
             return maps[0] if len(maps) == 1 else fused(maps, maps[0].shape[2:])
 
         return weighted
-    if method in ("score_cam", "ablation_cam", "eigen_cam"):
-        function = {"score_cam": score_cam, "ablation_cam": ablation_cam, "eigen_cam": eigen_cam}[method]
+    if method in ACTIVATION_METHODS:
+        function = ACTIVATION_METHODS[method]
 
         def each(images: Tensor) -> Tensor:
             maps = [function(model, images, channels, name) for name in names]

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from wsseg.errors import StageError
-from wsseg.saliency.layers import check_images, full, layer_of, quiet, recorded, spatial
+from wsseg.saliency.layers import check_images, full, gradients_of, layer_of, passed, quiet, recorded, spatial
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,9 @@ class ReceptiveField:
     extent: tuple[int, ...]
 
 
-def effective_receptive_field(model: nn.Module, images: Tensor, layer: str, rng_seed: int = 0) -> ReceptiveField:
+def effective_receptive_field(
+    model: nn.Module, images: Tensor, layer: str, rng_seed: int = 0, channels_last: bool | None = None
+) -> ReceptiveField:
     """Return the effective receptive field of a layer's centre unit (Luo et al. 2016, section 2).
 
     An impulse of random signs over the layer's channels goes backwards from the centre; its gradient's square, averaged over
@@ -37,28 +39,31 @@ def effective_receptive_field(model: nn.Module, images: Tensor, layer: str, rng_
         images: (N, C, *S); photographs, or noise for the architecture alone.
         layer: by name.
         rng_seed: of the signs.
+        channels_last: whether the layer keeps its channels behind its places; decided by evidence if None.
 
     Raises:
         StageError: no such layer, or the unit sees nothing of the images.
     """
     check_images(images)
     generator = torch.Generator().manual_seed(rng_seed)
-    with quiet(model), torch.enable_grad(), recorded([layer_of(model, layer)]) as outputs:
+    with quiet(model), torch.enable_grad():
         inputs = images.detach().clone().requires_grad_()
-        model(inputs)
-        maps = spatial(outputs[0], images, model, layer)
+        with recorded([layer_of(model, layer)]) as outputs:
+            passed(model, inputs)
+        maps = spatial(outputs[0], images, model, layer, channels_last)
         centre = maps
         for extent in maps.shape[2:]:
             centre = centre[:, :, extent // 2]  # (N, F) at the end
         signs = (torch.randint(0, 2, centre.shape, generator=generator) * 2 - 1).to(centre)
-        (gradient,) = torch.autograd.grad((centre * signs).sum(), inputs)
+        (gradient,) = gradients_of((centre * signs).sum(), [inputs], ["the images"], again=False)
     energy = full(gradient).square().mean((0, 1))  # (*S)
     if energy.sum() == 0:
         raise StageError(f"saliency: the centre of layer {layer!r} has no gradient with respect to these images")
     variances, extents = [], []
+    exact = energy.cpu().double()  # MPS has no float64
     for axis, length in enumerate(energy.shape):
-        line = energy.double().movedim(axis, 0).reshape(length, -1).sum(1)
-        places = torch.arange(length, dtype=torch.float64, device=line.device)
+        line = exact.movedim(axis, 0).reshape(length, -1).sum(1)
+        places = torch.arange(length, dtype=torch.float64)
         mean = (line * places).sum() / line.sum()
         variances.append((line * (places - mean) ** 2).sum() / line.sum())
         seen = line.nonzero()
