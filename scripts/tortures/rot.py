@@ -3,13 +3,17 @@
 import io
 import os
 import pickle
+import resource
 import shutil
 import time
 import zipfile
+from collections import OrderedDict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import safetensors.torch
+import torch
 
 from tortures.children import Child, digests, run_words, write_config, wsseg
 from wsseg.config import read_toml
@@ -91,6 +95,52 @@ def over_repairs(count: int, config: Path, store: Path, rng: np.random.Generator
     return {"repairs": count, "failures": failures}
 
 
+def sound_weights() -> list[tuple[str, bytes]]:
+    """Return small weights files by suffix: safetensors, torch's archive, its old form, and a nested checkpoint."""
+    state = {"a.weight": torch.arange(6.0).view(2, 3), "b.steps": torch.tensor(3), "c.half": torch.ones(4).half()}
+    found = [(".safetensors", safetensors.torch.save(state))]
+    nested = {"state_dict": OrderedDict(state), "epoch": 3, "optimizer": {"lr": [0.1]}}
+    for suffix, content, archive in (
+        (".pth", state, True),
+        (".pt", nested, True),
+        (".pth", state, False),
+        (".bin", nested, False),
+    ):
+        buffer = io.BytesIO()
+        torch.save(content, buffer, _use_new_zipfile_serialization=archive)
+        found.append((suffix, buffer.getvalue()))
+    return found
+
+
+def over_weights(count: int, folder: Path, rng: np.random.Generator) -> dict[str, Any]:
+    """Damage small weights files once to three times each; every one must be read, or refused in one line that names it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    forms = sound_weights()
+    failures: list[str] = []
+    refused = 0
+    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    for number in range(count):
+        suffix, data = forms[number % len(forms)]
+        for _ in range(int(rng.integers(1, 4))):
+            data = damaged(data, rng)
+        path = folder / f"w{suffix}"
+        path.write_bytes(data)
+        begin = time.monotonic()
+        try:
+            read_state(path)
+        except WssegError as error:
+            refused += 1
+            if "\n" in str(error) or str(path) not in str(error):
+                failures.append(f"{number}{suffix}: not one line that names it: {error}")
+        except Exception as error:  # noqa: BLE001
+            failures.append(f"{number}{suffix}: {type(error).__name__}: {str(error)[:200]}")
+        if (took := time.monotonic() - begin) > SECONDS:
+            failures.append(f"{number}{suffix}: took {took:.1f} s")
+    if (grown := (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - memory) >> 10) > 256:
+        failures.append(f"weights of a few kilobytes took {grown} MiB")
+    return {"weights": count, "weights_refused": refused, "failures": failures}
+
+
 class _Touch:
     """Unpickling one of these makes a file."""
 
@@ -144,7 +194,7 @@ def over_hostile_files(folder: Path) -> dict[str, Any]:
 
 
 def torment(count: int, folder: Path) -> dict[str, Any]:
-    """Damage `count` files, repair a hundredth as many, offer hostile ones."""
+    """Damage `count` files and 20 times as many weights files, repair a hundredth as many, offer hostile ones."""
     shutil.rmtree(folder, ignore_errors=True)
     rng = np.random.default_rng(0)
     config, store = write_config(folder), folder / "store"
@@ -154,5 +204,6 @@ def torment(count: int, folder: Path) -> dict[str, Any]:
     byte_cases = over_bytes(count, store, rng)
     repairs = over_repairs(max(2, count // 100), config, store, rng, folder / "run.log")
     hostile = over_hostile_files(folder / "hostile")
-    failures = [f for part in (byte_cases, repairs, hostile) for f in part.pop("failures")]
-    return {**byte_cases, **repairs, **hostile, "failures": failures}
+    weights = over_weights(20 * count, folder / "weights", rng)
+    failures = [f for part in (byte_cases, repairs, hostile, weights) for f in part.pop("failures")]
+    return {**byte_cases, **repairs, **hostile, **weights, "failures": failures}

@@ -1,4 +1,7 @@
+import io
+import json
 import pickle
+import zipfile
 
 import pytest
 import safetensors.torch
@@ -7,8 +10,9 @@ import torch
 from torch import nn
 
 from wsseg.errors import StageError
+from wsseg.models.boundary import BoundaryNetwork
 from wsseg.models.classifier import ClassifierSpec, build_classifier, load_backbone_weights, load_classifier
-from wsseg.models.segmenter import ARCHITECTURES, SegmenterSpec, build_segmenter, load_encoder
+from wsseg.models.segmenter import ARCHITECTURES, SegmenterSpec, build_segmenter, load_encoder, load_segmenter
 from wsseg.models.weights import load_matching, network_bytes, packaged_state, read_spec, read_state
 
 SPEC = ClassifierSpec("test_resnet", ("cat", "dog"), (0.5,) * 3, (0.5,) * 3)
@@ -118,9 +122,11 @@ def test_an_encoder_takes_over_the_classifiers_backbone():
     load_encoder(model, classifier.backbone.state_dict(), "here")
     for name, tensor in classifier.backbone.state_dict().items():
         assert torch.equal(model.encoder.state_dict()[f"model.{name}"], tensor)
-    with pytest.raises(StageError, match="of the encoder's .* tensors fit; choose the same backbone"):
+    with pytest.raises(StageError, match="of the network's .* tensors fit; is it another backbone"):
         load_encoder(
-            model, build_classifier(ClassifierSpec("resnet18", ("a",), (0,), (1,))).backbone.state_dict(), "here"
+            model,
+            build_classifier(ClassifierSpec("resnet18", ("a",), (0.5,) * 3, (0.5,) * 3)).backbone.state_dict(),
+            "here",
         )
 
 
@@ -129,7 +135,7 @@ def test_segmenter_messages():
     assert {"fpn", "unet", "deeplabv3plus"} <= set(ARCHITECTURES)
     for architecture, encoder, decoder, message in (
         ("unett", "resnet18", {}, "did you mean 'unet'"),
-        ("unet", "resnet_18", {}, "with encoder 'resnet_18' cannot be built"),
+        ("unet", "resnet_18", {}, "has no 'resnet_18'; did you mean 'resnet18'"),
         ("fpn", "resnet18", {"nonsense": 3}, "fpn has no 'nonsense'; legal: .*decoder_pyramid_channels"),
     ):
         with pytest.raises(StageError, match=message):
@@ -144,3 +150,130 @@ def test_local_weights_are_loaded_without_any_hub(tmp_path):
     assert torch.equal(target.backbone.state_dict()["conv1.0.weight"], source.backbone.state_dict()["conv1.0.weight"])
     with pytest.raises(StageError, match="needs classifier.weights_file"):
         load_backbone_weights(target, "test_resnet", "file", None)
+
+
+class Asks:
+    """Pickles to a call of any function."""
+
+    def __init__(self, function, *arguments):
+        self.call = function, arguments
+
+    def __reduce__(self):
+        return self.call
+
+
+def test_files_that_would_take_memory_without_bounds(tmp_path):
+    zeros = io.BytesIO()
+    with zipfile.ZipFile(zeros, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("archive/data.pkl", bytes(2**28))
+        archive.writestr("archive/version", "3\n")
+    doubled = pickle.dumps({"a": Asks(bytearray, 10**10)}, protocol=2)
+    for name, data in (("zeros.pth", zeros.getvalue()), ("doubled.pt", doubled), ("doubled.bin", doubled)):
+        (tmp_path / name).write_bytes(data)
+        with pytest.raises(
+            StageError, match="not a file of plain tensors: (the archive holds more than its size|its pickle asks)"
+        ):
+            read_state(tmp_path / name)
+
+
+@pytest.mark.parametrize("tensor", [torch.eye(2).to_sparse(), torch.zeros(2, device="meta")])
+def test_tensors_that_are_none_in_memory_are_refused(tmp_path, tensor):
+    torch.save({"a": tensor}, tmp_path / "w.pth")
+    with pytest.raises(StageError, match=r"w\.pth: (not a file of plain tensors|it holds more than named tensors)"):
+        read_state(tmp_path / "w.pth")
+
+
+def test_weights_that_hold_nan_are_refused():
+    with pytest.raises(StageError, match="here: the tensor 'weight' holds NaN"):
+        load_matching(nn.Linear(2, 2), {"weight": torch.full((2, 2), torch.nan), "bias": torch.zeros(2)}, "here")
+
+
+HUBS = (
+    "hf-hub:timm/resnet18", "hf_hub:timm/resnet18", "local-dir:weights", "RESNET18", "resnet18.nonsense", "resnet18.",
+    "timm/resnet18", "../resnet18", "", "https://host/resnet18", "resnet18@main",
+)  # fmt: skip
+
+
+@pytest.fixture
+def no_hub(monkeypatch):
+    """Any attempt to reach a hub fails the test."""
+
+    def reached(*_, **__):
+        raise AssertionError("a hub was asked")
+
+    monkeypatch.setattr("socket.socket.connect", reached)
+    monkeypatch.setattr("socket.getaddrinfo", reached)
+
+
+@pytest.mark.parametrize("name", HUBS)
+def test_names_that_would_ask_a_hub_are_refused_wherever_they_come_from(name, no_hub):
+    common = {"classes": ["a"], "mean": [0.5] * 3, "std": [0.5] * 3}
+
+    def files(**values):
+        return {"network.json": json.dumps({**common, **values}).encode(), "network.safetensors": b""}.__getitem__
+
+    with pytest.raises(StageError, match="backbone"):
+        load_classifier(files(backbone=name), "here")
+    with pytest.raises(StageError, match="backbone"):
+        BoundaryNetwork(name)
+    for encoder in (f"tu-{name}", f"timm-{name}", name if name != "RESNET18" else "Resnet18"):
+        with pytest.raises(StageError, match="backbone|encoder"):
+            load_segmenter(files(architecture="fpn", encoder=encoder, decoder={}, size=64), "here")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"size": "64"}, "network.json.size: found '64'; legal: a whole number from 32 to 8192"),
+        ({"size": 10**9}, "size: found 1000000000"),
+        ({"classes": "ab"}, "classes: found 'ab'; legal: a list"),
+        ({"classes": None}, "classes: found None"),
+        ({"mean": [0.5]}, r"mean: found \[0.5\]; expected: three numbers"),
+        ({"std": [0.0, 0.5, 0.5]}, "std"),
+        ({"mean": [float("nan"), 0.5, 0.5]}, "mean"),
+        ({"decoder": {"decoder_pyramid_channels": 10**9}}, "decoder_pyramid_channels: found 1000000000"),
+        ({"decoder": [1]}, "decoder: found"),
+        ({"encoder": 3}, "encoder: found 3; legal: a text"),
+        ({"pretrained_cfg": {"hf_hub_id": "x"}}, "unknown key 'network.json.pretrained_cfg'"),
+        ({"architecture": "Fpn"}, "architecture: found 'Fpn'"),
+    ],
+)
+def test_descriptions_that_are_not_legal_are_refused_in_one_line(change, message, no_hub):
+    values = {
+        "architecture": "fpn", "encoder": "tu-test_resnet", "decoder": {}, "classes": ["a"], "size": 64,
+        "mean": [0.5] * 3, "std": [0.5] * 3, "history": {"loss": [1.0]},
+    }  # fmt: skip
+    files = {"network.json": json.dumps({**values, **change}).encode(), "network.safetensors": b""}
+    with pytest.raises(StageError, match=message) as found:
+        load_segmenter(files.__getitem__, "here")
+    assert "\n" not in str(found.value)
+
+
+def test_a_description_nested_without_end_is_refused():
+    with pytest.raises(StageError, match="does not describe a ClassifierSpec"):
+        read_spec(ClassifierSpec, b'{"backbone": ' + b"[" * 200_000, "here")
+
+
+def test_a_network_takes_no_more_memory_than_its_weights_file(monkeypatch):
+    values = {"backbone": "resnet50", "classes": ["a"], "mean": [0.5] * 3, "std": [0.5] * 3}
+    weights = network_bytes(build_classifier(SPEC))
+    built = []
+    monkeypatch.setattr(nn.Module, "load_state_dict", lambda *_, **__: built.append(1))
+    with pytest.raises(StageError, match="do not fit the network: .* the network's shape is"):
+        load_classifier(
+            {"network.json": json.dumps(values).encode(), "network.safetensors": weights}.__getitem__, "here"
+        )
+    assert not built
+
+
+@pytest.mark.parametrize("name", ["test_mambaout", "test_convnext", "test_vit"])
+def test_features_come_before_places_whatever_the_backbone(name):
+    spec = ClassifierSpec(name, ("a",), (0.5,) * 3, (0.5,) * 3)
+    model = build_classifier(spec)
+    assert model.features(torch.zeros(1, 3, 64, 96)).shape[1] == model.backbone.num_features
+
+
+@pytest.mark.parametrize("name", ["swin_tiny_patch4_window7_224", "mixer_s32_224", "pit_ti_224", "hiera_tiny_224"])
+def test_backbones_of_one_size_are_refused(name):
+    with pytest.raises(StageError, match="has no spatial feature maps for images of any size"):
+        build_classifier(ClassifierSpec(name, ("a",), (0.5,) * 3, (0.5,) * 3))

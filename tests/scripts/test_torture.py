@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from tests.conftest import REPOSITORY
 
 sys.path.insert(0, str(REPOSITORY / "scripts"))
-from tortures import inputs, load, names, texts
+from tortures import inputs, load, names, rot, texts
 from tortures.texts import CSV, judge, parsers
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="it forks")
@@ -58,6 +59,12 @@ def test_hostile_images(tmp_path, name):
     path.write_bytes(inputs.hostile_files()[name])
     verdict, why = inputs.judge(path)
     assert (verdict, why) == ("read" if name.startswith("large_but_whole") else "refused", "")
+
+
+def test_damaged_and_hostile_weights(tmp_path):
+    found = rot.over_weights(600, tmp_path / "weights", np.random.default_rng(1))
+    assert found["failures"] == [] and 300 < found["weights_refused"] < 600
+    assert rot.over_hostile_files(tmp_path / "hostile")["failures"] == []
 
 
 @pytest.fixture(scope="module")

@@ -9,8 +9,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from wsseg.config import setting
 from wsseg.labels import BACKGROUND, IGNORE_INDEX
-from wsseg.models.weights import load_network, read_spec
+from wsseg.models.classifier import check_backbone
+from wsseg.models.weights import check_statistics, load_network, read_spec
 from wsseg.saliency.passes import in_parts
 from wsseg.saliency.walk import ends, highest_on_paths, starts
 
@@ -30,8 +32,11 @@ class BoundarySpec:
     """
 
     backbone: str
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
+    mean: tuple[float, ...] = setting(low=0.0, high=1.0)
+    std: tuple[float, ...] = setting(low=0.001, high=1.0)
+
+    def __post_init__(self) -> None:
+        check_statistics(self.mean, self.std)
 
 
 class BoundaryNetwork(nn.Module):
@@ -39,6 +44,7 @@ class BoundaryNetwork(nn.Module):
 
     def __init__(self, backbone: str) -> None:
         super().__init__()
+        check_backbone(backbone)
         features: Any = timm.create_model(backbone, pretrained=False, features_only=True)
         self.backbone = features.requires_grad_(False)
         channels = features.feature_info.channels()
@@ -108,9 +114,8 @@ def affinity_loss(boundary: Tensor, masks: Tensor, radius: int) -> tuple[Tensor,
 def load_boundary_network(read: Callable[[str], bytes], where: str) -> tuple[BoundaryNetwork, BoundarySpec]:
     """Build a trained boundary network from its files ``network.json`` and ``network.safetensors``; in eval mode."""
     spec = read_spec(BoundarySpec, read("network.json"), where)
-    model = BoundaryNetwork(spec.backbone)
-    load_network(model, read("network.safetensors"), where)
-    return model.eval(), spec
+    model = load_network(lambda: BoundaryNetwork(spec.backbone), read("network.safetensors"), where)
+    return model, spec
 
 
 @torch.no_grad()

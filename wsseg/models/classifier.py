@@ -3,6 +3,7 @@
 import difflib
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,16 @@ import torch
 from timm.models import is_model_in_modules
 from torch import Tensor, nn
 
+from wsseg.config import setting
 from wsseg.errors import StageError
-from wsseg.models.weights import load_matching, load_network, packaged_state, read_spec, read_state
+from wsseg.models.weights import (
+    check_statistics,
+    load_matching,
+    load_network,
+    packaged_state,
+    read_spec,
+    read_state,
+)
 from wsseg.saliency.layers import spatial
 
 
@@ -29,8 +38,11 @@ class ClassifierSpec:
 
     backbone: str
     classes: tuple[str, ...]
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
+    mean: tuple[float, ...] = setting(low=0.0, high=1.0)
+    std: tuple[float, ...] = setting(low=0.001, high=1.0)
+
+    def __post_init__(self) -> None:
+        check_statistics(self.mean, self.std)
 
 
 class Classifier(nn.Module):
@@ -73,16 +85,25 @@ class Classifier(nn.Module):
         return self.head(self.features(images))  # type: ignore[no-any-return]
 
 
+def check_backbone(name: str) -> None:
+    """Raise StageError unless a name is that of an architecture that timm itself holds: a hub or a folder is never asked."""
+    if not timm.is_model(name):
+        close = difflib.get_close_matches(name, timm.list_models(), n=3, cutoff=0.4)
+        hint = f"; did you mean {', '.join(close)}?" if close else ""
+        raise StageError(f"backbone: timm has no model {name!r}{hint}")
+    try:
+        timm.get_pretrained_cfg(name)
+    except RuntimeError as error:
+        raise StageError(f"backbone: {name!r}: {error}") from error
+
+
 def backbone_statistics(name: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Return (mean, std) that a timm backbone's weights expect of their input.
 
     Raises:
         StageError: timm has no such model.
     """
-    if not timm.is_model(name):
-        close = difflib.get_close_matches(name, timm.list_models(), n=3, cutoff=0.4)
-        hint = f"; did you mean {', '.join(close)}?" if close else ""
-        raise StageError(f"backbone: timm has no model {name!r}{hint}")
+    check_backbone(name)
     config = timm.get_pretrained_cfg(name)
     if config is None:
         return (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -100,25 +121,49 @@ def build_classifier(spec: ClassifierSpec, output_stride: int = 32) -> Classifie
     Raises:
         StageError: unknown backbone, an output stride it does not have, or no spatial features.
     """
-    backbone_statistics(spec.backbone)
+    check_backbone(spec.backbone)
+    features, channels_last = _features_of(spec.backbone, output_stride)
+    return Classifier(_backbone(spec.backbone, output_stride), features, len(spec.classes), channels_last)
+
+
+def _backbone(name: str, output_stride: int) -> nn.Module:
     options: dict[str, Any] = {} if output_stride == 32 else {"output_stride": output_stride}
-    if is_model_in_modules(spec.backbone, ["vision_transformer", "deit"]):
+    if is_model_in_modules(name, ["vision_transformer", "deit"]):
         options |= {"dynamic_img_size": True, "dynamic_img_pad": True}  # images of any size
-    try:
-        backbone = timm.create_model(spec.backbone, pretrained=False, num_classes=0, global_pool="", **options)
-    except (TypeError, NotImplementedError, AssertionError) as error:
-        raise StageError(f"backbone {spec.backbone!r} cannot have output stride {output_stride}; choose 32") from error
-    with torch.no_grad():
-        backbone.eval()
-        image = torch.zeros(1, 3, 64, 64)
+    network: nn.Module = timm.create_model(name, pretrained=False, num_classes=0, global_pool="", **options)
+    return network
+
+
+@cache
+def _features_of(name: str, output_stride: int) -> tuple[int, bool]:
+    """Return how many feature maps a backbone has, and whether it keeps them last.
+
+    Told by its outline alone, which has no weights: what of its output's shape stays when the image gets another size.
+
+    Raises:
+        StageError: no such output stride, or no feature maps for images of any size.
+    """
+    with torch.random.fork_rng(devices=[]), torch.device("meta"):
         try:
-            shape = spatial(backbone.forward_features(image), image, backbone, "forward_features").shape  # type: ignore[operator]
-        except (StageError, AssertionError) as error:  # timm asserts the size that some networks are bound to
+            outline = _backbone(name, output_stride).eval()
+        except (TypeError, NotImplementedError, AssertionError, RuntimeError, ValueError) as error:
+            why = f"cannot have output stride {output_stride}; choose 32" if output_stride != 32 else "cannot be built"
+            raise StageError(f"backbone {name!r} {why}") from error
+        try:
+            with torch.no_grad():
+                images = [torch.zeros(1, 3, *size) for size in ((64, 64), (96, 128))]
+                found = [outline.forward_features(image) for image in images]  # type: ignore[operator]
+            if found[0].ndim == 3:
+                found = [spatial(f, i, outline, "forward_features", False) for f, i in zip(found, images, strict=True)]
+            kept = [a for a in (1, 2, 3) if found[0].shape[a] == found[1].shape[a]]
+            if kept not in ([1], [3]):
+                raise StageError("no axis of the output, or several, are features")
+        # networks that are bound to a size, or need a multiple of another number, fail in any way
+        except (StageError, AssertionError, RuntimeError, ValueError, TypeError, AttributeError, IndexError) as error:
             raise StageError(
-                f"backbone {spec.backbone!r} has no spatial feature maps for images of any size; "
-                "choose a CNN, or a vit or deit"
+                f"backbone {name!r} has no spatial feature maps for images of any size; choose a CNN, or a vit or deit"
             ) from error
-    return Classifier(backbone, shape[1], len(spec.classes))
+    return found[0].shape[kept[0]], kept == [3]
 
 
 def load_backbone_weights(model: Classifier, backbone: str, weights: str, file: Path | None) -> None:
@@ -165,6 +210,5 @@ def load_classifier(
         The classifier in eval mode, and its spec.
     """
     spec = read_spec(ClassifierSpec, read("network.json"), where)
-    model = build_classifier(spec, output_stride)
-    load_network(model, read("network.safetensors"), where)
-    return model.eval(), spec
+    model = load_network(lambda: build_classifier(spec, output_stride), read("network.safetensors"), where)
+    return model, spec

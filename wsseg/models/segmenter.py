@@ -12,15 +12,17 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from wsseg.config import setting
 from wsseg.errors import StageError, nearest
-from wsseg.models.classifier import backbone_statistics
-from wsseg.models.weights import load_network, read_spec
+from wsseg.models.classifier import backbone_statistics, check_backbone
+from wsseg.models.weights import check_statistics, load_matching, load_network, read_spec
 from wsseg.saliency.passes import in_parts
 from wsseg.types import Mask, Scores
 
 ARCHITECTURES = {
     name.lower(): cls for name, cls in vars(smp).items() if isinstance(cls, type) and hasattr(cls, "forward")
 }
+LARGEST_DECODER = 4096  # channels
 
 
 @dataclass(frozen=True)
@@ -39,11 +41,25 @@ class SegmenterSpec:
 
     architecture: str
     encoder: str
-    decoder: dict[str, int]
+    decoder: dict[str, int] = setting(low=1, high=LARGEST_DECODER)
     classes: tuple[str, ...]
-    size: int
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
+    size: int = setting(low=32, high=8192)
+    mean: tuple[float, ...] = setting(low=0.0, high=1.0)
+    std: tuple[float, ...] = setting(low=0.001, high=1.0)
+
+    def __post_init__(self) -> None:
+        check_statistics(self.mean, self.std)
+
+
+def check_encoder(name: str) -> None:
+    """Raise StageError unless a name is that of an encoder of segmentation-models-pytorch, or ``tu-`` and a model of timm's."""
+    if name.startswith(("tu-", "timm-")) and name not in smp.encoders.encoders:  # timm- is its older word for tu-
+        check_backbone(name.removeprefix("tu-").removeprefix("timm-"))
+    elif name not in smp.encoders.encoders:
+        raise StageError(
+            f"encoder: segmentation-models-pytorch has no {name!r}{nearest(name, smp.encoders.encoders)}; "
+            "models of timm are called tu-NAME"
+        )
 
 
 def encoder_statistics(encoder: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
@@ -64,6 +80,7 @@ def build_segmenter(spec: SegmenterSpec) -> nn.Module:
         raise StageError(
             f"architecture: found {spec.architecture!r}; legal: {legal}{nearest(spec.architecture, ARCHITECTURES)}"
         )
+    check_encoder(spec.encoder)
     signature = inspect.signature(ARCHITECTURES[spec.architecture]).parameters
     options = [n for n, p in signature.items() if n.startswith(("decoder_", "encoder_")) and type(p.default) is int]
     for option in spec.decoder:  # the constructors swallow what they do not know
@@ -89,19 +106,9 @@ def load_encoder(model: nn.Module, backbone_state: Mapping[str, Tensor], where: 
     Raises:
         StageError: fewer than nine in ten of the encoder's tensors fit.
     """
-    encoder: nn.Module = model.encoder  # type: ignore[assignment]
-    own = encoder.state_dict()
-    prefix = "model." if any(name.startswith("model.") for name in own) else ""
-    fitting = {
-        prefix + name: tensor
-        for name, tensor in backbone_state.items()
-        if prefix + name in own and own[prefix + name].shape == tensor.shape
-    }
-    if len(fitting) < 0.9 * len(own):
-        raise StageError(
-            f"{where}: only {len(fitting)} of the encoder's {len(own)} tensors fit; choose the same backbone"
-        )
-    encoder.load_state_dict(fitting, strict=False)
+    encoder = model.get_submodule("encoder")
+    prefix = "model." if any(name.startswith("model.") for name in encoder.state_dict()) else ""
+    load_matching(encoder, backbone_state, where, prefix)
 
 
 def load_segmenter(read: Callable[[str], bytes], where: str) -> tuple[nn.Module, SegmenterSpec]:
@@ -112,9 +119,7 @@ def load_segmenter(read: Callable[[str], bytes], where: str) -> tuple[nn.Module,
         where: what errors call it.
     """
     spec = read_spec(SegmenterSpec, read("network.json"), where)
-    model = build_segmenter(spec)
-    load_network(model, read("network.safetensors"), where)
-    return model.eval(), spec
+    return load_network(lambda: build_segmenter(spec), read("network.safetensors"), where), spec
 
 
 @torch.inference_mode()

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from wsseg.errors import StageError
+from wsseg.errors import StageError, explained
 
 
 def layer_of(model: nn.Module, name: str) -> nn.Module:
@@ -92,9 +92,9 @@ def passed(model: Callable[[Tensor], Any], images: Tensor) -> Any:
     """
     try:
         return model(images)
-    except torch.OutOfMemoryError:
-        raise
     except (RuntimeError, ValueError, TypeError, IndexError, AssertionError) as error:
+        if explained(error):  # the machine's fault, not the network's
+            raise
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise StageError(
             f"saliency: the network does not take images {tuple(images.shape)} of {images.dtype} on {images.device}: {reason}"
@@ -169,9 +169,9 @@ def gradients_of(score: Tensor, layers: Sequence[Tensor], names: Sequence[str], 
         )
     try:
         found = torch.autograd.grad(score, layers, retain_graph=again, allow_unused=True)
-    except torch.OutOfMemoryError:
-        raise
     except RuntimeError as error:
+        if explained(error):
+            raise
         raise StageError(f"saliency: the network has no gradient: {str(error).splitlines()[0]}") from error
     for name, gradient in zip(names, found, strict=True):
         if gradient is None:
