@@ -42,7 +42,7 @@ class SegmenterSpec:
     architecture: str
     encoder: str
     decoder: dict[str, int] = setting(low=1, high=LARGEST_DECODER)
-    classes: tuple[str, ...]
+    classes: tuple[str, ...] = setting()
     size: int = setting(low=32, high=8192)
     mean: tuple[float, ...] = setting(low=0.0, high=1.0)
     std: tuple[float, ...] = setting(low=0.001, high=1.0)
