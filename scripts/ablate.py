@@ -28,11 +28,12 @@ from typing import Any
 
 import click
 
-from wsseg.cli import common, fail, percent, store_option, table
+from wsseg.cli import common, fail, overwrite_option, percent, store_option, table
 from wsseg.config import read_toml
 from wsseg.errors import ConfigError
+from wsseg.outputs import Outputs
 from wsseg.runner import make_plan, run_plan
-from wsseg.store import ArtifactStore, atomic_write
+from wsseg.store import ArtifactStore
 
 
 @dataclass(frozen=True)
@@ -95,13 +96,13 @@ def judged(variant: Variant, config: str, rng_seed: int, store: ArtifactStore) -
     ]
 
 
-def write_csv(path: Path, found: list[Found]) -> None:
-    """Write all that was found."""
+def as_csv(found: list[Found]) -> bytes:
+    """Return all that was found as a table."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["variant", "rng_seed", "step", "miou", "seconds"])
     writer.writerows([f.variant, f.rng_seed, f.step, f"{f.miou:.5f}", f"{f.seconds:.1f}"] for f in found)
-    atomic_write(path, text.getvalue().encode())
+    return text.getvalue().encode()
 
 
 def spread(values: list[float]) -> str:
@@ -110,13 +111,13 @@ def spread(values: list[float]) -> str:
     return percent(statistics.mean(values)) + deviation
 
 
-def draw(path: Path, found: list[Found]) -> None:
-    """Draw mean and spread of each variant's last judged step."""
+def drawn(found: list[Found]) -> bytes | None:
+    """Draw mean and spread of each variant's last judged step; returns a PNG."""
     try:
         import matplotlib
     except ImportError:
         click.echo("matplotlib is not installed: no plot", err=True)
-        return
+        return None
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
@@ -132,7 +133,7 @@ def draw(path: Path, found: list[Found]) -> None:
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=120)
     pyplot.close(figure)
-    atomic_write(path, buffer.getvalue())
+    return buffer.getvalue()
 
 
 @click.command()
@@ -140,19 +141,23 @@ def draw(path: Path, found: list[Found]) -> None:
 @click.argument("config")
 @click.argument("table_file", metavar="TABLE", type=click.Path(dir_okay=False, path_type=Path))
 @click.option("-o", "--output", type=click.Path(path_type=Path), default=Path("ablation"), show_default=True)
+@overwrite_option
 @store_option
 @common
-def main(recipe: str, config: str, table_file: Path, output: Path, store: Path) -> None:
+def main(recipe: str, config: str, table_file: Path, output: Path, overwrite: bool, store: Path) -> None:
     """Run a TABLE of variants of RECIPE on CONFIG, and say mean and spread of every judged step."""
     seeds, variants = read_table(table_file, recipe)
     opened = ArtifactStore(store)
+    figures, plot = output.with_suffix(".csv"), output.with_suffix(".png")
+    outputs = Outputs(opened, [table_file], overwrite)
+    outputs.check([figures, plot])
     for variant in variants:  # a typing error in the last row is found before the first one runs
         make_plan(variant.recipe, config, opened, (f"rng_seed={seeds[0]}", *variant.overrides))
     found: list[Found] = []
     for variant in variants:
         for rng_seed in seeds:
             found += judged(variant, config, rng_seed, opened)
-            write_csv(output.with_suffix(".csv"), found)
+            outputs.write(figures, as_csv(found))
     if not found:
         fail(f"{config}: no step judges masks; the config names none")
     steps = list(dict.fromkeys(f.step for f in found))
@@ -165,7 +170,8 @@ def main(recipe: str, config: str, table_file: Path, output: Path, store: Path) 
         taken = statistics.mean(f.seconds for f in found if f.variant == variant.name) / 60
         rows.append([variant.name, *(spread(own[s]) if own[s] else "" for s in steps), f"{taken:.1f}"])
     click.echo(table(["mIoU in percent", *steps, "minutes"], rows))
-    draw(output.with_suffix(".png"), found)
+    if (picture := drawn(found)) is not None:
+        outputs.write(plot, picture)
 
 
 if __name__ == "__main__":

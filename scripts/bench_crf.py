@@ -31,10 +31,12 @@ import numpy as np
 import skimage.data
 from numpy.typing import NDArray
 
+from wsseg.cli import common, overwrite_option
 from wsseg.crf.dense_crf import DenseCrf
 from wsseg.crf.settings import PRESETS, CrfSettings
 from wsseg.data.masks import decode_mask
 from wsseg.data.reading import read_image
+from wsseg.outputs import Outputs
 from wsseg.types import Image, Scores
 
 WIDTH, HEIGHT = 500, 375
@@ -240,8 +242,12 @@ def scaling(modes: tuple[str, ...] = ("exact", "default")) -> list[dict[str, flo
 @click.option(
     "--scaling/--no-scaling", "with_scaling", default=True, help="Also 0.04 to 16 megapixels, 2 to 64 labels."
 )
-def main(target: Path | None, images: int, presets: str, with_scaling: bool) -> None:
+@overwrite_option
+@common
+def main(target: Path | None, images: int, presets: str, with_scaling: bool, overwrite: bool) -> None:
     """Measure, print, write."""
+    outputs = Outputs(None, overwrite=overwrite)
+    outputs.check([target] if target else [])
     works = list(photographs(images))
     result: dict[str, object] = dict(summary(compare(works, tuple(presets.split(",")))))
     result["two_process_scaling"] = two_processes(works)
@@ -253,7 +259,7 @@ def main(target: Path | None, images: int, presets: str, with_scaling: bool) -> 
         click.echo(f"{mode:8} " + ", ".join(f"{k} {v:.6g}" for k, v in result[mode].items()))  # type: ignore[attr-defined]
     click.echo(f"two processes: {result['two_process_scaling']:.2f}x one")
     if target is not None:
-        target.write_text(json.dumps(result, indent=2) + "\n")
+        outputs.write(target, (json.dumps(result, indent=2) + "\n").encode())
 
 
 if __name__ == "__main__":

@@ -30,11 +30,13 @@ import timm
 import torch
 from torch import Tensor
 
+from wsseg.cli import common, overwrite_option
 from wsseg.data.reading import inspect_file, read_image
 from wsseg.data.transforms import normalised
 from wsseg.models.classifier import Classifier
 from wsseg.models.folding import folded
 from wsseg.models.training import autocast, resolve_precision
+from wsseg.outputs import Outputs
 from wsseg.saliency.cam import multiscale_maps
 from wsseg.saliency.faithfulness import area_under, curve
 from wsseg.saliency.methods import maps_of
@@ -225,8 +227,14 @@ def share_in_forward() -> dict[str, float]:
 @click.option("--networks", default="lite0,resnet50", show_default=True)
 @click.option("--sizes", default="224,448", show_default=True)
 @click.option("--methods", default="cam,grad_cam,layer_cam,score_cam,deletion,make_seeds", show_default=True)
-def main(output: Path | None, count: int, repeats: int, networks: str, sizes: str, methods: str) -> None:
+@overwrite_option
+@common
+def main(
+    output: Path | None, count: int, repeats: int, networks: str, sizes: str, methods: str, overwrite: bool
+) -> None:
     """Measure, print and write."""
+    outputs = Outputs(None, overwrite=overwrite)
+    outputs.check([output] if output else [])
     click.echo(
         f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}, "
         f"default precision {resolve_precision('auto', CPU) or 'float32'}"
@@ -286,9 +294,8 @@ def main(output: Path | None, count: int, repeats: int, networks: str, sizes: st
                 f"default {row['speedup_default']:.1f}x (worst {row['worst_speedup_default']:.1f}x)"
             )
     if output is not None:
-        output.write_text(
-            json.dumps({"machine": platform.machine(), "python": sys.version.split()[0], **report}, indent=1) + "\n"
-        )
+        found = {"machine": platform.machine(), "python": sys.version.split()[0], **report}
+        outputs.write(output, (json.dumps(found, indent=1) + "\n").encode())
 
 
 if __name__ == "__main__":

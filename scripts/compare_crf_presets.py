@@ -20,11 +20,14 @@ import click
 import numpy as np
 from numpy.typing import NDArray
 
+from wsseg.cli import overwrite_option
 from wsseg.crf.dense_crf import DenseCrf
 from wsseg.crf.settings import PRESETS
+from wsseg.data.config import input_paths
 from wsseg.data.reading import read_photograph
 from wsseg.errors import StageError, WssegError
 from wsseg.metrics.confusion import confusion, iou_per_class, mean_iou
+from wsseg.outputs import Outputs
 from wsseg.progress import track
 from wsseg.runner import make_plan
 from wsseg.saliency.pixel_adaptive import adapted
@@ -79,6 +82,7 @@ def counted(job: Job) -> dict[tuple[float, str], NDArray[np.int64]]:
 @click.option("--recipe", default="cam_crf", show_default=True)
 @click.option("--step", default="seeds", show_default=True, help="The recipe's step whose seeds are refined.")
 @click.option("--images", "count", type=click.IntRange(1), help="How many, evenly spaced; all without it.")
+@overwrite_option
 def main(
     config: str,
     background: str,
@@ -88,9 +92,12 @@ def main(
     recipe: str,
     step: str,
     count: int | None,
+    overwrite: bool,
 ) -> None:
     """Measure, print, write."""
     plan = make_plan(recipe, config, ArtifactStore(store))
+    outputs = Outputs(plan.store, [plan.config.path, *input_paths(plan.sources.data)], overwrite)
+    outputs.check([target] if target else [])
     made = {planned.step.name: planned.artifact for planned in plan.steps}
     seeds, classifier = made.get(step), made["classifier"]
     if seeds is None or classifier is None:
@@ -134,7 +141,7 @@ def main(
             click.echo(f"    {name:12} {100 * rows[level, name]:6.2f} mIoU{beside}")
         result[str(level)] = {"auto": chosen, "miou": {name: rows[level, name] for name in (*CANDIDATES, EXACT, PAMR)}}
     if target is not None:
-        target.write_text(json.dumps(result, indent=2) + "\n")
+        outputs.write(target, (json.dumps(result, indent=2) + "\n").encode())
 
 
 if __name__ == "__main__":

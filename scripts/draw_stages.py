@@ -15,11 +15,13 @@ import cv2
 import numpy as np
 from PIL import Image as PILImage
 
-from wsseg.cli import common, store_option
+from wsseg.cli import common, overwrite_option, store_option
+from wsseg.data.config import input_paths
 from wsseg.data.reading import read_photograph
 from wsseg.errors import StageError
 from wsseg.labels import IGNORE_INDEX, voc_palette
 from wsseg.metrics.confusion import confusion, iou_per_class, mean_iou
+from wsseg.outputs import Outputs
 from wsseg.progress import track
 from wsseg.runner import Plan, make_plan
 from wsseg.saliency.pictures import overlay, panel, sheet
@@ -93,11 +95,14 @@ def rows_of(plan: Plan, split: str, steps: Sequence[Any]) -> list[tuple[str, lis
 @click.argument("recipe")
 @click.argument("config")
 @click.option("-o", "--output", type=click.Path(dir_okay=False, path_type=Path), required=True)
+@overwrite_option
 @store_option
 @common
-def main(recipe: str, config: str, output: Path, store: Path) -> None:
+def main(recipe: str, config: str, output: Path, overwrite: bool, store: Path) -> None:
     """Draw RECIPE on CONFIG."""
     plan = make_plan(recipe, config, ArtifactStore(store))
+    outputs = Outputs(plan.store, [plan.config.path, *input_paths(plan.sources.data)], overwrite)
+    outputs.check([output])
     shown = [p for p in plan.active if p.artifact and p.artifact.kind in ("seeds", "pseudo_masks", "predictions")]
     shown = [p for p in shown if p.step.table != "affinity_labels"]
     train = [p for p in shown if p.artifact is not None and p.artifact.kind != "predictions"]
@@ -117,8 +122,8 @@ def main(recipe: str, config: str, output: Path, store: Path) -> None:
             ]
             panels += row + [np.full_like(row[0], 255)] * (columns - len(row))
     drawn = PILImage.fromarray(sheet(panels, columns))
-    output.parent.mkdir(parents=True, exist_ok=True)
-    drawn.quantize(128).save(output, optimize=True)
+    with outputs.made_beside(output) as made:
+        drawn.quantize(128).save(made, optimize=True)
     click.echo(f"{output}: {drawn.width} x {drawn.height}")
 
 

@@ -21,11 +21,12 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported: proce
 import click
 from tortures.children import warm_up
 
-from wsseg.store import atomic_write
+from wsseg.cli import common, overwrite_option
+from wsseg.outputs import Outputs
 
 # how often, in a full run
 TORMENTS = {
-    "names": 1, "texts": 3_000, "inputs": 5_000, "rot": 2_000, "determinism": 4, "disk": 1_000, "together": 8, "kills": 200,
+    "names": 1, "texts": 3_000, "inputs": 5_000, "rot": 2_000, "outputs": 2_000, "determinism": 4, "disk": 1_000, "together": 8, "kills": 200,
     "load": 1_000_000,
 }  # fmt: skip
 
@@ -36,8 +37,12 @@ TORMENTS = {
 @click.option(
     "--json", "target", type=click.Path(dir_okay=False, path_type=Path), help="Where the figures are written."
 )
-def main(torments: tuple[str, ...], count: int | None, target: Path | None) -> None:
+@overwrite_option
+@common
+def main(torments: tuple[str, ...], count: int | None, target: Path | None, overwrite: bool) -> None:
     """Torment, print, write."""
+    outputs = Outputs(None, overwrite=overwrite)
+    outputs.check([target] if target else [])
     warm_up()
     found: dict[str, Any] = {}
     with tempfile.TemporaryDirectory(prefix="wsseg-torture-") as folder:
@@ -47,7 +52,7 @@ def main(torments: tuple[str, ...], count: int | None, target: Path | None) -> N
             found[name] = {**figures, "seconds": round(time.monotonic() - begin, 1)}
             click.echo(f"{name}: {json.dumps(found[name])}")
             if target is not None:
-                atomic_write(target, (json.dumps(found, indent=1) + "\n").encode())
+                outputs.write(target, (json.dumps(found, indent=1) + "\n").encode())
     failures = sum(len(figures["failures"]) for figures in found.values())
     click.echo(f"{len(found)} torments, {failures} failures")
     if failures:

@@ -16,10 +16,11 @@ from typing import Any
 import click
 from ablate import spread
 
-from wsseg.cli import common, percent, store_option, table
+from wsseg.cli import common, overwrite_option, percent, store_option, table
 from wsseg.errors import ConfigError
+from wsseg.outputs import Outputs
 from wsseg.runner import make_plan, run_plan
-from wsseg.store import ArtifactStore, atomic_write
+from wsseg.store import ArtifactStore
 
 
 def measured(
@@ -69,10 +70,17 @@ def summary(runs: dict[str, dict[str, Any]]) -> dict[str, Any]:
 @click.option("--rng-seeds", default="0,1,2", show_default=True, help="Separated by commas.")
 @click.option("--bound", multiple=True, metavar="TABLE.KEY=VALUE", help="A value of full supervision alone.")
 @click.option("-o", "--output", type=click.Path(dir_okay=False, path_type=Path), required=True)
+@overwrite_option
 @store_option
 @common
 def main(
-    recipe: str, configs: tuple[str, ...], rng_seeds: str, bound: tuple[str, ...], output: Path, store: Path
+    recipe: str,
+    configs: tuple[str, ...],
+    rng_seeds: str,
+    bound: tuple[str, ...],
+    output: Path,
+    overwrite: bool,
+    store: Path,
 ) -> None:
     """Run RECIPE and full_supervision on each of CONFIGS, and write the ratio of their mIoU on held-out masks."""
     try:
@@ -80,6 +88,8 @@ def main(
     except ValueError as error:
         raise ConfigError(f"--rng-seeds: found {rng_seeds!r}; legal: whole numbers, such as 0,1,2") from error
     opened = ArtifactStore(store)
+    outputs = Outputs(opened, overwrite=overwrite)
+    outputs.check([output])
     results = json.loads(output.read_text()) if output.is_file() else {}
     for rng_seed in seeds:
         for config in configs:
@@ -87,7 +97,7 @@ def main(
             for kind, name, values in (("weak", recipe, ()), ("full", "full_supervision", bound)):
                 runs.setdefault(kind, {})[str(rng_seed)] = measured(name, config, rng_seed, opened, values)
                 results[config] = {"bound": list(bound), **summary(runs)}
-                atomic_write(output, (json.dumps(results, indent=1) + "\n").encode())
+                outputs.write(output, (json.dumps(results, indent=1) + "\n").encode())
     rows = []
     for config in configs:
         found = results[config]

@@ -144,7 +144,7 @@ def over_care(count: int, folder: Path, rng: np.random.Generator) -> dict[str, A
             elif (artifact := opened.get(key)) is None or artifact.damaged_files() not in ([], ["seeds/1.png"]):
                 failures.append(f"after kill {number}: object {key[-4:]} is half-made")
         try:
-            opened.runs()
+            opened.runs(strict=True)
         except WssegError as error:
             failures.append(f"after kill {number}: {error}")
     return {"kills": count, "repairs_caught_midway": unfinished_repairs, "failures": failures}

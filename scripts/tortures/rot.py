@@ -1,6 +1,8 @@
 """Flipped bits, cut files and files crafted to execute: found by digest at use, named, rebuilt; never run, never believed."""
 
+import hashlib
 import io
+import json
 import os
 import pickle
 import resource
@@ -8,6 +10,8 @@ import shutil
 import time
 import zipfile
 from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +23,7 @@ from tortures.children import Child, digests, run_words, write_config, wsseg
 from wsseg.config import read_toml
 from wsseg.errors import WssegError
 from wsseg.models.weights import read_state
-from wsseg.store import FILES, MANIFEST, ArtifactStore
+from wsseg.store import FILES, MANIFEST, ArtifactStore, atomic_write, canonical_json
 
 PATIENCE = 120.0
 SECONDS = 5.0  # that a use of a damaged file may take
@@ -193,6 +197,79 @@ def over_hostile_files(folder: Path) -> dict[str, Any]:
     return {"hostile": len(files), "failures": failures}
 
 
+FORGED = [
+    "../../../mine/a.png", "seeds/../../../../mine/a.png", "{mine}/a.png", "//mine", "..", ".", "a/..", "a/./b", "a//b", "a/", "/", "a\\b", "a\rb",
+    "a\x00b", "",
+]  # fmt: skip
+
+
+def forged_store(folder: Path, case: str, mine: Path, key: str) -> ArtifactStore:
+    """Return a store with one artifact that names, or is linked to, the user's folder `mine`; all its digests are right."""
+    store = ArtifactStore(folder)
+    manifest = {"kind": "seeds", "step": "toy", "stage": "toy", "metrics": {}, "provenance": {}}
+    atomic_write(store.open_work(key) / "seeds" / "a.png", b"the user's")
+    made = store.complete(key, manifest).folder
+    if case in FORGED:
+        line = f"{hashlib.sha256(b'other').hexdigest()} 5 {case.format(mine=mine)}\n".encode()
+        (made / FILES).write_bytes(line)
+        body = {**json.loads((made / MANIFEST).read_text()), "files_sha256": hashlib.sha256(line).hexdigest()}
+        del body["sha256"]
+        body["sha256"] = hashlib.sha256(canonical_json(body)).hexdigest()
+        (made / MANIFEST).write_text(json.dumps(body))
+    elif case == "link to a file":
+        (made / "seeds" / "a.png").unlink()
+        (made / "seeds" / "a.png").symlink_to(mine / "a.png")
+    elif case == "link to a folder":
+        shutil.rmtree(made / "seeds")
+        (made / "seeds").symlink_to(mine)
+    elif case == "link to an object":
+        shutil.rmtree(made)
+        made.symlink_to(mine)
+    elif case == "link to work":
+        (folder / "work" / ("b" * 64)).symlink_to(mine)
+    else:
+        step = {"key": "../../mine", "stage": "toy", "version": 1, "config": {}, "inputs": {}}
+        record = {"recipe": "toy", "config_name": "toy", "started": "", "status": "finished", "steps": {"toy": step}}
+        store.save_run("toy", record)
+    return store
+
+
+def uses_of(store: ArtifactStore, key: str) -> Iterator[Callable[[], object]]:
+    """Yield all that commands do with a store: read, verify, look up, repair, resume, remove."""
+
+    def read() -> None:
+        artifact = store.get(key)
+        if artifact is not None:
+            artifact.damaged_files()
+            artifact.read_bytes("seeds/a.png")
+
+    yield from (read, store.runs, partial(store.resolve, "toy"), partial(store.reopen, key))
+    yield from (partial(store.open_work, "b" * 64), partial(store.collect, 0), partial(store.garbage, 0))
+
+
+def over_forged_stores(folder: Path) -> dict[str, Any]:
+    """Offer artifacts whose digests are right and whose names, keys or links lead out of the store: nothing outside is touched."""
+    mine, key = folder / "mine", "a" * 64
+    mine.mkdir(parents=True, exist_ok=True)
+    (mine / "a.png").write_bytes(b"the user's")
+    failures = []
+    cases = [*FORGED, "link to a file", "link to a folder", "link to an object", "link to work", "key"]
+    for number, case in enumerate(cases):
+        for use in uses_of(forged_store(folder / f"store{number}", case, mine, key), key):
+            try:
+                use()
+            except WssegError as error:
+                if "\n" in str(error):
+                    failures.append(f"{case!r}: not one line: {error}")
+            except FileNotFoundError:  # the artifact is gone by now
+                pass
+            except Exception as error:  # noqa: BLE001
+                failures.append(f"{case!r}: {type(error).__name__}: {error}")
+        if [p.name for p in mine.iterdir()] != ["a.png"] or (mine / "a.png").read_bytes() != b"the user's":
+            failures.append(f"{case!r}: a file outside the store was touched")
+    return {"forged": len(cases), "failures": failures}
+
+
 def torment(count: int, folder: Path) -> dict[str, Any]:
     """Damage `count` files and 20 times as many weights files, repair a hundredth as many, offer hostile ones."""
     shutil.rmtree(folder, ignore_errors=True)
@@ -205,5 +282,6 @@ def torment(count: int, folder: Path) -> dict[str, Any]:
     repairs = over_repairs(max(2, count // 100), config, store, rng, folder / "run.log")
     hostile = over_hostile_files(folder / "hostile")
     weights = over_weights(20 * count, folder / "weights", rng)
-    failures = [f for part in (byte_cases, repairs, hostile, weights) for f in part.pop("failures")]
-    return {**byte_cases, **repairs, **hostile, **weights, "failures": failures}
+    forged = over_forged_stores(folder / "forged")
+    failures = [f for part in (byte_cases, repairs, hostile, weights, forged) for f in part.pop("failures")]
+    return {**byte_cases, **repairs, **hostile, **weights, **forged, "failures": failures}

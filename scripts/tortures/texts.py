@@ -95,7 +95,7 @@ def parsers(folder: Path) -> dict[str, tuple[str, Callable[[bytes], object]]]:
         "coco": (COCO, reading("coco.json", lambda _: list_split(coco, "train"))),
         "truth": (TRUTH, reading("coco.json", true_masks)),
         "voc": (VOC, reading("Annotations/a.xml", lambda _: list_split(voc, "train"))),
-        "run": (RUN, reading("store/runs/a.json", lambda _: store.runs())),
+        "run": (RUN, reading("store/runs/a.json", lambda _: store.run("a"))),
     }
 
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from tests.conftest import REPOSITORY
 
 sys.path.insert(0, str(REPOSITORY / "scripts"))
-from tortures import inputs, load, names, rot, texts
+from tortures import inputs, load, names, outputs, rot, texts
 from tortures.texts import CSV, judge, parsers
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="it forks")
@@ -114,8 +114,16 @@ def test_a_stage_of_many_items_is_found_finished_and_its_memory_is_flat(tmp_path
     assert twenty["peak_mib"] < ten["peak_mib"] + 60
 
 
+def test_outputs_at_any_place_and_killed_midway(tmp_path):
+    assert outputs.torment(60, tmp_path / "outputs")["failures"] == []
+
+
+def test_forged_stores_touch_nothing_outside(tmp_path):
+    assert rot.over_forged_stores(tmp_path)["failures"] == []
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("torment", ["names", "rot", "disk", "kills", "together", "determinism"])
+@pytest.mark.parametrize("torment", ["names", "rot", "outputs", "disk", "kills", "together", "determinism"])
 def test_the_short_form(tmp_path, torment):
     target = tmp_path / "figures.json"
     count = {"rot": 150, "together": 2, "determinism": 2}.get(torment, 6)
