@@ -207,7 +207,7 @@ def forged_store(folder: Path, case: str, mine: Path, key: str) -> ArtifactStore
     """Return a store with one artifact that names, or is linked to, the user's folder `mine`; all its digests are right."""
     store = ArtifactStore(folder)
     manifest = {"kind": "seeds", "step": "toy", "stage": "toy", "metrics": {}, "provenance": {}}
-    atomic_write(store.open_work(key) / "seeds" / "a.png", b"the user's")
+    atomic_write(store.open_work(key) / "seeds" / "a.png", b"made")
     made = store.complete(key, manifest).folder
     if case in FORGED:
         line = f"{hashlib.sha256(b'other').hexdigest()} 5 {case.format(mine=mine)}\n".encode()
