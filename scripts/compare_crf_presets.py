@@ -122,7 +122,7 @@ def main(
     rows = {key: mean_iou(iou_per_class(value)) for key, value in totals.items()}
 
     from wsseg.models.classifier import load_classifier
-    from wsseg.models.training import resolve_device
+    from wsseg.models.device import resolve_device
 
     device = resolve_device("auto")
     model, spec = load_classifier(classifier.read_bytes, str(classifier.folder))

@@ -13,7 +13,7 @@ import pytest
 
 from wsseg import workers
 from wsseg.errors import MachineError, explaining
-from wsseg.workers import CONTEXT, in_worker, map_processes, worker_count
+from wsseg.workers import CONTEXT, in_worker, map_processes, map_threads, worker_count
 
 # a script without `if __name__ == "__main__"`; a worker that imports it would start workers again
 SCRIPT = """
@@ -158,3 +158,24 @@ def test_the_users_own_processes_import_their_script_as_ever(tmp_path):
     )
     done = subprocess.run([sys.executable, "script.py"], cwd=tmp_path, capture_output=True, text=True, timeout=120)
     assert done.stdout.strip() == "[2, 4]", done.stderr
+
+
+def test_threads_give_results_in_order_and_few_wait():
+    started = []
+
+    def slow_first(number):
+        started.append(number)
+        time.sleep(0.02 if number == 0 else 0)
+        return number
+
+    taken = []
+    for number in map_threads(slow_first, iter(range(50)), workers=2, ahead=3):
+        taken.append(number)
+        assert len(started) - len(taken) <= 6
+    assert taken == list(range(50))
+
+
+def test_threads_stop_at_the_first_error():
+    results = map_threads(lambda number: 1 // number, range(3, -1000, -1), workers=2)
+    with pytest.raises(ZeroDivisionError):
+        list(results)

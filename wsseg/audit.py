@@ -18,7 +18,7 @@ from wsseg.data.transforms import normalised
 from wsseg.errors import StageError
 from wsseg.labels import IGNORE_INDEX
 from wsseg.models.classifier import Classifier, ClassifierSpec
-from wsseg.models.training import autocast, resolve_device
+from wsseg.models.device import autocast, resolve_device
 from wsseg.progress import track
 from wsseg.saliency.cam import multiscale_maps, normalise
 from wsseg.saliency.faithfulness import Substrate, area_under, average_drop_and_increase, curve, road

@@ -16,7 +16,7 @@ from wsseg.data.images import open_images
 from wsseg.data.transforms import normalised
 from wsseg.errors import StageError
 from wsseg.models.classifier import Classifier, ClassifierSpec
-from wsseg.models.training import resolve_device
+from wsseg.models.device import resolve_device
 from wsseg.outputs import Outputs
 from wsseg.saliency.cam import multiscale_maps, normalise
 from wsseg.saliency.methods import maps_of

@@ -10,7 +10,7 @@ import tempfile
 import time
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
@@ -23,6 +23,7 @@ from wsseg.data.config import DATA_KINDS, DemoData, input_paths
 from wsseg.data.images import LabeledImages, load_images
 from wsseg.data.reading import FileMemory
 from wsseg.errors import ArtifactError, OtherProcessError, RecipeError, StageError, WssegError, explained, explaining
+from wsseg.models.device import precision_here
 from wsseg.recipe import SOURCES, Recipe, Step, load_recipe
 from wsseg.stages import TABLES
 from wsseg.store import FILES, MANIFEST, Artifact, ArtifactStore, key_of
@@ -170,7 +171,7 @@ def make_plan(recipe_name: str, config_name: str, store: ArtifactStore, override
     earlier = _newest_steps(store, recipe.name, config.name)
     steps: dict[str, PlannedStep] = {}
     for step in recipe.steps:
-        planned = PlannedStep(step, config.tables[step.table])
+        planned = PlannedStep(step, _settled(config.tables[step.table]))
         steps[step.name] = planned
         if missing := _missing_source(step, steps, sources):
             if not step.optional:
@@ -188,6 +189,15 @@ def make_plan(recipe_name: str, config_name: str, store: ArtifactStore, override
         planned.key = key_of(step.stage.name, step.stage.version, hashed(planned.config), planned.inputs)
         _judge_state(planned, store, earlier.get(step.name), steps)
     return Plan(recipe, config, store, sources, list(steps.values()))
+
+
+def _settled(config: Any) -> Any:
+    """Return a stage's values with what ``auto`` precision means on this machine: it is that which is computed, and hashed."""
+    return (
+        replace(config, precision=precision_here(config.device))
+        if getattr(config, "precision", "") == "auto"
+        else config
+    )
 
 
 def _missing_source(step: Step, steps: dict[str, PlannedStep], sources: Sources) -> str:
@@ -532,7 +542,7 @@ def _made_with(config: Any, distributed: bool) -> dict[str, Any]:
     made: dict[str, Any] = {"python": platform.python_version(), "system": platform.platform(), "packages": packages}
     made["commit"] = _commit()
     if "torch" in sys.modules and hasattr(config, "device"):
-        from wsseg.models.training import resolve_device, resolve_precision
+        from wsseg.models.device import resolve_device, resolve_precision
 
         device = resolve_device(config.device)
         made["processes"] = processes.count() if distributed else 1

@@ -1,5 +1,6 @@
-"""Worker processes: they never import the user's script, leave Ctrl-C to their parent, and end when it is killed.
+"""Workers: ordered maps over threads and processes, with few results in flight.
 
+Worker processes never import the user's script, leave Ctrl-C to their parent, and end when it is killed.
 Every process that wsseg starts comes from `CONTEXT`: the pools of the CRF and of the walk, and the loaders of training images.
 """
 
@@ -11,7 +12,7 @@ import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import cache
 from itertools import islice
@@ -129,12 +130,34 @@ def map_processes(
     if workers <= 1 or not startable():
         yield from map(function, jobs)
         return
-    queue = iter(jobs)
     with ProcessPoolExecutor(workers, mp_context=CONTEXT, initializer=follow_parent) as pool:
-        waiting = deque(pool.submit(function, job) for job in islice(queue, ahead * workers))
         try:
-            while waiting:
-                yield waiting.popleft().result()
-                waiting.extend(pool.submit(function, job) for job in islice(queue, 1))
+            yield from _in_order(pool, function, jobs, ahead * workers)
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
+
+
+def map_threads(
+    function: Callable[[Job], Result], jobs: Iterable[Job], workers: int = 0, ahead: int = 2
+) -> Iterator[Result]:
+    """Yield ``function(job)`` in order, computed by `workers` threads (see `worker_count`); at most `ahead` jobs per thread wait.
+
+    For work that releases the interpreter's lock: decoding, OpenCV, NumPy on large arrays.
+    """
+    threads = worker_count(workers)
+    with ThreadPoolExecutor(threads) as pool:
+        try:
+            yield from _in_order(pool, function, jobs, ahead * threads)
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _in_order(
+    pool: Executor, function: Callable[[Job], Result], jobs: Iterable[Job], in_flight: int
+) -> Iterator[Result]:
+    """Yield results in the order of the jobs; memory is that of `in_flight` results, whatever the number of jobs."""
+    queue = iter(jobs)
+    waiting = deque(pool.submit(function, job) for job in islice(queue, in_flight))
+    while waiting:
+        yield waiting.popleft().result()
+        waiting.extend(pool.submit(function, job) for job in islice(queue, 1))

@@ -30,6 +30,14 @@ def test_counts_by_hand():
     assert iou_per_class(decided_only(counts)).tolist() == [1 / 2, 1 / 2, 1.0]
 
 
+def test_large_masks_are_counted_in_parts(monkeypatch):
+    whole = confusion(TRUTH, MASK, 3)
+    monkeypatch.setattr("wsseg.metrics.confusion._PART", 4)
+    assert np.array_equal(confusion(TRUTH, MASK, 3), whole)
+    with pytest.raises(StageError, match="the truth holds class id 2"):  # in the last part
+        confusion(TRUTH, np.zeros_like(MASK), 2)
+
+
 def test_a_class_that_occurs_nowhere_does_not_count():
     counts = confusion(TRUTH, MASK, 5)
     assert np.isnan(iou_per_class(counts)[3:]).all()

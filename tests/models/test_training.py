@@ -15,8 +15,9 @@ from wsseg.data.reading import inspect_file
 from wsseg.data.transforms import TrainingImages, augmentation
 from wsseg.errors import DatasetError, MachineError, StageError, explaining
 from wsseg.models import training
+from wsseg.models.device import resolve_device
 from wsseg.models.segmenter import enlarged_argmax, segment
-from wsseg.models.training import Measure, Schedule, fit, freeze_levels, learning_rate_factor, resolve_device
+from wsseg.models.training import Measure, Schedule, fit, freeze_levels, learning_rate_factor
 from wsseg.store import CHECKPOINT
 from wsseg.types import LabeledImage
 

@@ -5,6 +5,8 @@ from PIL import Image as PILImage
 from wsseg.data.masks import encode_mask
 from wsseg.errors import DatasetError, StageError
 from wsseg.labels import ClassMap
+from wsseg.metrics import confusion
+from wsseg.saliency.seeds import enlarged
 from wsseg.stages.evaluate_masks.judgement import MaskJudge, SeedJudge, judge_folders
 from wsseg.types import Seed
 
@@ -54,6 +56,30 @@ def test_seeds_are_judged_at_the_best_threshold():
     assert metrics["miou"] == 1.0 and 0.4 < metrics["best_threshold"] <= 0.6
     curve = dict(judge.details()["curve"])
     assert min(curve.values()) < 1.0
+
+
+def test_seeds_are_counted_as_if_all_classes_were(monkeypatch):
+    """The counts of an image hold the classes that occur; their sum is the histogram over all classes."""
+    rng = np.random.default_rng(0)
+    monkeypatch.setattr(confusion, "_PART", 7)
+    judge = SeedJudge(ClassMap(tuple(f"c{k}" for k in range(1, 81))))
+    expected = np.zeros((81, 81, 256), np.int64)
+    for number, class_ids in enumerate([(3,), (7, 80), (), (1, 2, 3)]):
+        truth = rng.choice([0, 3, 7, 80, 255], (9, 12)).astype(np.uint8)
+        seed = Seed(class_ids, np.round(rng.random((len(class_ids), 5, 6)), 1).astype(np.float32), (9, 12))
+        best, score = np.zeros((9, 12), np.uint8), np.zeros((9, 12), np.uint8)
+        if class_ids:
+            maps = enlarged(seed).maps
+            best, score = np.array(class_ids, np.uint8)[maps.argmax(0)], np.rint(maps.max(0) * 255).astype(np.uint8)
+        for pixel in zip(truth.flat, best.flat, score.flat, strict=True):
+            if pixel[0] != 255:
+                expected[pixel] += 1
+        counted = judge.count(str(number), truth, seed)
+        assert counted.counts.nbytes < 100_000  # 13 MB with all classes
+        judge.add(counted)
+    assert np.array_equal(judge.histogram, expected)
+    with pytest.raises(StageError, match=r"x: the truth holds class id 90; legal: 0\.\.80, 255"):
+        judge.count("x", np.full((9, 12), 90, np.uint8), seed)
 
 
 def write(folder, **masks):

@@ -1,5 +1,7 @@
 """One confusion matrix over the whole data set, and everything that is read off it."""
 
+from collections.abc import Iterator
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -8,6 +10,7 @@ from wsseg.labels import IGNORE_INDEX
 from wsseg.types import Mask
 
 Counts = NDArray[np.int64]
+_PART = 2**20  # pixels that are counted at once
 
 
 def confusion(truth: Mask, mask: Mask, labels: int) -> Counts:
@@ -26,13 +29,23 @@ def confusion(truth: Mask, mask: Mask, labels: int) -> Counts:
     """
     if truth.shape != mask.shape:
         raise StageError(f"the mask is {mask.shape} (H, W), its truth {truth.shape}")
-    judged = truth != IGNORE_INDEX
-    rows, columns = truth[judged].astype(np.int64), mask[judged].astype(np.int64)
-    for name, values in (("truth", rows), ("mask", columns)):
-        if unknown := np.unique(values[(values >= labels) & (values != IGNORE_INDEX)]).tolist():
-            raise StageError(f"the {name} holds {', '.join(map(str, unknown[:10]))}; expected: 0..{labels - 1}, 255")
-    columns[columns == IGNORE_INDEX] = labels
-    return np.bincount(rows * (labels + 1) + columns, minlength=labels * (labels + 1)).reshape(labels, labels + 1)
+    counts = np.zeros(labels * (labels + 1), dtype=np.int64)
+    for own_truth, own_mask in _parts(truth, mask):
+        judged = own_truth != IGNORE_INDEX
+        rows, columns = own_truth[judged].astype(np.int64), own_mask[judged].astype(np.int64)
+        for name, values in (("truth", rows), ("mask", columns)):
+            if unknown := np.unique(values[(values >= labels) & (values != IGNORE_INDEX)]).tolist():
+                raise StageError(f"the {name} holds {', '.join(map(str, unknown[:10]))}; expected: 0..{labels - 1}, 255")
+        columns[columns == IGNORE_INDEX] = labels
+        counts += np.bincount(rows * (labels + 1) + columns, minlength=len(counts))
+    return counts.reshape(labels, labels + 1)
+
+
+def _parts(*pixels: NDArray[np.uint8]) -> Iterator[list[NDArray[np.uint8]]]:
+    """Yield parts of arrays of one size: counting takes dozens of bytes per pixel, and a photograph has millions."""
+    flat = [p.ravel() for p in pixels]
+    for start in range(0, flat[0].size, _PART):
+        yield [p[start : start + _PART] for p in flat]
 
 
 def iou_per_class(counts: Counts) -> NDArray[np.float64]:
@@ -81,9 +94,12 @@ def threshold_counts(truth: Mask, best: Mask, score: NDArray[np.uint8], labels: 
     Returns:
         (labels, labels, 256) int64.
     """
-    judged = truth != IGNORE_INDEX
-    index = (truth[judged].astype(np.int64) * labels + best[judged]) * 256 + score[judged]
-    return np.bincount(index, minlength=labels * labels * 256).reshape(labels, labels, 256)
+    counts = np.zeros(labels * labels * 256, dtype=np.int64)
+    for own_truth, own_best, own_score in _parts(truth, best, score):
+        judged = own_truth != IGNORE_INDEX
+        index = (own_truth[judged].astype(np.int64) * labels + own_best[judged]) * 256 + own_score[judged]
+        counts += np.bincount(index, minlength=len(counts))
+    return counts.reshape(labels, labels, 256)
 
 
 def counts_at(histogram: Counts, threshold: int) -> Counts:

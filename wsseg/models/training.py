@@ -25,14 +25,12 @@ from wsseg.data.transforms import TrainingImages
 from wsseg.errors import StageError
 from wsseg.models.allocation import freed_memory_kept
 from wsseg.models.depthwise import DepthwiseGradientsInFloat32
+from wsseg.models.device import Device, Precision, resolve_device, resolve_precision
 from wsseg.progress import epoch_done, metric, track
 from wsseg.store import CHECKPOINT, atomic_write
 from wsseg.workers import CONTEXT, follow_parent, startable, worker_count
 
 log = logging.getLogger("wsseg")
-
-Device = Literal["auto", "cpu", "cuda", "mps"]
-Precision = Literal["auto", "float32", "bfloat16", "float16"]
 
 
 @dataclass(frozen=True)
@@ -62,39 +60,6 @@ class Schedule:
     precision: Precision
     device: Device
     workers: int
-
-
-def resolve_device(device: Device) -> torch.device:
-    """Return the torch device that is meant; StageError where it is not there."""
-    if device == "auto":
-        found = torch.accelerator.current_accelerator(check_available=True)
-        return found if found is not None else torch.device("cpu")
-    available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    if not available[device]:
-        legal = ", ".join(name for name, there in available.items() if there)
-        raise StageError(f"device: {device!r} is not available on this machine; legal here: auto, {legal}")
-    return torch.device(device)
-
-
-def resolve_precision(precision: Precision, device: torch.device) -> torch.dtype | None:
-    """Return the autocast dtype, or None for plain float32.
-
-    ``auto`` takes bfloat16 only where the device has instructions for it: emulated, it is ten times slower than
-    float32 on a CPU without them.
-    """
-    if precision == "auto":
-        if device.type == "cuda":
-            native = torch.cuda.is_bf16_supported(including_emulation=False)
-            return torch.bfloat16 if native else torch.float16
-        native = device.type == "cpu" and (torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
-        return torch.bfloat16 if native else None
-    return {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}[precision]
-
-
-def autocast(precision: Precision, device: torch.device) -> torch.autocast:
-    """Return the autocast context of a precision on a device."""
-    dtype = resolve_precision(precision, device)
-    return torch.autocast(device.type, dtype=dtype or torch.bfloat16, enabled=dtype is not None)
 
 
 def learning_rate_factor(schedule: str, step: int, steps: int) -> float:

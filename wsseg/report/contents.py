@@ -3,14 +3,10 @@
 import contextlib
 import json
 import logging
-import os
 import statistics
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, astuple, dataclass, field, fields
 from functools import partial
-from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -25,12 +21,12 @@ from wsseg.saliency.seeds import decode_seed
 from wsseg.stages.base import SEED_FOLDER, ArtifactMasks, TruthSource
 from wsseg.stages.evaluate_masks.judgement import SeedJudge
 from wsseg.store import Artifact, ArtifactStore, atomic_write, key_of
+from wsseg.workers import map_threads
 
 log = logging.getLogger("wsseg")
 
 UPPER_BOUND = "full_supervision"
 _MASKS = ("pseudo_masks", "predictions")
-_AHEAD = 8  # images in flight when they are judged: the counts of one take megabytes where there are many classes
 
 
 @dataclass(frozen=True)
@@ -290,21 +286,14 @@ def _curves(images: LabeledImages, truth: TruthSource, seeds: Artifact) -> SeedC
             item_id, truth.mask(item_id), decode_seed(seeds.read_bytes(f"{SEED_FOLDER}/{item_id}.png"))
         )
 
-    return seed_curves(sum(_mapped(truth.ids, one, f"report: {seeds.manifest['step']}")))
+    for counted in _mapped(truth.ids, one, f"report: {seeds.manifest['step']}"):
+        judge_of_seeds.add(counted)
+    return seed_curves(judge_of_seeds.histogram)
 
 
 def _mapped(ids: Sequence[str], function: Callable[[str], Any], what: str) -> Iterator[Any]:
     """Yield what a function of an id returns, in the ids' order, on all cores; few are in flight."""
-
-    def results() -> Iterator[Any]:
-        queue = iter(ids)
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
-            waiting = deque(pool.submit(function, item_id) for item_id in islice(queue, _AHEAD))
-            while waiting:
-                yield waiting.popleft().result()
-                waiting.extend(pool.submit(function, item_id) for item_id in islice(queue, 1))
-
-    return track(results(), len(ids), what)
+    return track(map_threads(function, ids), len(ids), what)
 
 
 def _kept(

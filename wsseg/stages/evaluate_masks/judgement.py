@@ -159,29 +159,48 @@ def calibration_error(calibration: Sequence[tuple[float, float, int]]) -> float:
     return sum(abs(confidence - right) * pixels for confidence, right, pixels in calibration) / total
 
 
+@dataclass(frozen=True)
+class _SeedCounts:
+    truth_ids: NDArray[np.intp]  # (R,) class ids that occur in the truth
+    seed_ids: NDArray[np.intp]  # (C,) the background, and the classes of the seed
+    counts: Counts  # (R, C, 256)
+
+
 class SeedJudge:
-    """Judges seeds at every background threshold at once. The best one is chosen on truth: a diagnostic, no result."""
+    """Judges seeds at every background threshold at once. The best one is chosen on truth: a diagnostic, no result.
+
+    `histogram` is what `threshold_counts` returns, summed over images: (K + 1, K + 1, 256).
+    """
 
     def __init__(self, classes: ClassMap) -> None:
         self.classes = classes
         labels = len(classes) + 1
-        self._histogram: Counts = np.zeros((labels, labels, 256), dtype=np.int64)
+        self.histogram: Counts = np.zeros((labels, labels, 256), dtype=np.int64)
         self._images = 0
 
-    def count(self, item_id: str, truth: Mask, seed: Seed) -> Counts:
-        """Count one image; changes nothing. StageError where the sizes differ."""
+    def count(self, item_id: str, truth: Mask, seed: Seed) -> _SeedCounts:
+        """Count the classes that occur in one image; changes nothing.
+
+        With all classes, the counts of one image would take 14 MB for 81 class ids.
+
+        Raises:
+            StageError: the sizes differ, or the truth holds an unknown class id.
+        """
         if seed.size != truth.shape:
             raise StageError(f"{item_id}: the seed is of an image of {seed.size} (H, W), its truth {truth.shape}")
-        best, score = np.zeros_like(truth), np.zeros_like(truth)
-        if seed.class_ids:
-            maps = enlarged(seed).maps
-            best = np.array(seed.class_ids, dtype=np.uint8)[maps.argmax(axis=0)]
-            score = np.rint(maps.max(axis=0) * 255).astype(np.uint8)
-        return threshold_counts(truth, best, score, len(self.classes) + 1)
+        truth_ids = np.flatnonzero(np.bincount(truth.ravel(), minlength=256)[:IGNORE_INDEX])
+        if len(truth_ids) and truth_ids[-1] > len(self.classes):
+            raise StageError(f"{item_id}: the truth holds class id {truth_ids[-1]}; legal: 0..{len(self.classes)}, 255")
+        places = np.full(256, IGNORE_INDEX, dtype=np.uint8)
+        places[truth_ids] = np.arange(len(truth_ids))
+        seed_ids = np.array([BACKGROUND, *seed.class_ids], dtype=np.intp)
+        best, score = _highest(seed)
+        counts = threshold_counts(places[truth], best, score, max(len(truth_ids), len(seed_ids)))
+        return _SeedCounts(truth_ids, seed_ids, counts[: len(truth_ids), : len(seed_ids)])
 
-    def add(self, counted: Counts) -> None:
+    def add(self, counted: _SeedCounts) -> None:
         """Add what `count` returned."""
-        self._histogram += counted
+        self.histogram[np.ix_(counted.truth_ids, counted.seed_ids)] += counted.counts
         self._images += 1
 
     def metrics(self) -> dict[str, Any]:
@@ -189,7 +208,7 @@ class SeedJudge:
         curve = self._curve()
         best = max(curve, key=lambda t: (curve[t], -t))
         return {
-            **figures(counts_at(self._histogram, best), self.classes),
+            **figures(counts_at(self.histogram, best), self.classes),
             "best_threshold": best / 255,
             "images": self._images,
         }
@@ -200,14 +219,26 @@ class SeedJudge:
         best = max(curve, key=lambda t: (curve[t], -t))
         return {
             "curve": [[t / 255, value] for t, value in curve.items()],
-            "confusion": counts_at(self._histogram, best).tolist(),
+            "confusion": counts_at(self.histogram, best).tolist(),
             "labels": list(self.classes.with_background),
         }
 
     def _curve(self) -> dict[int, float]:
         return {
-            t: float(np.nan_to_num(mean_iou(iou_per_class(counts_at(self._histogram, t))))) for t in range(1, 256, 2)
+            t: float(np.nan_to_num(mean_iou(iou_per_class(counts_at(self.histogram, t))))) for t in range(1, 256, 2)
         }
+
+
+def _highest(seed: Seed) -> tuple[Mask, NDArray[np.uint8]]:
+    """Return (H, W) the channel of the highest map, counted from 1 (0 if there is none), and its value, 0..255."""
+    best, score = np.zeros(seed.size, np.uint8), np.zeros(seed.size, np.float32)
+    for channel in range(len(seed.class_ids)):  # one map at a time: at full size each takes 4 bytes per pixel
+        (large,) = enlarged(
+            Seed(seed.class_ids[channel : channel + 1], seed.maps[channel : channel + 1], seed.size)
+        ).maps
+        best[(large > score) | (channel == 0)] = channel + 1
+        np.maximum(score, large, out=score)
+    return best, np.rint(score * 255).astype(np.uint8)
 
 
 def judge_folders(predictions: Path, truth: Path, class_file: Path, undecided: bool) -> dict[str, Any]:

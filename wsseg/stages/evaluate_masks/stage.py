@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ from wsseg.stages.base import (
 )
 from wsseg.stages.evaluate_masks import config as values
 from wsseg.store import Artifact, atomic_write
-from wsseg.workers import worker_count
+from wsseg.workers import map_threads
 
 
 class EvaluateMasks:
@@ -69,9 +68,9 @@ class EvaluateMasks:
                 return []
             return [decode_mask(artifact.read_bytes(f"{CONFIDENCE_FOLDER}/{item_id}.png"))]
 
-        with ThreadPoolExecutor(worker_count(config.workers)) as pool:
-            for counts in track(pool.map(one, ids), len(ids), f"judging {artifact.kind.replace('_', '-')}"):
-                judge.add(counts)
+        counted = map_threads(one, ids, config.workers)
+        for counts in track(counted, len(ids), f"judging {artifact.kind.replace('_', '-')}"):
+            judge.add(counts)
         metrics = judge.metrics()
         terms = {**terms_of(artifact, truth), "without_truth": len(given_ids) - len(ids)}
         report = {"metrics": metrics, "terms": terms, **judge.details()}

@@ -10,7 +10,7 @@ from torch import Tensor
 from wsseg.data.batches import batches_by_size, network_size, read_batch
 from wsseg.data.images import LabeledImages
 from wsseg.models.classifier import Classifier, ClassifierSpec
-from wsseg.models.training import autocast
+from wsseg.models.device import autocast
 from wsseg.progress import track
 from wsseg.saliency.methods import Maps
 from wsseg.saliency.passes import in_parts

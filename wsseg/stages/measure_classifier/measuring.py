@@ -10,7 +10,7 @@ from wsseg.data.images import LabeledImages
 from wsseg.data.transforms import present
 from wsseg.metrics.classification import classification_metrics
 from wsseg.models.classifier import Classifier, ClassifierSpec
-from wsseg.models.training import autocast, resolve_device
+from wsseg.models.device import autocast, resolve_device
 from wsseg.progress import track
 from wsseg.stages.measure_classifier.config import Config
 

@@ -17,9 +17,9 @@ from wsseg.data.batches import network_inputs, network_size
 from wsseg.data.images import open_images
 from wsseg.data.masks import encode_mask, sampled
 from wsseg.errors import StageError
+from wsseg.models.device import autocast, resolve_device
 from wsseg.models.folding import folded
 from wsseg.models.segmenter import SegmenterSpec, enlarged_argmax, segment
-from wsseg.models.training import autocast, resolve_device
 from wsseg.outputs import Outputs
 from wsseg.stages.predict_masks.config import Config
 from wsseg.types import Image, Mask

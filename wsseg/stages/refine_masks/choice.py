@@ -17,7 +17,6 @@ from wsseg.crf.settings import PRESETS
 from wsseg.data.batches import network_size
 from wsseg.data.transforms import normalised
 from wsseg.models.classifier import ClassifierSpec
-from wsseg.models.training import autocast
 from wsseg.saliency.passes import in_parts
 from wsseg.saliency.seeds import enlarged
 from wsseg.stages.refine_masks.policy import labels_at
@@ -110,9 +109,9 @@ def evidence_of(
                 mixed = np.rint(blurred + (small.astype(np.float32) - blurred) * share).astype(np.uint8)
                 shown.append(normalised(mixed, spec.mean, spec.std))
                 shares.append(float(inside.mean()))
-        with autocast("auto", device):
-            batch = torch.stack(shown).to(device, memory_format=torch.channels_last)
-            scores = torch.sigmoid(in_parts(model, batch).float()).cpu().numpy()
+        batch = torch.stack(shown).to(device, memory_format=torch.channels_last)
+        # in float32 everywhere: machines with and without bfloat16 must choose alike
+        scores = torch.sigmoid(in_parts(model, batch)).cpu().numpy()
         channels = [class_id - 1 for class_id in seed.class_ids] * len(ways)
         for row, (channel, share) in enumerate(zip(channels, shares, strict=True)):
             totals[ways[row // len(seed.class_ids)]] += scores[row, channel], share, 1

@@ -80,7 +80,7 @@ def _choice(
         raise StageError(f"{left_open} asks the classifier, but the recipe gives this step none")
     from wsseg.data.reading import read_photograph
     from wsseg.models.classifier import load_classifier
-    from wsseg.models.training import resolve_device
+    from wsseg.models.device import resolve_device
     from wsseg.saliency.seeds import decode_seed
     from wsseg.stages.refine_masks.choice import CANDIDATES, LEVELS, Way, evidence_of, sample_of, tightest
 

@@ -83,9 +83,9 @@ def _jobs(
     import torch
 
     from wsseg.data.batches import batches_by_size, network_size, quarter, read_batch
+    from wsseg.models.device import autocast, resolve_device
     from wsseg.models.folding import folded
     from wsseg.models.segmenter import segment
-    from wsseg.models.training import autocast, resolve_device
     from wsseg.stages.relabel_masks.relabeling import among_present
 
     device = resolve_device(config.device)

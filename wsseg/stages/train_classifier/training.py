@@ -17,7 +17,8 @@ from wsseg.models.classifier import (
     build_classifier,
     load_backbone_weights,
 )
-from wsseg.models.training import Measure, Schedule, fit, freeze_levels, resolve_device
+from wsseg.models.device import resolve_device
+from wsseg.models.training import Measure, Schedule, fit, freeze_levels
 from wsseg.saliency.layers import quiet
 from wsseg.stages.train_classifier.config import Config
 from wsseg.stages.train_classifier.consistency import equivariance_loss

@@ -79,8 +79,8 @@ class _Boundaries:
         import torch
 
         from wsseg.models.boundary import load_boundary_network
+        from wsseg.models.device import resolve_device
         from wsseg.models.folding import folded
-        from wsseg.models.training import resolve_device
 
         self.config, self.device = config, resolve_device(config.device)
         model, self.spec = load_boundary_network(affinity.read_bytes, str(affinity.folder))
@@ -91,7 +91,7 @@ class _Boundaries:
         """Yield what is left to do, with each image's boundaries."""
         from wsseg.data.batches import batches_by_size, network_size, read_batch
         from wsseg.models.boundary import boundaries
-        from wsseg.models.training import autocast
+        from wsseg.models.device import autocast
 
         for batch in batches_by_size(items, self.config.batch_size):
             if not any(item.id in missing for item in batch):

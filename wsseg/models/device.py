@@ -1,0 +1,94 @@
+"""Where networks compute, and in which precision. Torch is imported by the functions that need it: planning does without."""
+
+import platform
+import sys
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from wsseg.errors import StageError
+
+if TYPE_CHECKING:
+    import torch
+
+Device = Literal["auto", "cpu", "cuda", "mps"]
+Precision = Literal["auto", "float32", "bfloat16", "float16"]
+# what Linux shows of an accelerator that torch can use: NVIDIA's (also under WSL and on Jetson), AMD's, Intel's, Habana's
+_ACCELERATORS = ("nvidiactl", "dxg", "nvmap", "kfd", "dri", "accel")
+_BFLOAT16_FLAGS = frozenset({"avx512_bf16", "amx_tile"})
+
+
+def resolve_device(device: Device) -> "torch.device":
+    """Return the torch device that is meant.
+
+    Raises:
+        StageError: this machine does not have it.
+    """
+    import torch
+
+    if device == "auto":
+        found = torch.accelerator.current_accelerator(check_available=True)
+        return found if found is not None else torch.device("cpu")
+    available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if not available[device]:
+        legal = ", ".join(name for name, there in available.items() if there)
+        raise StageError(f"device: {device!r} is not available on this machine; legal here: auto, {legal}")
+    return torch.device(device)
+
+
+def resolve_precision(precision: Precision, device: "torch.device") -> "torch.dtype | None":
+    """Return the autocast dtype, or None for plain float32.
+
+    ``auto`` takes bfloat16 only if the device has instructions for it: emulated, it is ten times slower than float32 on a
+    CPU without them.
+    """
+    import torch
+
+    if precision == "auto":
+        if device.type == "cuda":
+            native = torch.cuda.is_bf16_supported(including_emulation=False)
+            return torch.bfloat16 if native else torch.float16
+        native = device.type == "cpu" and (torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+        return torch.bfloat16 if native else None
+    return {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}[precision]
+
+
+def autocast(precision: Precision, device: "torch.device") -> "torch.autocast":
+    """Return the autocast context of a precision on a device."""
+    import torch
+
+    dtype = resolve_precision(precision, device)
+    return torch.autocast(device.type, dtype=dtype or torch.bfloat16, enabled=dtype is not None)
+
+
+@cache
+def precision_here(device: Device) -> Precision:
+    """Return what the precision ``auto`` means on this machine.
+
+    Keys hold the answer, not the word: machines that share a store would take each other's results for their own.
+    On Linux without an accelerator it is read off ``/proc/cpuinfo``, as importing torch takes seconds.
+
+    Raises:
+        StageError: this machine does not have the device.
+    """
+    flags = _cpu_flags()
+    if flags and (device == "cpu" or (device == "auto" and not _has_accelerator())):
+        return "bfloat16" if flags & _BFLOAT16_FLAGS else "float32"
+    dtype = resolve_precision("auto", resolve_device(device))
+    names: dict[str, Precision] = {"torch.bfloat16": "bfloat16", "torch.float16": "float16"}
+    return names.get(str(dtype), "float32")
+
+
+def _cpu_flags() -> frozenset[str]:
+    """Return what an x86 CPU under Linux can do; nothing elsewhere."""
+    if sys.platform != "linux" or platform.machine() != "x86_64":
+        return frozenset()
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return frozenset()
+    return frozenset(next((line for line in lines if line.startswith("flags")), "").split())
+
+
+def _has_accelerator() -> bool:
+    return any(Path("/dev", name).exists() for name in _ACCELERATORS)
