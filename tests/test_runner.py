@@ -3,6 +3,8 @@
 import hashlib
 import json
 import shutil
+import subprocess
+import sys
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -12,6 +14,7 @@ from wsseg import recipe as recipe_module
 from wsseg import runner
 from wsseg.config import setting, shipped_folder
 from wsseg.errors import ArtifactError, FormatError, StageError
+from wsseg.models import device
 from wsseg.progress import listening
 from wsseg.runner import make_plan, run_plan, summary
 from wsseg.stages.base import Role
@@ -361,3 +364,29 @@ def test_only_what_measures_depends_on_the_validation_images(csv_data, tmp_path,
     if recipe != "full_supervision":  # which is there to be judged
         csv_data.write_text(without_val(csv_data.read_text()))
         assert keys() == {name: key for name, key in whole.items() if name not in changed}
+
+
+def test_the_precision_auto_is_hashed_as_what_it_means_here(csv_data, tmp_path, monkeypatch):
+    """Two machines that share a store must not take each other's networks for their own."""
+    store = ArtifactStore(tmp_path / "store")
+    plans = {}
+    for meaning in ("float32", "bfloat16"):
+        monkeypatch.setattr(runner, "precision_here", lambda _, meaning=meaning: meaning)
+        plans[meaning] = make_plan("best", str(csv_data), store, ("seeds.precision=float16",))
+        named = make_plan("best", str(csv_data), store, (f"classifier.precision={meaning}",))
+        classifier, *_, seeds = [p for p in plans[meaning].steps if p.step.name in ("classifier", "seeds")]
+        assert classifier.key == named.steps[0].key and classifier.record()["config"]["precision"] == meaning
+        assert classifier.config.precision == meaning and seeds.config.precision == "float16"
+    keys = [{p.key for p in plan.steps if hasattr(p.config, "precision")} for plan in plans.values()]
+    assert len(keys[0]) > 5 and keys[0].isdisjoint(keys[1])
+
+
+def test_planning_does_without_torch(csv_data, tmp_path):
+    if device._has_accelerator() or not device._cpu_flags():
+        pytest.skip("this machine's precision is found out by torch")
+    code = (
+        "import sys; from wsseg.runner import make_plan; from wsseg.store import ArtifactStore; from pathlib import Path; "
+        f"make_plan('best', {str(csv_data)!r}, ArtifactStore(Path({str(tmp_path / 'store')!r}))); "
+        "sys.exit('torch' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], timeout=60).returncode == 0

@@ -23,7 +23,7 @@ from wsseg.data.config import DATA_KINDS, DemoData, input_paths
 from wsseg.data.images import LabeledImages, load_images
 from wsseg.data.reading import FileMemory
 from wsseg.errors import ArtifactError, OtherProcessError, RecipeError, StageError, WssegError, explained, explaining
-from wsseg.models.device import precision_here
+from wsseg.models.device import precision_here, resolve_device
 from wsseg.recipe import SOURCES, Recipe, Step, load_recipe
 from wsseg.stages import TABLES
 from wsseg.store import FILES, MANIFEST, Artifact, ArtifactStore, key_of
@@ -542,12 +542,9 @@ def _made_with(config: Any, distributed: bool) -> dict[str, Any]:
     made: dict[str, Any] = {"python": platform.python_version(), "system": platform.platform(), "packages": packages}
     made["commit"] = _commit()
     if "torch" in sys.modules and hasattr(config, "device"):
-        from wsseg.models.device import resolve_device, resolve_precision
-
-        device = resolve_device(config.device)
         made["processes"] = processes.count() if distributed else 1
-        made["device"], made["threads"] = str(device), sys.modules["torch"].get_num_threads()
-        made["precision"] = str(resolve_precision(config.precision, device) or "float32").removeprefix("torch.")
+        made["device"], made["threads"] = str(resolve_device(config.device)), sys.modules["torch"].get_num_threads()
+        made["precision"] = config.precision
     if sys.platform != "win32":
         import resource
 
