@@ -9,9 +9,11 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import pytest
+from click.testing import CliRunner
 
 from wsseg import recipe as recipe_module
 from wsseg import runner
+from wsseg.cli import cli
 from wsseg.config import setting, shipped_folder
 from wsseg.errors import ArtifactError, FormatError, StageError
 from wsseg.models import device
@@ -331,6 +333,19 @@ def test_a_step_that_only_measures_stops_nothing_when_it_fails(toys, tmp_path, m
     assert [p.state for p in plan.steps] == ["cached", "ran", "cached"]
     assert plan.store.runs()[run_id]["status"] == "finished"
     assert "failed" not in plan.store.runs()[run_id]["steps"]["figures"]
+
+
+def test_the_command_ends_with_1_when_everything_else_is_done(toys, csv_data, tmp_path, monkeypatch):
+    (tmp_path / "toys.toml").write_text(MEASURED)
+    monkeypatch.setattr(Measure, "error", StageError("no figure"))
+    store = ["--store", str(tmp_path / "store")]
+    run = ["run", str(tmp_path / "toys.toml"), "-c", str(csv_data), "--no-report", "--quiet", *store]
+    done = CliRunner().invoke(cli, run)
+    assert done.exit_code == 1 and "error: figures failed: no figure; all other steps finished" in done.output
+    told = json.loads(CliRunner().invoke(cli, [*run, "--json"]).stdout)["stages"]
+    assert told["figures"]["status"] == "failed" and told["figures"]["error"] == "no figure"
+    assert told["second"]["status"] == "cached"
+    assert "(failed)" in CliRunner().invoke(cli, ["status", *store]).output
 
 
 def test_ctrl_c_during_a_measurement_ends_the_run(toys, tmp_path, monkeypatch):

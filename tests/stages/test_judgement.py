@@ -78,7 +78,7 @@ def test_seeds_are_counted_as_if_all_classes_were(monkeypatch):
         assert counted.counts.nbytes < 100_000  # 13 MB with all classes
         judge.add(counted)
     assert np.array_equal(judge.histogram, expected)
-    with pytest.raises(StageError, match=r"x: the truth holds class id 90; legal: 0\.\.80, 255"):
+    with pytest.raises(StageError, match=r"x: the truth holds 90; expected: 0\.\.80, 255"):
         judge.count("x", np.full((9, 12), 90, np.uint8), seed)
 
 

@@ -35,7 +35,9 @@ def confusion(truth: Mask, mask: Mask, labels: int) -> Counts:
         rows, columns = own_truth[judged].astype(np.int64), own_mask[judged].astype(np.int64)
         for name, values in (("truth", rows), ("mask", columns)):
             if unknown := np.unique(values[(values >= labels) & (values != IGNORE_INDEX)]).tolist():
-                raise StageError(f"the {name} holds {', '.join(map(str, unknown[:10]))}; expected: 0..{labels - 1}, 255")
+                raise StageError(
+                    f"the {name} holds {', '.join(map(str, unknown[:10]))}; expected: 0..{labels - 1}, 255"
+                )
         columns[columns == IGNORE_INDEX] = labels
         counts += np.bincount(rows * (labels + 1) + columns, minlength=len(counts))
     return counts.reshape(labels, labels + 1)

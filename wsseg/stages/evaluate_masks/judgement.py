@@ -190,7 +190,7 @@ class SeedJudge:
             raise StageError(f"{item_id}: the seed is of an image of {seed.size} (H, W), its truth {truth.shape}")
         truth_ids = np.flatnonzero(np.bincount(truth.ravel(), minlength=256)[:IGNORE_INDEX])
         if len(truth_ids) and truth_ids[-1] > len(self.classes):
-            raise StageError(f"{item_id}: the truth holds class id {truth_ids[-1]}; legal: 0..{len(self.classes)}, 255")
+            raise StageError(f"{item_id}: the truth holds {truth_ids[-1]}; expected: 0..{len(self.classes)}, 255")
         places = np.full(256, IGNORE_INDEX, dtype=np.uint8)
         places[truth_ids] = np.arange(len(truth_ids))
         seed_ids = np.array([BACKGROUND, *seed.class_ids], dtype=np.intp)
