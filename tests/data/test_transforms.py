@@ -1,3 +1,6 @@
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import timm
@@ -133,3 +136,11 @@ def test_a_network_gives_the_same_at_every_run_on_the_narrowest_photographs():
         with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
             results.append(network(images))
     assert all(torch.equal(result, results[0]) for result in results) and torch.isfinite(results[0]).all()
+
+
+def test_nothing_is_asked_of_the_net(monkeypatch):
+    """Albumentations looks for a newer version when it is imported, unless it is told not to."""
+    monkeypatch.delenv("NO_ALBUMENTATIONS_UPDATE", raising=False)
+    code = "import socket, sys; socket.getaddrinfo = lambda *_, **__: sys.exit('asked'); import wsseg.data.transforms"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr

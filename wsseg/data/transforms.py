@@ -1,9 +1,9 @@
 """Training-time augmentation and the torch data sets that apply it, reproducible item by item."""
 
+import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import albumentations as A
 import cv2
 import numpy as np
 import torch
@@ -13,6 +13,9 @@ from torch.utils.data import Dataset
 from wsseg.data.reading import read_photograph
 from wsseg.labels import IGNORE_INDEX
 from wsseg.types import Image, LabeledImage, Mask
+
+os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # without it, importing albumentations asks PyPI for its version
+import albumentations as A
 
 cv2.setNumThreads(0)  # images are small; OpenCV's threads would fight with torch's
 
