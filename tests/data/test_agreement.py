@@ -101,3 +101,9 @@ def test_masks_that_do_not_tell_the_classes_apart():
 def test_one_of_two_images_is_no_evidence():
     assert problem([pair([1], [1], 0), pair([2], [1], 1)]) == ""
     assert problem([pair([1], [1], 0), pair([2], [255], 1, {0, 255})]) == ""
+
+
+def test_an_order_is_named_even_if_the_masks_hold_one_class():
+    assert 'data.mask_classes = ["dog", "cat"]' in problem_of(
+        [pair([1], [2], 0), pair([1], [2], 1), pair([], [], 2)], ("cat", "dog"), ClassMap(("cat", "dog")), True
+    )

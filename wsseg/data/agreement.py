@@ -13,7 +13,8 @@ from scipy.optimize import linear_sum_assignment
 from wsseg.labels import BACKGROUND, IGNORE_INDEX, ClassMap
 
 _MOST = 0.5  # of the images: that is no accident
-_LEAST = 3  # images that contradict: fewer say nothing about a class, or about what is empty
+_LEAST = 3  # images that contradict: fewer are evidence only if they are more than half
+_LEAST_OF_A_CLASS = 5  # likewise, of a class that is labelled beside others
 _CLEARLY = 0.9  # of the images: what other values would explain
 _INVERTED = 0.75  # of the labelled images, if no image without a class tells
 _FILLED = 0.9  # of the border of an image that an inverted mask gives to a class
@@ -89,7 +90,7 @@ def problem_of(pairs: Sequence[Pair], names: tuple[str, ...], classes: ClassMap,
     for class_id, name in enumerate(classes.names, start=1):
         own = [pair for pair in labelled if class_id in pair.class_ids]
         missed = [pair for pair in own if class_id not in pair.shown]
-        if len(missed) >= _LEAST and len(missed) > _MOST * len(own):
+        if len(missed) >= _LEAST_OF_A_CLASS and len(missed) > _MOST * len(own):
             return (
                 f"the masks of {len(missed)} of {len(own)} images labelled {name!r} do not show it, such as {missed[0].id}; "
                 f"expected: mask values {_values(names)}" + _advice(pairs, names, classes)
@@ -137,13 +138,13 @@ def _values(names: tuple[str, ...]) -> str:
 
 def _advice(pairs: Sequence[Pair], names: tuple[str, ...], classes: ClassMap) -> str:
     """Return the order of names that the masks and labels agree on, if there is one that explains nearly all of them."""
-    if len(classes) > 1 and len(set().union(*(pair.shown for pair in pairs))) == 1:
-        return "; the masks hold one class only, as if they did not tell the classes apart"
     shows = np.array([[value in pair.values for value in range(1, len(names) + 1)] for pair in pairs])
     says = np.array([[_is_labelled(pair, name, classes) for name in names] for pair in pairs])
     together = (shows[:, :, None] == says[:, None, :]).mean(axis=0)  # (values, names): images that agree on both
     values, order = linear_sum_assignment(-together)
     if together[values, order].min() < _CLEARLY or order.tolist() == list(range(len(names))):
+        if len(classes) > 1 and len(set().union(*(pair.shown for pair in pairs))) == 1:
+            return "; the masks hold one class only, as if they did not tell the classes apart"
         return "; look at the masks' values, and name them in data.mask_classes if they stand in another order"
     found = ", ".join(f'"{names[n]}"' for n in order)
     return f"; the labels agree with the order data.mask_classes = [{found}]"

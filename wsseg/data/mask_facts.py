@@ -18,7 +18,7 @@ from wsseg.errors import DatasetError
 from wsseg.progress import track
 
 log = logging.getLogger("wsseg")
-_VERSION = 1  # bump when the same file gives other facts
+_VERSION = 1  # bump when the same file gives other facts, such as when `read_mask_file` reads other values
 
 
 @dataclass(frozen=True)

@@ -194,7 +194,10 @@ class PngTruth(_Truth):
         values, stated = read_mask_file(path, self._sha256[item_id])
         if stated is None:
             values = turned_with(values, photograph.size, photograph.orientation)
-        return self._table[values].astype(np.uint8)
+        mask = self._table[values]
+        if values.shape != photograph.size or (mask < 0).any():  # what is remembered of the file is wrong
+            raise DatasetError(f"{path}: it does not hold what was counted; remove files.sqlite from the store")
+        return mask.astype(np.uint8)
 
 
 @dataclass(frozen=True)
