@@ -84,7 +84,7 @@ def test_an_unused_category_gives_its_name_away(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["./a.png", "images/a.png", "/data/export/a.png", "C:\\export\\a.png",
-                                  "http://host/x/a.png", ".\\a.png"])  # fmt: skip
+                                  "http://host/x/a.png", ".\\a.png", "a.PNG", "%61.png"])  # fmt: skip
 def test_file_names_of_other_machines(tmp_path, name):
     (tmp_path / "images").mkdir()
     for file in ("a.png", "b.png"):
@@ -111,7 +111,8 @@ REFUSED = {
     "a name that is none": (lambda c: c["categories"][0].update(name=7), r"categories\[0\]: expected"),
     "another crowd": (lambda c: c["annotations"][0].update(iscrowd="maybe"), "its iscrowd is 'maybe'; expected: 0 or 1"),
     "a list as crowd": (lambda c: c["annotations"][0].update(iscrowd=[1]), r"its iscrowd is \[1\]"),
-    "a size of texts": (lambda c: c["images"][0].update(height="8"), "its height and width are"),
+    "a size of words": (lambda c: c["images"][0].update(height="8 px"), "its height and width are '8 px' and 10"),
+    "an id over two lines": (lambda c: c["annotations"][0].update(id="a\nb", category_id=9), r"annotation 'a\\nb': names"),
     "a negative size": (lambda c: c["images"][0].update(height=-8), "its height and width are"),
     "one side only": (lambda c: c["images"][0].pop("height"), "its height and width are"),
     "no annotations": (lambda c: c.pop("annotations"), "the list 'annotations' is missing"),
@@ -124,3 +125,23 @@ def test_records_that_are_refused(tmp_path, change, message):
     with pytest.raises(DatasetError, match=message) as refused:
         read(tmp_path, changed(change))
     assert "\n" not in str(refused.value)
+
+
+def test_an_encoded_name_does_not_leave_the_images(tmp_path):
+    (tmp_path / "images").mkdir()
+    for file in ("a.png", "images/b.png"):
+        PILImage.new("RGB", (10, 8)).save(tmp_path / file)
+    path = written(tmp_path, changed(lambda c: c["images"][0].update(file_name="%2e%2e/a.png")))
+    with pytest.raises(DatasetError, match="1 labels have no image"):
+        load_images(CocoData(kind="coco", train=CocoSplit(tmp_path / "images", path)), "train", FileMemory())
+
+
+def test_sizes_may_be_texts(tmp_path):
+    coco = read(tmp_path, changed(lambda c: c["images"][0].update(height="8", width=10.0)))
+    assert coco.images[0].size == (8, 10)
+
+
+@pytest.mark.parametrize("odd", ["9" * 5000, "--5", "x", "٣"])
+def test_text_ids_that_are_no_numbers_stand_behind_numbers(tmp_path, odd):
+    coco = read(tmp_path, changed(lambda c: c["categories"].insert(0, {"id": odd, "name": "owl"})))
+    assert coco.names == ("cat", "dog", "owl")

@@ -2,10 +2,12 @@
 
 import hashlib
 import json
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
+from reprlib import repr as short
 from typing import Any
 
 from wsseg.data.outlines import Polygons, Runs, read_box, read_outline
@@ -15,6 +17,7 @@ from wsseg.names import check_id, composed
 
 _SHOWN = 20  # how many records an error lists before it counts the rest
 _KEYS = {"images": ("id", "file_name"), "annotations": ("image_id", "category_id"), "categories": ("id", "name")}
+_NUMBER = re.compile(r"-?[0-9]{1,18}")  # Python converts no text of thousands of digits
 _IDS = ("id", "image_id", "category_id")
 
 
@@ -121,12 +124,12 @@ def _checked(path: Path, coco: Any, digest: str) -> Coco:
     objects: dict[str, list[CocoObject]] = {image.item_id: [] for image in images.values()}
     unknown = []
     for i, row in enumerate(coco["annotations"]):
-        where = f"annotation {row['id']}" if "id" in row else f"annotations[{i}]"
+        where = f"annotation {short(row['id'])}" if "id" in row else f"annotations[{i}]"
         image, category = images.get(_id(row["image_id"])), _id(row["category_id"])
         if image is None or category not in categories:
             unknown.append(where)
             continue
-        objects[image.item_id].append(_object(path, where[:60], row, categories[category]))
+        objects[image.item_id].append(_object(path, where, row, categories[category]))
     if unknown:
         raise DatasetError(
             f"{path}: {_listed(unknown)}: names an unknown image or category; expected: an id of the lists"
@@ -167,7 +170,7 @@ def _categories(path: Path, coco: dict[str, Any]) -> dict[str | None, str | None
     if doubled := [f"{name!r} ({count})" for name, count in counts.items() if count > 1]:
         raise DatasetError(f"{path}: several categories have the name {_listed(doubled)}; expected: each name once")
     kept = {key: name for key, name in rows.items() if key in used or name not in counts}
-    ordered = sorted(kept, key=lambda key: (0, int(key), "") if str(key).lstrip("-").isdecimal() else (1, 0, key))  # type: ignore[arg-type]
+    ordered = sorted(kept, key=lambda key: (0, int(str(key)), "") if _NUMBER.fullmatch(str(key)) else (1, 0, str(key)))
     return {key: None if kept[key].strip("_").lower() == "background" else kept[key] for key in ordered}
 
 
@@ -177,25 +180,23 @@ def _image(path: Path, row: dict[str, Any]) -> CocoImage:
         name = name.rsplit("/", 1)[1]
     name = check_id(name.removeprefix("./"), str(path))
     stem = PurePosixPath(name).with_suffix("").as_posix()
-    size = (row.get("height"), row.get("width"))
-    if all(not side for side in size):
+    height, width = row.get("height"), row.get("width")
+    if not height and not width:
         return CocoImage(stem, name, None)
-    if not all(_is_size(side) for side in size):
+    sides = [int(text) if (text := _id(side)) and _NUMBER.fullmatch(text) else 0 for side in (height, width)]
+    if min(sides) <= 0:
+        found = f"{short(height)} and {short(width)}"
         raise DatasetError(
-            f"{path}: {name}: its height and width are {size}; expected: whole numbers of pixels, or none"
+            f"{path}: {name}: its height and width are {found}; expected: whole numbers of pixels, or none"
         )
-    return CocoImage(stem, name, (int(size[0]), int(size[1])))  # type: ignore[arg-type]
-
-
-def _is_size(side: Any) -> bool:
-    return type(side) in (int, float) and 0 < side < 2**31 and float(side).is_integer()
+    return CocoImage(stem, name, (sides[0], sides[1]))
 
 
 def _object(path: Path, where: str, row: dict[str, Any], name: str | None) -> CocoObject:
     stated = row.get("iscrowd")
     crowd = {"None": False, "False": False, "0": False, "True": True, "1": True}.get(_id(stated) or repr(stated))
     if crowd is None:
-        raise DatasetError(f"{path}: {where}: its iscrowd is {repr(stated)[:40]}; expected: 0 or 1")
+        raise DatasetError(f"{path}: {where}: its iscrowd is {short(stated)}; expected: 0 or 1")
     segmentation, box = row.get("segmentation"), read_box(row.get("bbox"))
     try:
         outline = read_outline(segmentation)

@@ -4,10 +4,12 @@ import hashlib
 import json
 import logging
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from unicodedata import normalize
+from urllib.parse import unquote
 
 from wsseg import files
 from wsseg.data.coco import read_coco
@@ -331,10 +333,18 @@ def _list_coco(data: CocoData, part: CocoSplit) -> Listing:
 
 
 def _coco_file(folder: Path, name: str) -> Path | None:
-    """Return the file of an image record; its name may begin with the images' folder, or have the other Unicode form."""
-    rest = name.removeprefix(f"{folder.name}/")
-    names = dict.fromkeys(normalize(form, text) for text in (name, rest) for form in ("NFC", "NFD"))
-    return next((path for text in names if (path := folder / text).is_file()), None)
+    """Return the file of an image record.
+
+    Its name may begin with the images' folder, be percent-encoded, or have another Unicode form or case of its suffix.
+    """
+    names = [name]
+    with suppress(DatasetError):  # decoded, it may name a place outside
+        names.append(check_id(unquote(name), str(folder)))
+    named = [text.removeprefix(start) for text in names for start in ("", f"{folder.name}/")]
+    forms = (normalize(form, text) for text in named for form in ("NFC", "NFD"))
+    paths = [Path(form) for form in dict.fromkeys(forms)]
+    paths += [path.with_suffix(suffix) for path in paths for suffix in (path.suffix.lower(), path.suffix.upper())]
+    return next((folder / path for path in paths if (folder / path).is_file()), None)
 
 
 _LAYOUTS: dict[str, Callable[..., Listing]] = {
