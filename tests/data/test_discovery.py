@@ -292,3 +292,12 @@ def test_init_inside_the_folder_finds_the_same_again(invoke, tmp_path):
     assert invoke(".", "-o", "one.toml").exit_code == 0
     result = invoke(".", "-o", "two.toml")
     assert result.exit_code == 0 and "classes: cat 3, dog 3, (none) 3" in result.output
+
+
+def test_decomposed_names_of_classes_need_no_copy(invoke, tmp_path):
+    for name in ("cafe\u0301", "blue"):
+        picture(tmp_path / "set" / name / "1.jpg")
+        picture(tmp_path / "set" / name / f"{name}.jpg")
+    result = invoke("set")
+    assert "classes: blue 2, caf\u00e9 2, (none) 0" in result.output
+    assert open_config("set.toml").data.kind == "folder"

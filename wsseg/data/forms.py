@@ -25,6 +25,7 @@ from wsseg.data.voc import list_file
 from wsseg.data.walk import data_folders
 from wsseg.errors import DatasetError, WssegError
 from wsseg.labels import VOC_CLASSES
+from wsseg.names import composed
 
 _IMAGE_FOLDERS = frozenset({"image", "images", "img", "imgs", "jpegimages", "photos", "pictures", "photographs"})
 _NO_CLASSES = _IMAGE_FOLDERS | MASK_FOLDERS | {"label", "labels", "annotation", "annotations", "imagesets", "labelstxt"}
@@ -333,7 +334,7 @@ def _folders(found: Inventory) -> Reading | None:
         for folder in _class_folders(found, place):
             is_background = folder.name.lower() in NO_CLASS
             background |= {folder.name} if is_background else set()
-            labels |= dict.fromkeys(found.below(folder), frozenset(() if is_background else {folder.name}))
+            labels |= dict.fromkeys(found.below(folder), frozenset(() if is_background else {composed(folder.name)}))
         parts.append(Part(place, split, place, labels))
         _ask_if_groups(found, place)
     reading = _settled(found, "folder", parts)

@@ -315,5 +315,5 @@ def _parts(found: Inventory, named: Named, split: str, base: Path, paths: dict[s
 def _merged(pairs: Iterable[tuple[Path, frozenset[str]]]) -> Labels:
     labels: Labels = {}
     for path, names in pairs:
-        labels[path] = labels.get(path, frozenset()) | names
+        labels[path] = labels.get(path, frozenset()) | frozenset(map(composed, names))
     return labels
