@@ -543,10 +543,10 @@ def test_an_archive_is_no_folder(init, tmp_path):
 # --- what is written -------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("there", ["mine-train.csv", "mine-masks"])
+@pytest.mark.parametrize("there", ["mine-train.csv", "mine-masks/train/good/000.png"])
 def test_files_beside_the_config_are_not_replaced(init, tmp_path, there):
     mvtec(tmp_path / "set")
-    (tmp_path / there).write_text("mine")
+    text(tmp_path / there, "mine")
     result = init("set", "-o", "mine.toml")
     said = "is a file; a folder is needed there" if there == "mine-masks" else "exists and was not written by wsseg"
     assert result.exit_code == 1 and f"{there} {said}" in result.output
