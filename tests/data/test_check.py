@@ -6,8 +6,11 @@ import shutil
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from PIL import Image as PILImage
 
+from wsseg.cli import cli
+from wsseg.data import reading
 from wsseg.data.check import check_data
 from wsseg.data.config import CocoData, CocoSplit, CsvData, CsvSplit, FolderData, FolderSplit
 from wsseg.data.reading import FileMemory
@@ -132,3 +135,29 @@ def test_unreadable_images_alone_are_named(tmp_path):
     with pytest.raises(DatasetError, match=r"train: none of 2 images can be read: .*a\.png .*b\.png") as caught:
         check(CsvData(kind="csv", train=split))
     assert "data check" not in str(caught.value)
+
+
+def test_odd_files_are_notes(tmp_path):
+    split = csv_split(tmp_path, "train", ["a,red", "b,blue", "c,"])
+    PILImage.fromarray(np.full((9, 9), 4095, np.uint16)).save(tmp_path / "train" / "a.png")
+    page = PILImage.new("RGB", (9, 9), "red")
+    page.save(tmp_path / "train" / "b.tif", save_all=True, append_images=[page.rotate(90)])
+    (tmp_path / "train" / "b.png").unlink()
+    notes = check(CsvData(kind="csv", train=split))[0].notes
+    assert any(re.fullmatch("1 images: its values of 16 bits use less than a quarter .*: a", note) for note in notes)
+    assert "1 images: it has several pages; the first is read: b" in notes
+
+
+def test_a_full_check_reads_every_file_again(tmp_path, monkeypatch):
+    csv_split(tmp_path, "train", ["a,red", "b,blue", "c,"])
+    config = tmp_path / "c.toml"
+    config.write_text('[data]\nkind = "csv"\ntrain = { images = "train", labels = "train.csv" }\n')
+    read = []
+    monkeypatch.setattr(
+        reading, "inspect_file", lambda path, real=reading.inspect_file: read.append(path) or real(path)
+    )
+    command = ["data", "check", "-c", str(config), "--store", str(tmp_path / "store")]
+    for options, expected in (([], 3), ([], 0), (["--full"], 3)):
+        read.clear()
+        result = CliRunner().invoke(cli, [*command, *options])
+        assert (result.exit_code, len(read)) == (0, expected), result.output

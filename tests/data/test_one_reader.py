@@ -1,6 +1,7 @@
 """Images are decoded in one place: the source of the package is searched for every other way."""
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -36,6 +37,13 @@ def other_ways(source):
 @pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda path: path.relative_to(PACKAGE).as_posix())
 def test_images_are_decoded_by_the_reader_alone(path):
     assert path == READER or other_ways(path.read_text(encoding="utf-8")) == []
+
+
+def test_photographs_of_a_data_set_are_read_with_their_digest():
+    """`read_image` takes any file; stages, trainings, audits and reports read `LabeledImage` by `read_photograph`."""
+    any_file = {PACKAGE / "api.py", PACKAGE / "data" / "demo.py", PACKAGE / "data" / "images.py", READER}
+    users = {path for path in PACKAGE.rglob("*.py") if re.search(r"\bread_image\b", path.read_text(encoding="utf-8"))}
+    assert users <= any_file
 
 
 @pytest.mark.parametrize(

@@ -178,6 +178,13 @@ def test_masks_as_pgm_keep_their_values(tmp_path, most):
     assert np.array_equal(read_mask_file(path)[0], values)
 
 
+def test_masks_as_ppm_of_equal_channels_keep_their_values(tmp_path):
+    values = np.arange(6, dtype=np.uint8).reshape(2, 3) % 4
+    path = tmp_path / "x.ppm"
+    path.write_bytes(b"P6 3 2 3\n" + np.dstack([values] * 3).tobytes())
+    assert np.array_equal(read_mask_file(path)[0], values)
+
+
 def test_wide_masks_are_read_if_their_values_are_class_ids(tmp_path):
     values = np.array([[0, 1, 255], [2, 2, 0]])
     for kind in (np.uint16, np.int32):
@@ -255,7 +262,7 @@ def test_jpegs_of_hundreds_of_scans_are_refused(tmp_path):
 def test_images_that_declare_a_billion_pixels_are_refused_by_their_head(tmp_path, name, head):
     path = tmp_path / name
     path.write_bytes(head + bytes(100))
-    with pytest.raises(DatasetError, match="megapixels|decompression bomb"):
+    with pytest.raises(DatasetError, match="expected at most 100 megapixels"):
         read_image(path)
 
 

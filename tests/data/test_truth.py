@@ -1,4 +1,5 @@
 import json
+import sqlite3
 from dataclasses import replace
 
 import numpy as np
@@ -9,7 +10,8 @@ from pycocotools import mask as coco_mask
 from wsseg.data import mask_facts
 from wsseg.data.config import CocoData, CocoSplit, CsvData, CsvSplit, VocData, VocSplit
 from wsseg.data.images import load_images
-from wsseg.data.reading import FileMemory, turn
+from wsseg.data.mask_facts import MaskMemory
+from wsseg.data.reading import FileMemory, inspect_file, turn
 from wsseg.data.truth import has_truth, load_truth
 from wsseg.errors import DatasetError
 
@@ -330,3 +332,20 @@ def test_outlines_are_turned_with_their_photograph(tmp_path, form, orientation, 
 def test_outlines_drawn_on_the_upright_photograph_stay(tmp_path, orientation):
     data = coco(tmp_path, [OUTLINE], stored=(8, 10), declared=(10, 8), orientation=orientation)
     assert np.array_equal(truth_of(data).mask("a"), drawn((10, 8)))
+
+
+def test_a_mask_that_changed_since_the_truth_was_loaded_is_refused(csv):
+    truth = truth_of(csv)
+    PILImage.fromarray(VALUES[::-1].copy()).save(csv.train.masks / "a.png")
+    with pytest.raises(DatasetError, match="a.png: it has changed since this run began"):
+        truth.mask("a")
+
+
+def test_damaged_facts_of_masks_are_counted_again(tmp_path):
+    PILImage.fromarray(VALUES).save(tmp_path / "a.png")
+    file, sha256 = tmp_path / "files.sqlite", inspect_file(tmp_path / "a.png").sha256
+    digests, facts = {tmp_path / "a.png": sha256}, mask_facts.facts_of(tmp_path / "a.png", sha256)
+    assert MaskMemory(file).facts(digests, "counting") == {tmp_path / "a.png": facts}
+    with sqlite3.connect(file) as database:
+        assert database.execute("UPDATE mask SET facts = replace(facts, '[255, 1]', '[255, 6]')").rowcount == 1
+    assert MaskMemory(file).facts(digests, "counting") == {tmp_path / "a.png": facts}

@@ -1,5 +1,6 @@
 """What a mask file holds, counted once and remembered by the file's digest."""
 
+import hashlib
 import json
 import logging
 import os
@@ -18,7 +19,7 @@ from wsseg.errors import DatasetError
 from wsseg.progress import track
 
 log = logging.getLogger("wsseg")
-_VERSION = 1  # bump when the same file gives other facts, such as when `read_mask_file` reads other values
+_VERSION = 2  # bump when the same file gives other facts, such as when `read_mask_file` reads other values
 
 
 @dataclass(frozen=True)
@@ -88,14 +89,14 @@ class MaskMemory:
                 for digest in digests:
                     row = database.execute("SELECT facts FROM mask WHERE sha256=? AND version=?", (digest, _VERSION))
                     if text := row.fetchone():
-                        found[digest] = _from_text(text[0])
+                        found[digest] = _from_text(digest, text[0])
         except (sqlite3.Error, ValueError, TypeError, KeyError) as error:
             log.info("%s: %s; the masks are counted again", self.path, error)
             return {}
         return found
 
     def _remember(self, fresh: Mapping[str, MaskFacts]) -> None:
-        rows = [(digest, _VERSION, _to_text(facts)) for digest, facts in fresh.items()]
+        rows = [(digest, _VERSION, _to_text(digest, facts)) for digest, facts in fresh.items()]
         if not rows:
             return
         try:
@@ -112,12 +113,21 @@ class MaskMemory:
         return database
 
 
-def _to_text(facts: MaskFacts) -> str:
-    return json.dumps(
+def _to_text(digest: str, facts: MaskFacts) -> str:
+    text = json.dumps(
         [facts.size, facts.stated, list((facts.pixels or {}).items()), list((facts.border or {}).items())]
     )
+    return f"{_check(digest, text)} {text}"
 
 
-def _from_text(text: str) -> MaskFacts:
+def _from_text(digest: str, row: str) -> MaskFacts:
+    check, _, text = row.partition(" ")
+    if check != _check(digest, text):
+        raise ValueError("a row is damaged")
     (height, width), stated, pixels, border = json.loads(text)
     return MaskFacts((height, width), stated, dict(pixels), dict(border))
+
+
+def _check(digest: str, text: str) -> str:
+    """SQLite does not notice damage within a row."""
+    return hashlib.sha256(f"{digest} {text}".encode()).hexdigest()

@@ -85,6 +85,8 @@ def _known_errors() -> Iterator[None]:
         yield
     except UnidentifiedImageError as error:
         raise OSError(f"no image in a known format ({', '.join(_FORMATS)})") from error
+    except PILImage.DecompressionBombError as error:
+        raise OSError(f"it declares too many pixels; expected at most {MOST_PIXELS // 10**6} megapixels") from error
     except (OSError, MemoryError):
         raise
     except Exception as error:  # struct.error, TypeError, SyntaxError ...: there is no list of what they raise
@@ -326,7 +328,7 @@ def _mask_values(decoded: _Decoded) -> Mask:
     elif mode not in ("1", "L", "P", "I") and not mode.startswith("I;16"):
         raise OSError(f"a mask of mode {mode}; expected a palette or grey PNG whose values are class ids")
     if decoded.most:  # Pillow stretches 0..most to 8 or 16 bits
-        values = np.rint(values * (decoded.most / (255 if mode == "L" else 65535)))
+        values = np.rint(values * (decoded.most / (65535 if mode == "I" else 255)))
     elif raw_mode.startswith(("L;2", "L;4")):  # and these to 8 bits
         values = values // (85 if raw_mode.startswith("L;2") else 17)
     if values.min() < 0 or values.max() > 255:
