@@ -11,10 +11,8 @@ import sqlite3
 import threading
 import warnings
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import astuple, dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -28,6 +26,7 @@ from wsseg.errors import DatasetError
 from wsseg.files import open_file, read_file
 from wsseg.progress import track
 from wsseg.types import Image, LabeledImage, Mask
+from wsseg.workers import map_threads
 
 log = logging.getLogger("wsseg")
 IMAGE_SUFFIXES = frozenset(
@@ -471,15 +470,14 @@ class FileMemory:
         unknown = [own for own in stated if own[0] not in found]
         fresh: list[tuple[_Stated, Inspection]] = []
         try:
-            with ThreadPoolExecutor(os.cpu_count()) as pool:
-                inspected = track(_map_in_order(pool, [own[0] for own in unknown]), len(unknown), what)
-                for own, seen in zip(unknown, inspected, strict=True):
-                    found[own[0]] = seen
-                    if not seen.error:
-                        fresh.append((own, seen))
-                    if len(fresh) == _REMEMBERED_AT_ONCE:
-                        self._remember(fresh)
-                        fresh = []
+            inspected = track(map_threads(inspect_file, [own[0] for own in unknown]), len(unknown), what)
+            for own, seen in zip(unknown, inspected, strict=True):
+                found[own[0]] = seen
+                if not seen.error:
+                    fresh.append((own, seen))
+                if len(fresh) == _REMEMBERED_AT_ONCE:
+                    self._remember(fresh)
+                    fresh = []
         finally:
             self._remember(fresh)  # what was read before Ctrl-C is not read again
         return found
@@ -539,12 +537,3 @@ def _packed(values: tuple[Any, ...]) -> bytes:
 
 def _row_digest(*row: bytes) -> bytes:
     return hashlib.sha256(repr(row).encode()).digest()
-
-
-def _map_in_order(pool: ThreadPoolExecutor, paths: list[Path], ahead: int = 256) -> Iterator[Inspection]:
-    """Yield `inspect_file` of each path in order, never more than `ahead` in flight (memory stays flat)."""
-    queue = iter(paths)
-    waiting = [pool.submit(inspect_file, path) for path in islice(queue, ahead)]
-    while waiting:
-        yield waiting.pop(0).result()
-        waiting += [pool.submit(inspect_file, path) for path in islice(queue, 1)]
