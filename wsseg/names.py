@@ -25,6 +25,8 @@ def printable(name: str) -> str:
 
 def refused_character(name: str) -> str:
     """Return the first character that a name may not hold, in words; empty if there is none."""
+    if name.isprintable():  # nearly all names: looked at as a whole, because there may be a million
+        return ""
     for character in name:
         if unicodedata.category(character) in _REFUSED and character not in _JOINERS:
             code = ord(character)
