@@ -15,7 +15,7 @@ from wsseg import recipe as recipe_module
 from wsseg import runner
 from wsseg.cli import cli
 from wsseg.config import setting, shipped_folder
-from wsseg.errors import ArtifactError, FormatError, StageError
+from wsseg.errors import ArtifactError, ConfigError, FormatError, StageError
 from wsseg.models import device
 from wsseg.progress import listening
 from wsseg.runner import make_plan, run_plan, summary
@@ -405,3 +405,13 @@ def test_planning_does_without_torch(csv_data, tmp_path):
         "sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], timeout=60).returncode == 0
+
+
+def test_a_store_in_the_folder_of_the_photographs_is_refused_and_leaves_nothing_there(csv_data):
+    images = csv_data.parent / "data" / "train" / "images"
+    before = sorted(images.iterdir())
+    with pytest.raises(
+        ConfigError, match="images is a folder of the data set; a store needs another one: choose --store"
+    ):
+        make_plan("cam_crf", str(csv_data), ArtifactStore(images))
+    assert sorted(images.iterdir()) == before

@@ -22,7 +22,16 @@ from wsseg.config import Config, find_file, hashed, load_config, parse_table, pl
 from wsseg.data.config import DATA_KINDS, DemoData, input_paths
 from wsseg.data.images import LabeledImages, load_images
 from wsseg.data.reading import FileMemory
-from wsseg.errors import ArtifactError, OtherProcessError, RecipeError, StageError, WssegError, explained, explaining
+from wsseg.errors import (
+    ArtifactError,
+    ConfigError,
+    OtherProcessError,
+    RecipeError,
+    StageError,
+    WssegError,
+    explained,
+    explaining,
+)
 from wsseg.models.device import precision_here, resolve_device
 from wsseg.recipe import SOURCES, Recipe, Step, load_recipe
 from wsseg.stages import TABLES
@@ -44,6 +53,10 @@ class Sources:
     def __init__(self, data: Any, store: ArtifactStore) -> None:
         self._memory = FileMemory(store.root / "files.sqlite")
         self._data, self._folder = data, store.root / "data"
+        for path in input_paths(data):
+            if path.is_dir() and path.samefile(store.root):
+                store.discard_empty()
+                raise ConfigError(f"{path} is a folder of the data set; a store needs another one: choose --store")
         self._loaded: dict[str, Any] = {}
 
     @cached_property

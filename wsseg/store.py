@@ -396,6 +396,13 @@ class ArtifactStore:
             raise ArtifactError(f'{path}: cannot be read: {error}; expected: {{"format": {FORMAT}}}') from error
         check_format(content if isinstance(content, dict) else {"format": content}, path)
 
+    def discard_empty(self) -> None:
+        """Remove the store's own folders if nothing is in them: it was made in the wrong place."""
+        with suppress(OSError):
+            for name in FOLDERS:
+                (self.root / name).rmdir()
+            (self.root / "store.json").unlink(missing_ok=True)
+
     # --- artifacts ---
 
     def get(self, key: str) -> Artifact | None:
