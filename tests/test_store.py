@@ -399,3 +399,17 @@ def test_a_step_without_artifact_is_told_from_one_that_nobody_knows(store):
         store.resolve("s0")
     with pytest.raises(ArtifactError, match="it is a folder, but not of a finished artifact"):
         store.resolve(str(store.root / "work" / ("a" * 64)))
+
+
+def test_a_lock_is_never_opened_through_a_link(store, tmp_path):
+    mine = tmp_path / "mine.txt"
+    mine.write_text("mine")
+    for name in ("store", "a" * 64):
+        (store.root / "locks" / name).unlink(missing_ok=True)
+        (store.root / "locks" / name).symlink_to(mine)
+        with store.lock(name):
+            assert mine.read_text() == "mine"
+    (store.root / "work" / ("a" * 64 + ".removed")).symlink_to(tmp_path)
+    make(store)
+    store.collect()
+    assert mine.read_text() == "mine" and store.keys() == []

@@ -1,5 +1,6 @@
 """What a shell offers when Tab is pressed: recipes, configs, keys of values, steps, artifacts and runs."""
 
+import logging
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -50,6 +51,7 @@ def _runs(context: click.Context) -> dict[str, list[str]]:
     from wsseg.store import ArtifactStore
 
     root = Path(context.params.get("store") or "wsseg-store")
+    logging.getLogger("wsseg").setLevel(logging.ERROR)  # a warning would stand in the line that is typed
     try:  # nothing is made for a Tab
         return {name: list(record["steps"]) for name, record in ArtifactStore(root, make=False).runs().items()}
     except (WssegError, OSError):

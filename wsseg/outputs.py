@@ -4,7 +4,8 @@
 - A file is replaced only if wsseg wrote it and nobody has changed it since, or if ``--overwrite`` is given.
 - A file is written beside its place and renamed: after any failure the former file is there, whole.
 
-What commands wrote is kept in the store, in ``outputs.txt``: a line ``DIGEST PATH`` (JSON) for each file, before it gets its name.
+What commands wrote is kept in the store, in ``outputs.txt``: a line ``DIGEST PATH`` for each file, before it gets its name. The
+path is a JSON text, relative to the store, so that both can be moved together.
 """
 
 import hashlib
@@ -153,8 +154,10 @@ class Outputs:
 
     def _recall(self, places: list[Path]) -> None:
         """Read from the record what was written to some places; those that are known already are not looked up again."""
-        wanted = {json.dumps(str(place)): place for place in places if place not in self._own}
-        if not wanted or self._record is None:
+        if self._record is None:
+            return
+        wanted = {self._name(place): place for place in places if place not in self._own}
+        if not wanted:
             return
         try:
             with self._record.open(encoding="utf-8", errors="replace") as file:
@@ -167,6 +170,13 @@ class Outputs:
         for place in wanted.values():
             self._own.setdefault(place, set())
 
+    def _name(self, place: Path) -> str:
+        """Return how the record names a file."""
+        try:
+            return json.dumps(os.path.relpath(place, self._record and self._record.parent))
+        except ValueError:  # another drive of Windows
+            return json.dumps(str(place))
+
     def _remember(self, place: Path, digest: str) -> None:
         """Note a file before it gets its name: one that is killed in between is known all the same."""
         if digest in self._own.get(place, ()):
@@ -174,12 +184,10 @@ class Outputs:
         self._own.setdefault(place, set()).add(digest)
         if self._record is None:
             return
-        line = (
-            f"\n{digest} {json.dumps(str(place))}".encode()
-        )  # the break comes first: a line cut short spoils none but itself
         try:
             with self._record.open("ab", buffering=0) as file:
-                file.write(line)
+                # the break comes first: a line that was cut short spoils none but itself
+                file.write(f"\n{digest} {self._name(place)}".encode())
         except OSError as error:  # a store that cannot be written can be used all the same
             log.warning("%s: %s; the same command will ask for --overwrite", self._record, error.strerror)
             self._record = None

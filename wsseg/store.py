@@ -31,7 +31,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
+from filelock import BaseFileLock, FileLock, Timeout
 
 from wsseg.config import expand_home
 from wsseg.errors import ArtifactError, FormatError, WssegError, nearest
@@ -508,7 +508,7 @@ class ArtifactStore:
     @contextmanager
     def lock(self, key: str, blocking: bool = True) -> Iterator[bool]:
         """Hold the lock of `key`; yields whether it is held (always, where `blocking`)."""
-        lock = FileLock(self.root / "locks" / key)
+        lock = self._lock(key)
         try:
             lock.acquire(timeout=-1 if blocking else 0)
         except Timeout:
@@ -518,6 +518,12 @@ class ArtifactStore:
             yield True
         finally:
             lock.release()
+
+    def _lock(self, name: str) -> BaseFileLock:
+        path = self.root / "locks" / name
+        if path.is_symlink():
+            path.unlink()  # a lock is opened for writing, and what it names is not the store's
+        return FileLock(path)
 
     # --- runs ---
 
@@ -533,7 +539,7 @@ class ArtifactStore:
     @contextmanager
     def run_in_progress(self, run_id: str, record: Mapping[str, Any]) -> Iterator[None]:
         """Write a run's record, and keep `gc` from what the run refers to inside the block, or until the process dies."""
-        lock = FileLock(self.root / "locks" / f"{_run_lock(run_id)}{secrets.token_hex(4)}")
+        lock = self._lock(f"{_run_lock(run_id)}{secrets.token_hex(4)}")
         with self.lock("store"):
             lock.acquire()
             self._write_run(run_id, record)
@@ -691,7 +697,7 @@ class ArtifactStore:
                         # out of the way in one rename: what is removed by half must never look like an object or work
                         doomed = self.root / "work" / f"{folder.name.removesuffix(_REMOVED)}{_REMOVED}"
                         if folder != doomed:
-                            shutil.rmtree(doomed, ignore_errors=True)
+                            doomed.unlink() if doomed.is_symlink() else shutil.rmtree(doomed, ignore_errors=True)
                             folder.rename(doomed)
                         shutil.rmtree(doomed)
                         removed.append(folder)

@@ -1,5 +1,6 @@
 """What is gathered of a run, beside what its stages said."""
 
+import json
 import shutil
 
 import pytest
@@ -61,6 +62,9 @@ def test_what_was_found_is_kept_and_made_anew_where_it_is_damaged(runs, contents
     monkeypatch.undo()
     for path in (runs.store.root / "reports").glob("*.json"):
         path.write_bytes(path.read_bytes()[:20])
+    gather(runs.store, *find_run(runs.store, runs.weak))
+    for path in (runs.store.root / "reports").glob("*.json"):
+        path.write_text(json.dumps({"counts": 5, "images": [[]], "by_size": {}}))
     anew = gather(runs.store, *find_run(runs.store, runs.weak))
     assert anew.splits["val"].judgement.images == contents.splits["val"].judgement.images
 

@@ -5,9 +5,9 @@ import json
 import logging
 import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, astuple, dataclass, field, fields
+from dataclasses import asdict, astuple, dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -25,6 +25,7 @@ from wsseg.workers import map_threads
 
 log = logging.getLogger("wsseg")
 
+Found = TypeVar("Found")
 UPPER_BOUND = "full_supervision"
 _MASKS = ("pseudo_masks", "predictions")
 
@@ -255,13 +256,15 @@ def _judge_split(split: Split, store: ArtifactStore) -> None:
         split.judged = masks[-1].name
         given = ArtifactMasks(artifact).mask
         made = partial(judged_anew, split.images, truth, given)
-        kept = _kept(store, {"masks": artifact.key, "truth": truth.key}, lambda: _plain(made()), _is_judgement)
-        split.judgement = _judgement(kept, split.images.classes)
+        inputs = {"masks": artifact.key, "truth": truth.key}
+        split.judgement = _kept(
+            store, inputs, lambda: _plain(made()), partial(_judgement, classes=split.images.classes)
+        )
     for layer in split.layers:
         if layer.kind == "heat" and (artifact := layer.artifact):
             curves = partial(_curves, split.images, truth, artifact)
-            kept = _kept(store, {"seeds": artifact.key, "truth": truth.key}, lambda: asdict(curves()), _is_curves)  # noqa: B023
-            split.seeds[layer.name] = SeedCurves(**kept)
+            inputs = {"seeds": artifact.key, "truth": truth.key}
+            split.seeds[layer.name] = _kept(store, inputs, lambda: asdict(curves()), lambda kept: SeedCurves(**kept))  # noqa: B023
 
 
 def judged_anew(images: LabeledImages, truth: TruthSource, masks: Callable[[str], Any]) -> Judgement:
@@ -297,20 +300,16 @@ def _mapped(ids: Sequence[str], function: Callable[[str], Any], what: str) -> It
 
 
 def _kept(
-    store: ArtifactStore, inputs: dict[str, str], make: Callable[[], dict[str, Any]], is_whole: Callable[[Any], bool]
-) -> Any:
-    """Return what an earlier report found of the same artifacts; it is made where there is none, or its file is damaged."""
+    store: ArtifactStore, inputs: dict[str, str], make: Callable[[], dict[str, Any]], understood: Callable[[Any], Found]
+) -> Found:
+    """Return what an earlier report found of the same artifacts; it is recomputed if it is missing or damaged."""
     path = store.root / "reports" / f"{key_of('report', 1, {}, inputs)}.json"
-    try:
-        found = json.loads(path.read_bytes())
-        if is_whole(found):
-            return found
-    except (OSError, ValueError):
-        pass
+    with contextlib.suppress(OSError, ValueError, TypeError, LookupError, AttributeError, RecursionError):
+        return understood(json.loads(path.read_bytes()))
     text = json.dumps(make())
     with contextlib.suppress(OSError):  # a store that cannot be written can be looked at all the same
         atomic_write(path, text.encode())
-    return json.loads(text)
+    return understood(json.loads(text))
 
 
 def _plain(judgement: Judgement) -> dict[str, Any]:
@@ -319,14 +318,6 @@ def _plain(judgement: Judgement) -> dict[str, Any]:
         "images": [[j.id, j.miou, j.shares, {k: astuple(e) for k, e in j.classes.items()}] for j in judgement.images],
         "by_size": {k: {name: asdict(s) for name, s in by.items()} for k, by in judgement.by_size.items()},
     }
-
-
-def _is_judgement(found: Any) -> bool:
-    return isinstance(found, dict) and set(found) == {"counts", "images", "by_size"}
-
-
-def _is_curves(found: Any) -> bool:
-    return isinstance(found, dict) and set(found) == {f.name for f in fields(SeedCurves)}
 
 
 def _judgement(kept: Mapping[str, Any], classes: ClassMap) -> Judgement:
