@@ -1,14 +1,17 @@
 """The pipeline from Python."""
 
+import multiprocessing
 import subprocess
 import sys
+from concurrent.futures import ProcessPoolExecutor
 
 import numpy as np
 import pytest
 from PIL import Image as PILImage
 
 import wsseg
-from wsseg.errors import ArtifactError, ConfigError, DatasetError, StageError
+from wsseg import runner
+from wsseg.errors import ArtifactError, ConfigError, DatasetError, LaunchError, MachineError, StageError
 from wsseg.progress import TensorBoard
 
 
@@ -86,6 +89,39 @@ def test_values_are_checked_as_in_a_config(csv_data, tmp_path):
         wsseg.run("cam_crf", csv_data, store=tmp_path / "store", overrides={"segmenter.epoch": 2})
     with pytest.raises(ConfigError, match="legal: TOML's values"):
         wsseg.run("cam_crf", csv_data, store=tmp_path / "store", overrides={"segmenter.epochs": None})
+
+
+@pytest.mark.parametrize("method", multiprocessing.get_all_start_methods())
+def test_a_worker_process_may_not_run(csv_data, method):
+    context = multiprocessing.get_context(method)
+    refused = pytest.raises(LaunchError, match="a worker process of multiprocessing; expected: the main process")
+    with ProcessPoolExecutor(1, mp_context=context) as pool, refused:
+        pool.submit(wsseg.run, "cam_crf", csv_data).result(60)
+
+
+def test_a_script_that_its_own_workers_import_ends_in_one_line(csv_data):
+    """Without ``if __name__ == "__main__"``, and with workers that are not wsseg's."""
+    script = csv_data.parent / "script.py"
+    script.write_text(
+        "import multiprocessing, wsseg\n"
+        "process = multiprocessing.get_context('spawn').Process(target=print)\n"
+        "if multiprocessing.current_process().name == 'MainProcess':\n"
+        "    process.start(); process.join(); raise SystemExit(process.exitcode)\n"
+        "wsseg.run('cam_crf', 'tiny.toml')\n",
+        encoding="utf-8",
+    )
+    done = subprocess.run([sys.executable, "script.py"], cwd=script.parent, capture_output=True, text=True, timeout=100)
+    assert done.returncode == 1 and "LaunchError: wsseg.run: called in " in done.stderr.splitlines()[-1]
+    assert not (script.parent / "wsseg-store").exists()
+
+
+def test_a_full_disk_is_an_error_of_wsseg(csv_data, tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device", "store/runs")
+
+    monkeypatch.setattr(runner, "_recorded", full)
+    with pytest.raises(MachineError, match="store/runs: No space left on device; all that is finished is kept"):
+        wsseg.run("cam_crf", csv_data, store=tmp_path / "store")
 
 
 def test_tensorboard_reads_what_was_written(tmp_path):

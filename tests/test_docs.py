@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image as PILImage
 
 from tests.conftest import REPOSITORY, shrink_config, write_csv_data
 
@@ -17,7 +18,7 @@ SHELL = "import sys; from wsseg.cli import main; sys.argv[0] = 'wsseg'; main()"
 
 
 def blocks(page):
-    """Return (kind, text) of the fenced blocks that can be run."""
+    """Return (kind, text) of the fenced blocks of a page that can be run, as they stand there."""
     text = (DOCS / page).read_text(encoding="utf-8")
     return [
         (kind, body)
@@ -45,7 +46,9 @@ def test_everything_that_is_to_be_typed(tmp_path):
             if kind == "python":
                 if "onnxruntime" in body:
                     pytest.importorskip("onnxruntime", reason="pip install wsseg[export]")
-                typed([sys.executable, "-c", f"import wsseg\n{body}"], body)
+                script = tmp_path / f"block_{count}.py"
+                script.write_text(body, encoding="utf-8")
+                typed([sys.executable, script.name], body)
                 count += 1
                 continue
             for line in body.splitlines():
@@ -60,6 +63,36 @@ def test_everything_that_is_to_be_typed(tmp_path):
                 count += 1
     assert count > 12
     assert sorted(p.suffix for p in (tmp_path / "masks").glob("*")) == [".png"] * 12
+
+
+@pytest.mark.slow
+def test_the_example_of_the_readme_as_a_file(tmp_path):
+    """As people save it: without ``if __name__ == "__main__"``, and with processes that work beside it."""
+    example = dict(blocks("../README.md"))["python"]
+    config = write_csv_data(tmp_path).rename(tmp_path / "mine.toml")
+    text = config.read_text(encoding="utf-8")
+    for table in ("classifier", "pseudo_masks", "walk", "segmenter"):
+        text = re.sub(rf"^\[{table}\]", f"[{table}]\nworkers = 2", text, flags=re.MULTILINE)
+    config.write_text(text, encoding="utf-8")
+    PILImage.open(tmp_path / "data" / "val" / "images" / "001.png").save(tmp_path / "photo.jpg")
+    (tmp_path / "example.py").write_text(f"{example}print('masks of', run.id, mask.shape)\n", encoding="utf-8")
+    env = os.environ | {"PYTHONPATH": str(REPOSITORY)}
+    done = subprocess.run(
+        [sys.executable, "example.py"], cwd=tmp_path, env=env, capture_output=True, text=True, timeout=600
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("masks of") == 1 and done.stdout.rstrip().endswith("(48, 64)")
+    assert len(list((tmp_path / "wsseg-store" / "runs").glob("*.json"))) == 1
+
+
+def test_every_block_of_python_is_run():
+    """Pages outside `PAGES` show no Python but the README's, and the CRF's page, whose arrays are the reader's."""
+    pages = {p.relative_to(DOCS).as_posix() for p in DOCS.rglob("*.md") if "```python" in p.read_text(encoding="utf-8")}
+    assert pages <= {*PAGES, "crf.md"}
+    imported = [
+        line for kind, body in blocks("crf.md") if kind == "python" for line in body.splitlines() if "import" in line
+    ]
+    exec("\n".join(imported), {})  # noqa: S102
 
 
 def test_every_command_that_is_named_exists():

@@ -5,7 +5,7 @@ import contextlib
 import io
 import os
 import sys
-from typing import Any, TextIO
+from typing import TextIO
 
 # what stands for characters that an encoding lacks; other ones are written as escapes
 _PLAIN = {"↑": "^", "↓": "v", "±": "+/-", "·": "-", "…": "...", "×": "x"}
@@ -50,27 +50,41 @@ def _escape(character: str) -> str:
 class PatientStderr:
     """Standard error at the time of writing. What cannot be shown (its terminal was closed, its disk is full) ends no run."""
 
+    @property
+    def _stream(self) -> TextIO | None:
+        """The stream, also while rich shows a bar there and puts something of its own in its place."""
+        stream: TextIO | None = getattr(sys.stderr, "rich_proxied_file", sys.stderr)
+        return stream
+
     def write(self, text: str) -> int:
         """Write what can be written."""
         with contextlib.suppress(OSError, ValueError):
-            if sys.stderr is not None:
-                sys.stderr.write(text)
+            if self._stream is not None:
+                self._stream.write(text)
         return len(text)
 
     def flush(self) -> None:
         """Flush it if it is there."""
         with contextlib.suppress(OSError, ValueError):
-            if sys.stderr is not None:
-                sys.stderr.flush()
+            if self._stream is not None:
+                self._stream.flush()
 
     def isatty(self) -> bool:
         """Return whether it is a terminal."""
         with contextlib.suppress(OSError, ValueError):
-            return sys.stderr is not None and sys.stderr.isatty()
+            return self._stream is not None and self._stream.isatty()
         return False
 
-    def __getattr__(self, name: str) -> Any:  # encoding, fileno: what rich asks for
-        return getattr(sys.stderr, name)
+    def fileno(self) -> int:
+        """Return its descriptor; rich asks for it to learn the terminal's width."""
+        if self._stream is None:
+            raise OSError("standard error is closed")
+        return self._stream.fileno()
+
+    @property
+    def encoding(self) -> str:
+        """The encoding, which decides how rich draws a bar."""
+        return getattr(self._stream, "encoding", None) or "utf-8"
 
 
 STDERR: TextIO = PatientStderr()  # type: ignore[assignment]

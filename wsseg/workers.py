@@ -50,7 +50,7 @@ def _without_main() -> Iterator[None]:
 @contextmanager
 def _interrupts_held_back() -> Iterator[None]:
     """Start processes that Ctrl-C does not reach: they inherit the mask, and would print tracebacks while they import."""
-    if not hasattr(signal, "pthread_sigmask"):  # Windows
+    if sys.platform == "win32":
         yield
         return
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})

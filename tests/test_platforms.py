@@ -1,0 +1,62 @@
+"""What other systems lack: their types are checked here, the rest is simulated."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from tests.conftest import REPOSITORY
+from wsseg import store
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("platform", ["win32", "darwin"])
+def test_no_call_that_a_system_lacks_is_without_a_guard(platform, tmp_path):
+    """mypy knows which names a platform has."""
+    pytest.importorskip("mypy", reason="pip install wsseg[dev]")
+    command = [sys.executable, "-m", "mypy", "--platform", platform, "--cache-dir", str(tmp_path)]
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stdout
+
+
+def test_folders_are_not_opened_on_windows(tmp_path, monkeypatch):
+    def refused(*_):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(os, "open", refused)
+    with pytest.raises(PermissionError):
+        store.sync_folder(tmp_path)
+    monkeypatch.setattr(os, "name", "nt")
+    store.sync_folder(tmp_path)
+
+
+@pytest.mark.parametrize("code", ["EINVAL", "ENOTSUP"])
+def test_folders_of_shares_that_cannot_be_flushed(tmp_path, monkeypatch, code):
+    import errno
+
+    monkeypatch.setattr(os, "fsync", lambda _: (_ for _ in ()).throw(OSError(getattr(errno, code), code)))
+    store.sync_folder(tmp_path)
+
+
+@pytest.mark.slow
+def test_a_run_without_what_posix_or_linux_alone_has(csv_data):
+    """Names that macOS or Windows lack, and that Python's own modules do without once they are imported."""
+    script = (
+        "import multiprocessing.spawn, os, shutil, signal, subprocess, tempfile, torch\n"
+        "names = 'sched_getaffinity O_NONBLOCK O_DIRECTORY getuid geteuid uname getloadavg mkfifo nice sysconf killpg fork'\n"
+        "for name in names.split():\n    delattr(os, name) if hasattr(os, name) else None\n"
+        "open_any = os.open\n"
+        "def no_folders(path, *args, **kwargs):\n"
+        "    if not isinstance(path, int) and os.path.isdir(path):\n        raise PermissionError(13, 'Permission denied', path)\n"
+        "    return open_any(path, *args, **kwargs)\n"
+        "os.open = no_folders\n"
+        "import wsseg.store\n"
+        "wsseg.store.sync_folder = lambda _: None\n"
+        "print(wsseg.run('cam_crf', 'tiny.toml', overrides={'classifier.workers': 1, 'pseudo_masks.workers': 2}).id)\n"
+    )
+    (csv_data.parent / "script.py").write_text(script, encoding="utf-8")
+    done = subprocess.run(
+        [sys.executable, "script.py"], cwd=csv_data.parent, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0 and "cam_crf-tiny" in done.stdout, done.stderr
