@@ -1,4 +1,5 @@
-"""What wsseg survives, in figures: kills, disks, rot, hostile inputs, odd names, company, load, and the same bytes again.
+"""What wsseg survives, in figures: kills, disks, rot, hostile inputs, odd names, company, load, odd surroundings, and
+the same bytes again.
 
 python scripts/torture.py --json torture.json
 python scripts/torture.py kills rot --count 50
@@ -27,7 +28,7 @@ from wsseg.outputs import Outputs
 # how often, in a full run
 TORMENTS = {
     "names": 1, "texts": 3_000, "inputs": 5_000, "rot": 2_000, "outputs": 2_000, "determinism": 4, "disk": 1_000, "together": 8, "kills": 200,
-    "load": 1_000_000,
+    "environment": 12, "load": 1_000_000,
 }  # fmt: skip
 
 

@@ -60,7 +60,7 @@ def nearest(word: str, known: Iterable[str]) -> str:
 
 _OUT_OF_MEMORY = (
     "out of memory", "allocate memory", "not enough memory", "insufficient memory", "failed to allocate", "bad_alloc",
-    "_alloc_failed", "defaultcpuallocator",
+    "_alloc_failed", "defaultcpuallocator", "failed to map segment",
 )  # fmt: skip
 _SHARED_MEMORY = ("bus error", "shared memory", "torch_shm_manager", "unable to mmap", "no space left on device (28)")
 _KILLED = ("dataloader worker (pid", "brokenprocesspool", "process in the process pool was terminated")
@@ -90,7 +90,7 @@ def explained(error: BaseException, step: str = "", values: Mapping[str, Any] | 
     text = f"{type(error).__name__} {error}".lower()
     if isinstance(error, UnicodeError):
         return _explained_name(error, front)
-    told = isinstance(error, OSError | RuntimeError) or type(error).__module__.startswith("cv2")
+    told = isinstance(error, OSError | RuntimeError | ImportError) or type(error).__module__.startswith("cv2")
 
     def says(marks: tuple[str, ...]) -> bool:
         return told and any(mark in text for mark in marks)
