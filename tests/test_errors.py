@@ -43,6 +43,8 @@ def test_memory_that_the_system_refuses(cause):
         (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nmore"), "out of memory (CUDA out of memory. Tried to allocate 2.00 GiB.)"),
         (RuntimeError("MPS backend out of memory (MPS allocated: 9 GB)"), "out of memory (MPS backend"),
         (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling"), "out of memory (CUDA error"),
+        (RuntimeError("could not create a primitive"), "out of memory (could not create a primitive)"),
+        (ImportError("libtorch.so: failed to map segment from shared object"), "out of memory ("),
         (OSError(errno.ENOMEM, "Cannot allocate memory"), "out of memory ("),
         (RuntimeError("unable to write to file </torch_1_2>: No space left on device (28)"), "shared memory is full"),
         (RuntimeError("DataLoader worker (pid 7) is killed by signal: Bus error. It is possible"), "set segmenter.workers to 0"),

@@ -11,7 +11,11 @@ from wsseg import processes
 from wsseg.errors import LaunchError
 from wsseg.store import ArtifactStore
 
-LAUNCH = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+# as --standalone, but by number: a machine may not know the name localhost
+LAUNCH = [
+    sys.executable, "-m", "torch.distributed.run", "--rdzv-backend=c10d", "--rdzv-endpoint=127.0.0.1:0",
+    "--local-addr=127.0.0.1", "--nproc_per_node=2",
+]  # fmt: skip
 
 
 def launch(config, store, *more):

@@ -61,6 +61,7 @@ def nearest(word: str, known: Iterable[str]) -> str:
 _OUT_OF_MEMORY = (
     "out of memory", "allocate memory", "not enough memory", "insufficient memory", "failed to allocate", "bad_alloc",
     "_alloc_failed", "defaultcpuallocator", "failed to map segment",
+    "could not create a primitive",  # oneDNN without memory
 )  # fmt: skip
 _SHARED_MEMORY = ("bus error", "shared memory", "torch_shm_manager", "unable to mmap", "no space left on device (28)")
 _KILLED = ("dataloader worker (pid", "brokenprocesspool", "process in the process pool was terminated")
@@ -112,9 +113,7 @@ def explained(error: BaseException, step: str = "", values: Mapping[str, Any] | 
             f"{_lower(('workers',), values)}, or raise the limit (ulimit -u){after}"
         )
     if "DistError" in names or says(_OTHERS):
-        return OtherProcessError(
-            f"{front}another process of the launcher has ended ({detail}); its own message says why"
-        )
+        return OtherProcessError(f"{front}the processes of the launcher have lost each other ({detail})")
     if isinstance(error, OSError):
         place = f"{_printable(error.filename)}: " if error.filename else ""
         return MachineError(f"{front}{place}{error.strerror or detail}{after}")

@@ -82,9 +82,9 @@ class Trial:
             self.failures.append(f"{what}: other bytes than those of an undisturbed run")
 
 
-def scripts(trial: Trial) -> int:
-    """Call `wsseg.run` from a script in each form that scripts have."""
-    forms = ("file", "guarded", "removed", "pipe", "module", "command")
+def scripts(trial: Trial, count: int) -> int:
+    """Call `wsseg.run` from scripts in the forms that scripts have."""
+    forms = ("file", "pipe", "guarded", "removed", "module", "command")[:count]
     for form in forms:
         store, place = trial.store(), trial.folder / form
         place.mkdir()
@@ -101,26 +101,30 @@ def scripts(trial: Trial) -> int:
     store = trial.store()
     path = trial.folder / "launched.py"
     path.write_text(_SCRIPT.format(recipe=_RECIPE, config=str(trial.config), store=str(store)), encoding="utf-8")
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", str(path)]
+    launch = [  # as --standalone, but by number: a machine may not know the name localhost
+        sys.executable, "-m", "torch.distributed.run", "--rdzv-backend=c10d", "--rdzv-endpoint=127.0.0.1:0",
+        "--local-addr=127.0.0.1", "--nproc_per_node=2", str(path),
+    ]  # fmt: skip
     expected, trial.expected = trial.expected, None  # two processes add their gradients in another order
     trial.ended("script, torchrun", launch, store)
     trial.expected = expected
     return len(forms) + 1
 
 
-def surroundings(trial: Trial) -> int:
+def surroundings(trial: Trial, count: int) -> int:
     """Run in odd environments, and with streams that are closed or full."""
-    for what, env in ENVIRONMENTS.items():
-        trial.ended(what, trial.words(store := trial.store()), store, env=env)
-    for what, env in REFUSED.items():
-        trial.ended(what, trial.words(store := trial.store()), store, codes=(1,), env=env)
-    for redirection in REDIRECTIONS:
+    kept, refused, lines = list(ENVIRONMENTS)[:count], list(REFUSED)[:count], REDIRECTIONS[:count]
+    for what in kept:
+        trial.ended(what, trial.words(store := trial.store()), store, env=ENVIRONMENTS[what])
+    for what in refused:
+        trial.ended(what, trial.words(store := trial.store()), store, codes=(1,), env=REFUSED[what])
+    for redirection in lines:
         line = subprocess.list2cmdline(trial.words(store := trial.store()))
         trial.ended(redirection, f"{line} {redirection}", store)
-    return len(ENVIRONMENTS) + len(REFUSED) + len(REDIRECTIONS)
+    return len(kept) + len(refused) + len(lines)
 
 
-def small_shared_memory(trial: Trial) -> str:
+def small_shared_memory(trial: Trial, count: int) -> str:
     """Run with a container's /dev/shm; returns why not, if it cannot be mounted."""
     mount = "mount -t tmpfs -o size={size} tmpfs /dev/shm"
     private = ["unshare", "--mount", "sh", "-c"]
@@ -129,7 +133,7 @@ def small_shared_memory(trial: Trial) -> str:
     tried = subprocess.run([*private, mount.format(size="64k")], capture_output=True, text=True)
     if tried.returncode != 0:
         return tried.stderr.strip()
-    for size in ("64k", "1m", "64m"):
+    for size in ("64m", "64k", "1m")[:count]:
         line = subprocess.list2cmdline(trial.words(store := trial.store()))
         trial.ended(f"shared memory of {size}", [*private, f"{mount.format(size=size)} && exec {line}"], store)
     return ""
@@ -137,7 +141,7 @@ def small_shared_memory(trial: Trial) -> str:
 
 def limits(trial: Trial, count: int) -> int:
     """Run with little memory and few open files: it ends well, or in one line."""
-    given = [f"-v {1_000_000 + 6_000_000 * i // count}" for i in range(count)] + ["-n 24", "-n 64"]
+    given = [f"-v {1_000_000 + 6_000_000 * i // count}" for i in range(count)] + ["-n 24", "-n 64"][:count]
     for limit in given:
         line = subprocess.list2cmdline(trial.words(store := trial.store()))
         trial.ended(f"ulimit {limit}", f"ulimit {limit} && exec {line}", store, codes=(0, 1))
@@ -188,15 +192,15 @@ def spawned(pid: int) -> list[int]:
 
 
 def torment(count: int, folder: Path) -> dict[str, Any]:
-    """Run in all surroundings; `count` is that of the memory limits and of the workers that are killed."""
+    """Run in all surroundings, in `count` of each kind at most; so many are the memory limits and the workers killed."""
     shutil.rmtree(folder, ignore_errors=True)
     trial = Trial(folder)
     trial.ended("undisturbed", trial.words(store := trial.store()), store)
     if trial.failures:
         return {"failures": trial.failures}
     trial.expected = digests(store)
-    figures: dict[str, Any] = {"scripts": scripts(trial), "surroundings": surroundings(trial)}
-    skipped = small_shared_memory(trial)
-    figures["small_shared_memory"] = f"skipped: {skipped}" if skipped else 3
+    figures: dict[str, Any] = {"scripts": scripts(trial, count), "surroundings": surroundings(trial, count)}
+    skipped = small_shared_memory(trial, count)
+    figures["small_shared_memory"] = f"skipped: {skipped}" if skipped else min(count, 3)
     figures |= {"limits": limits(trial, count), "killed_workers": killed_workers(trial, count)}
     return {**figures, "failures": trial.failures}

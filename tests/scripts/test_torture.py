@@ -123,10 +123,10 @@ def test_forged_stores_touch_nothing_outside(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("torment", ["names", "rot", "outputs", "disk", "kills", "together", "determinism"])
+@pytest.mark.parametrize("torment", ["names", "rot", "outputs", "disk", "kills", "together", "determinism", "environment"])
 def test_the_short_form(tmp_path, torment):
     target = tmp_path / "figures.json"
-    count = {"rot": 150, "together": 2, "determinism": 2}.get(torment, 6)
+    count = {"rot": 150, "together": 2, "determinism": 2, "environment": 2}.get(torment, 6)
     command = [
         sys.executable,
         str(REPOSITORY / "scripts" / "torture.py"),
