@@ -1,10 +1,6 @@
 """Weakly supervised segmentation: image-level labels in, pixel masks and a segmentation network out."""
 
-import os
 from typing import TYPE_CHECKING, Any
-
-# before any import of Albumentations, which asks PyPI for its newest version otherwise: nothing goes out unasked
-os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
 
 if TYPE_CHECKING:
     from wsseg.api import Run, Segmenter, load_segmenter, run
