@@ -15,7 +15,16 @@ from wsseg import store
 def test_no_call_that_a_system_lacks_is_without_a_guard(platform, tmp_path):
     """mypy knows which names a platform has."""
     pytest.importorskip("mypy", reason="pip install wsseg[dev]")
-    command = [sys.executable, "-m", "mypy", "--platform", platform, "--cache-dir", str(tmp_path)]
+    command = [
+        sys.executable,
+        "-m",
+        "mypy",
+        "--platform",
+        platform,
+        "--no-warn-unreachable",
+        "--cache-dir",
+        str(tmp_path),
+    ]
     done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stdout
 

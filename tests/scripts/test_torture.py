@@ -123,7 +123,9 @@ def test_forged_stores_touch_nothing_outside(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("torment", ["names", "rot", "outputs", "disk", "kills", "together", "determinism", "environment"])
+@pytest.mark.parametrize(
+    "torment", ["names", "rot", "outputs", "disk", "kills", "together", "determinism", "environment"]
+)
 def test_the_short_form(tmp_path, torment):
     target = tmp_path / "figures.json"
     count = {"rot": 150, "together": 2, "determinism": 2, "environment": 2}.get(torment, 6)
