@@ -56,6 +56,9 @@ class Write:
     runs: ClassVar = []
     fail_after = None
 
+    def check(self, config, inputs):
+        pass
+
     def run(self, config, inputs, out):
         self.runs.append(self.name)
         made = 0
@@ -73,6 +76,9 @@ class Copy(Write):
     name, table, Config = "copy", "copy", CopyConfig
     inputs: ClassVar = {"thing": Role(("thing",))}
 
+    def check(self, config, inputs):
+        pass
+
     def run(self, config, inputs, out):
         self.runs.append(self.name)
         text = b"".join(inputs["thing"].read_bytes(f"items/{i}.txt") for i in inputs["thing"].ids("items", ".txt"))
@@ -86,6 +92,9 @@ class Measure(Write):
     name, output, measures = "measure", "figures", True
     inputs: ClassVar = {"thing": Role(("thing",))}
     error = None
+
+    def check(self, config, inputs):
+        pass
 
     def run(self, config, inputs, out):
         self.runs.append(self.name)
@@ -256,6 +265,9 @@ def test_a_step_that_did_not_finish_is_told_from_one_whose_artifact_was_removed(
 
 
 def test_gc_beside_a_run_keeps_what_the_run_has_made(toys, monkeypatch):
+    def check(self, config, inputs):
+        pass
+
     def run(self, config, inputs, out):
         ArtifactStore(toys().store.root).collect(keep=0)
         return Write.run(self, config, inputs, out) if self.name == "write" else {}

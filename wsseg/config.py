@@ -58,6 +58,18 @@ def setting(
     return dataclasses.field(default=default, metadata=metadata)
 
 
+def check_zoom(scale: tuple[float, ...]) -> None:
+    """Raise ConfigError unless a range of random zoom is two factors, the smaller one first."""
+    if len(scale) != 2 or scale[0] > scale[1]:
+        raise ConfigError(f"scale: found {list(scale)}; legal: [smallest, largest], such as [0.7, 1.5]")
+
+
+def check_scales(scales: tuple[float, ...]) -> None:
+    """Raise ConfigError unless there is a scale to average over."""
+    if not scales:
+        raise ConfigError("scales: found []; legal: at least one scale, such as [1.0]")
+
+
 @dataclass(frozen=True)
 class Config:
     """One checked config file.

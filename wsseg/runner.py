@@ -201,6 +201,7 @@ def make_plan(recipe_name: str, config_name: str, store: ArtifactStore, override
                 planned.inputs[role] = steps[source].key
         planned.key = key_of(step.stage.name, step.stage.version, hashed(planned.config), planned.inputs)
         _judge_state(planned, store, earlier.get(step.name), steps)
+    _check_steps(steps, config, sources)
     return Plan(recipe, config, store, sources, list(steps.values()))
 
 
@@ -211,6 +212,33 @@ def _settled(config: Any) -> Any:
         if getattr(config, "precision", "") == "auto"
         else config
     )
+
+
+def _check_steps(steps: Mapping[str, PlannedStep], config: Config, sources: Sources) -> None:
+    """Raise ConfigError, one line that tells of every problem, if a step that will run cannot work with its values."""
+    checked: list[tuple[Any, ...]] = []
+    problems: list[str] = []
+    for planned in steps.values():
+        if planned.state != TO_RUN:
+            continue
+        stage, roles = planned.step.stage, planned.step.inputs
+        given = {
+            role: sources.get(source) if (source := roles[role]) in SOURCES else steps[source].config
+            for role in planned.inputs
+        }
+        case = (stage.name, planned.config, given)
+        if case in checked:  # a network that is trained in several rounds
+            continue
+        checked.append(case)
+        try:
+            if getattr(planned.config, "device", "auto") != "auto":
+                resolve_device(planned.config.device)
+            stage.check(planned.config, given)
+        except WssegError as error:
+            if str(error) not in problems:
+                problems.append(str(error))
+    if problems:
+        raise ConfigError(f"{config.path}: {'; '.join(problems)}")
 
 
 def _missing_source(step: Step, steps: dict[str, PlannedStep], sources: Sources) -> str:

@@ -39,6 +39,9 @@ class MakeItems:
     distributed = False
     measures = False
 
+    def check(self, config, inputs):
+        pass
+
     def run(self, config: ToyConfig, inputs: Mapping[str, Any], out: Path) -> dict[str, Any]:
         """Write masks/<hundred>/<id>.png."""
         for number in track(range(config.items), config.items, "items"):

@@ -1,11 +1,21 @@
 """The engine ``reference``: pydensecrf. The one file that imports it."""
 
+from importlib.util import find_spec
+
 import numpy as np
 from numpy.typing import NDArray
 
 from wsseg.crf.settings import Compatibility, CrfSettings
 from wsseg.errors import StageError
 from wsseg.types import Image
+
+_MISSING = 'CRF engine "reference": pydensecrf2 is not installed; pip install "wsseg[reference]", or use "numba"'
+
+
+def check_installed() -> None:
+    """Raise StageError unless pydensecrf is installed."""
+    if find_spec("pydensecrf") is None:
+        raise StageError(_MISSING)
 
 
 def reference_mean_field(
@@ -19,9 +29,7 @@ def reference_mean_field(
     try:
         import pydensecrf.densecrf as dcrf
     except ImportError as error:
-        raise StageError(
-            'CRF engine "reference": pydensecrf2 is not installed; pip install "wsseg[reference]", or use "numba"'
-        ) from error
+        raise StageError(_MISSING) from error
     normalization = {
         "symmetric": dcrf.NORMALIZE_SYMMETRIC,
         "before": dcrf.NORMALIZE_BEFORE,

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from wsseg.config import setting
 from wsseg.errors import StageError
 from wsseg.models.weights import (
+    PACKAGE,
     check_statistics,
     load_matching,
     load_network,
@@ -166,6 +167,13 @@ def _features_of(name: str, output_stride: int) -> tuple[int, bool]:
     return found[0].shape[kept[0]], kept == [3]
 
 
+def check_hub(backbone: str) -> None:
+    """Raise StageError unless timm's hub has weights of a backbone, by timm's own list; the hub is not asked."""
+    config = timm.get_pretrained_cfg(backbone)
+    if config is None or not config.has_weights:
+        raise StageError(f'weights = "hub": timm lists no trained weights of {backbone!r}; legal: "file", "none"')
+
+
 def load_backbone_weights(model: Classifier, backbone: str, weights: str, file: Path | None) -> None:
     """Load a backbone's starting weights.
 
@@ -179,7 +187,7 @@ def load_backbone_weights(model: Classifier, backbone: str, weights: str, file: 
         StageError: they cannot be had or do not fit.
     """
     if weights == "package":
-        model.backbone.load_state_dict(packaged_state(model.backbone))
+        load_matching(model.backbone, packaged_state(model.backbone), PACKAGE)
     elif weights == "hub":
         try:
             source = timm.create_model(backbone, pretrained=True, num_classes=0, global_pool="")

@@ -27,7 +27,7 @@ def resolve_device(device: Device) -> "torch.device":
     import torch
 
     if device == "auto":
-        found = torch.accelerator.current_accelerator(check_available=True)
+        found = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
         return found if found is not None else torch.device("cpu")
     available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if not available[device]:
@@ -51,6 +51,18 @@ def resolve_precision(precision: Precision, device: "torch.device") -> "torch.dt
         native = device.type == "cpu" and (torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
         return torch.bfloat16 if native else None
     return {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}[precision]
+
+
+def training_precision(precision: Precision, device: "torch.device") -> "torch.dtype | None":
+    """Return the autocast dtype of a training, or None for plain float32.
+
+    Raises:
+        StageError: float16 on a CPU, which nothing scales the gradients for.
+    """
+    dtype = resolve_precision(precision, device)
+    if str(dtype) == "torch.float16" and device.type == "cpu":
+        raise StageError('precision: found "float16" on a CPU; legal in a training there: auto, bfloat16, float32')
+    return dtype
 
 
 def autocast(precision: Precision, device: "torch.device") -> "torch.autocast":

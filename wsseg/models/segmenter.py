@@ -100,6 +100,20 @@ def build_segmenter(spec: SegmenterSpec) -> nn.Module:
     return model
 
 
+def check_sizes(outline: nn.Module) -> None:
+    """Raise StageError unless a segmenter's outline takes images of any multiple of 32 px, as predictions give it."""
+    try:
+        with torch.device("meta"), torch.no_grad():
+            for size in ((64, 96), (160, 64)):
+                if outline.eval()(torch.zeros(1, 3, *size)).shape[2:] != size:
+                    raise StageError(f"segmenter: the network's output has another size than its input of {size}")
+    except (RuntimeError, ValueError, TypeError, AssertionError, IndexError) as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise StageError(
+            f"segmenter: the network does not take images of {size} ({reason}); choose another architecture or encoder"
+        ) from error
+
+
 def load_encoder(model: nn.Module, backbone_state: Mapping[str, Tensor], where: str) -> None:
     """Start the encoder from a timm backbone's weights (a classifier's, or ImageNet's).
 

@@ -25,7 +25,7 @@ from wsseg.data.transforms import TrainingImages
 from wsseg.errors import StageError
 from wsseg.models.allocation import freed_memory_kept
 from wsseg.models.depthwise import DepthwiseGradientsInFloat32
-from wsseg.models.device import Device, Precision, resolve_device, resolve_precision
+from wsseg.models.device import Device, Precision, resolve_device, training_precision
 from wsseg.progress import epoch_done, metric, track
 from wsseg.store import CHECKPOINT, atomic_write
 from wsseg.workers import CONTEXT, follow_parent, startable, worker_count
@@ -130,7 +130,7 @@ def fit(
             f"batch_size: found {schedule.batch_size}; legal with {processes.count()} processes: a multiple of that"
         )
     device = resolve_device(schedule.device)
-    dtype = resolve_precision(schedule.precision, device)
+    dtype = training_precision(schedule.precision, device)
     mixed = {None: "no", torch.bfloat16: "bf16", torch.float16: "fp16"}[dtype]
     AcceleratorState._reset_state()  # a process trains several networks, each with its own precision
     with processes.launcher_hidden():
@@ -159,7 +159,7 @@ def fit(
     slow = device.type == "cpu" and dtype == torch.bfloat16
     quick_gradients = DepthwiseGradientsInFloat32() if slow else contextlib.nullcontext()
     prepared, optimizer, loader, scheduler = accelerator.prepare(model, optimizer, loader, scheduler)
-    with _workers_ended(loader):
+    with _workers_ended(loader), single_values_unnormalised(model):
         for epoch in range(len(history["loss"]), schedule.epochs):
             data.epoch = epoch
             torch.manual_seed((schedule.rng_seed * 1_000_003 + epoch) % 2**63)  # dropout and the like
@@ -184,7 +184,7 @@ def fit(
                 optimizer.step()
                 scheduler.step()
                 optimizer.zero_grad(set_to_none=True)
-                total, count = total + loss.detach().double().cpu(), count + 1
+                total, count = total + loss.detach().cpu().double(), count + 1  # MPS has no float64
                 metric(f"loss {float(total) / count:.4f}")
             mean = float(total) / max(count, 1)
             if accelerator.num_processes > 1:
@@ -208,18 +208,77 @@ def fit(
     return history
 
 
+@contextlib.contextmanager
+def single_values_unnormalised(model: nn.Module) -> Iterator[None]:
+    """While entered, a batch normalisation in training that is given one value per channel uses its running statistics.
+
+    A batch of one image has one value per channel where the feature maps are one place: it has no statistics of its own.
+    """
+
+    def keep(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        if module.training and inputs[0].numel() == inputs[0].shape[1]:
+            module.eval()
+
+    norms = [module for module in model.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+    handles = [norm.register_forward_pre_hook(keep) for norm in norms]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def try_training(outline: nn.Module, schedule: Schedule, count: int, size: int, what: str) -> None:
+    """Pass a batch through a network's outline as training would, which takes no memory.
+
+    Args:
+        outline: the network on torch's device ``meta``.
+        schedule: how it is to be trained.
+        count: of the training images.
+        size: height and width of the crops, in pixels.
+        what: the config table, for errors.
+
+    Raises:
+        StageError: the device, the precision, the batch or the size does not fit.
+    """
+    training_precision(schedule.precision, resolve_device(schedule.device))
+    batch = max(1, min(schedule.batch_size, count) // processes.count())
+    try:
+        with torch.device("meta"), single_values_unnormalised(outline):
+            outline.train()(torch.zeros(batch, 3, size, size))
+    # networks refuse a size in any way
+    except (
+        RuntimeError,
+        ValueError,
+        TypeError,
+        IndexError,
+        AssertionError,
+        AttributeError,
+        NotImplementedError,
+    ) as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise StageError(
+            f"{what}.size: the network does not take {batch} crops of {size} px ({reason}); a multiple of 32 fits most"
+        ) from error
+
+
 def freeze_levels(network: nn.Module, levels: int, name: str) -> None:
-    """Keep the weights of a timm network's first feature levels (strides 2, 4, 8 ...) as they are, in place.
+    """Keep the weights of a network's first feature levels (strides 2, 4, 8 ...) as they are, in place.
+
+    timm's networks name their levels; an encoder of segmentation-models-pytorch returns them, from the image itself on.
 
     Early filters are general, and the costliest to train: two levels of efficientnet-lite0 take a third of the time.
 
     Raises:
-        StageError: the network does not name its levels, or has fewer.
+        StageError: the network has fewer levels.
     """
     if levels == 0:
         return
     info = getattr(getattr(network, "model", network), "feature_info", None)
     modules = [level["module"] for level in getattr(info, "info", info) or []]
+    if not modules:
+        _freeze_returned(network, levels, name)
+        return
     if levels > len(modules):
         raise StageError(f"frozen_levels: {name!r} names {len(modules)} feature levels; legal: 0 to {len(modules)}")
     prefix = "model." if hasattr(network, "model") else ""
@@ -235,6 +294,25 @@ def freeze_levels(network: nn.Module, levels: int, name: str) -> None:
     end = own[-1] + 1 if own else min((i for later in modules[levels:] for i in of(later)), default=0)
     for parameter in list(network.parameters())[:end]:
         parameter.requires_grad = False
+
+
+def _freeze_returned(encoder: nn.Module, levels: int, name: str) -> None:
+    """Freeze what the `levels`-th of the feature maps that an encoder returns is computed with."""
+    mode = encoder.training
+    first = next(encoder.parameters())
+    with torch.enable_grad():
+        features = encoder.eval()(torch.zeros(1, 3, 64, 64, device=first.device))
+    encoder.train(mode)
+    if not isinstance(features, list | tuple) or levels >= len(features):
+        deepest = max(len(features) - 1, 0) if isinstance(features, list | tuple) else 0
+        raise StageError(f"frozen_levels: {name!r} has {deepest} feature levels; legal: 0 to {deepest}")
+    if not features[levels].requires_grad:  # a level that stands for a stride that the network does not have
+        return
+    parameters = list(encoder.parameters())
+    found = torch.autograd.grad(features[levels].sum(), parameters, allow_unused=True)
+    for parameter, gradient in zip(parameters, found, strict=True):
+        if gradient is not None:
+            parameter.requires_grad = False
 
 
 def _loader(data: TrainingImages, schedule: Schedule) -> DataLoader[dict[str, Tensor]]:

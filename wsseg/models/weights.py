@@ -131,6 +131,12 @@ def packaged_state(model: nn.Module) -> dict[str, torch.Tensor]:
     return {name: other for name, _, other in pairs}
 
 
+def outlined(build: Callable[[], Network]) -> Network:
+    """Return a network without memory for its weights, on torch's device ``meta``; random numbers stay as they are."""
+    with torch.random.fork_rng(devices=[]), torch.device("meta"):
+        return build()
+
+
 def load_matching(model: nn.Module, state: Mapping[str, Tensor], where: str, prefix: str = "") -> None:
     """Load the tensors whose name (behind `prefix`, in the model) and shape fit.
 
@@ -150,7 +156,8 @@ def load_matching(model: nn.Module, state: Mapping[str, Tensor], where: str, pre
     for name, tensor in fitting.items():
         if tensor.device.type != "meta" and bool(tensor.isnan().any()):
             raise StageError(f"{where}: the tensor {name!r} holds NaN; expected: trained weights")
-    model.load_state_dict(fitting, strict=False)
+    if not any(tensor.is_meta for tensor in own.values()):  # an outline has nothing to load them into
+        model.load_state_dict(fitting, strict=False)
 
 
 def network_bytes(model: nn.Module) -> bytes:
@@ -172,8 +179,7 @@ def load_network(build: Callable[[], Network], data: bytes, where: str) -> Netwo
     Raises:
         StageError: the bytes are no safetensors, or belong to another network.
     """
-    with torch.device("meta"):
-        outline = {name: tensor.shape for name, tensor in build().state_dict().items()}
+    outline = {name: tensor.shape for name, tensor in outlined(build).state_dict().items()}
     try:
         state = safetensors.torch.load(data)
     except (SafetensorError, RuntimeError, ValueError) as error:

@@ -1,6 +1,7 @@
 """All methods by name, on one footing: maps of several classes, averaged over scales and flips."""
 
 from collections.abc import Callable, Sequence
+from importlib.util import find_spec
 
 import torch
 from torch import Tensor, nn
@@ -72,11 +73,11 @@ def maps_of(
 
 
 def methods_for(model: nn.Module) -> tuple[str, ...]:
-    """Return the methods that a network allows."""
+    """Return the methods that a network and the installed packages allow."""
     modules = list(model.modules())
     has_relu = any(isinstance(module, nn.ReLU) for module in modules)
     has_attention = any(hasattr(module, "attn_drop") and hasattr(module, "qkv") for module in modules)
     impossible = set() if hasattr(model, "class_maps") else {"cam"}
-    impossible |= set() if has_relu else {"guided_backpropagation"}
+    impossible |= set() if has_relu and find_spec("captum") else {"guided_backpropagation"}
     impossible |= set() if has_attention else set(ATTENTION_METHODS)
     return tuple(name for name in METHODS if name not in impossible)

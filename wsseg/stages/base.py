@@ -63,6 +63,16 @@ class Stage(Protocol):
     distributed: bool  # whether all processes of `accelerate launch` run it together; the first one alone if not
     measures: bool  # whether it only measures: no stage takes its output, and a run goes on without it
 
+    def check(self, config: Any, inputs: Mapping[str, Any]) -> None:
+        """Raise WssegError if `run` could not work with these values; called when a step that will run is planned.
+
+        What a config's own values say of each other is checked by the config (``__post_init__``); this is for what depends on
+        networks, files, installed packages and other steps. It takes a second or two at most, and downloads nothing.
+
+        `inputs` maps role -> `LabeledImages` or `MaskSource`, or, for an artifact, the config of the step that makes it.
+        """
+        ...
+
     def run(self, config: Any, inputs: Mapping[str, Any], out: Path) -> dict[str, Any]:
         """Do the work. `inputs` maps role -> `Artifact`, `LabeledImages` or `MaskSource`, by kind."""
         ...

@@ -34,6 +34,9 @@ class EvaluateMasks:
     distributed = False
     measures = True
 
+    def check(self, config: values.Config, inputs: Mapping[str, Any]) -> None:
+        """All values fit all inputs."""
+
     def run(self, config: values.Config, inputs: Mapping[str, Any], out: Path) -> dict[str, Any]:
         """Write report.json; metrics: `miou`, `iou` per class name, and what else the kind of masks allows."""
         from wsseg.saliency.seeds import decode_seed

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from wsseg.config import setting
+from wsseg.config import check_scales, setting
 
 
 @dataclass(frozen=True)
@@ -37,3 +37,6 @@ class Config:
     precision: Literal["auto", "float32", "bfloat16", "float16"] = setting("auto")
     rng_seed: int = setting(0, low=0, high=2**32 - 1)
     device: Literal["auto", "cpu", "cuda", "mps"] = setting("auto", execution=True)
+
+    def __post_init__(self) -> None:
+        check_scales(self.scales)

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 from wsseg.data.images import LabeledImages
-from wsseg.errors import StageError
 from wsseg.progress import track
 from wsseg.stages.base import SEED_FOLDER, Role, check_classes, seed_path
 from wsseg.stages.make_seeds import config as values
@@ -23,6 +22,12 @@ class MakeSeeds:
     distributed = False
     measures = False
 
+    def check(self, config: values.Config, inputs: Mapping[str, Any]) -> None:
+        """Try the method, the layers and the output stride on an untrained classifier."""
+        from wsseg.stages.make_seeds.trial import check
+
+        check(config, inputs["images"], inputs["classifier"].backbone)
+
     def run(self, config: values.Config, inputs: Mapping[str, Any], out: Path) -> dict[str, Any]:
         """Write seeds/<id>.png for every image; metrics: images, mean bytes an image."""
         import torch
@@ -37,8 +42,6 @@ class MakeSeeds:
 
         images: LabeledImages = inputs["images"]
         classifier: Artifact = inputs["classifier"]
-        if not config.scales:
-            raise StageError("seeds.scales: found an empty list; legal: at least one scale, such as [1.0]")
         model, spec = load_classifier(classifier.read_bytes, str(classifier.folder), config.output_stride)
         check_classes("classifier", spec.classes, images)
         device = resolve_device(config.device)

@@ -21,6 +21,9 @@ class MeasureClassifier:
     distributed = False
     measures = True
 
+    def check(self, config: values.Config, inputs: Mapping[str, Any]) -> None:
+        """All values fit all inputs."""
+
     def run(self, config: values.Config, inputs: Mapping[str, Any], out: Path) -> dict[str, Any]:
         """Write report.json; metrics: `map`, `ap` per class name, `exact_match`, and the terms they hold under."""
         from wsseg.models.classifier import load_classifier

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from wsseg.config import setting
+from wsseg.config import check_scales, setting
 from wsseg.crf.settings import Preset
 
 
@@ -25,3 +25,6 @@ class Config:
     batch_size: int = setting(8, low=1, high=4096)
     precision: Literal["auto", "float32", "bfloat16", "float16"] = setting("auto")
     device: Literal["auto", "cpu", "cuda", "mps"] = setting("auto", execution=True)
+
+    def __post_init__(self) -> None:
+        check_scales(self.scales)

@@ -28,6 +28,16 @@ class PredictMasks:
     distributed = False
     measures = False
 
+    def check(self, config: values.Config, inputs: Mapping[str, Any]) -> None:
+        """Compare what classifier and segmenter expect of their input, if both are asked."""
+        if "classifier" in inputs and config.suppress > 0:
+            from wsseg.models.classifier import backbone_statistics
+            from wsseg.models.segmenter import encoder_statistics
+
+            _check_statistics(
+                backbone_statistics(inputs["classifier"].backbone), encoder_statistics(inputs["segmenter"].encoder)
+            )
+
     def run(self, config: values.Config, inputs: Mapping[str, Any], out: Path) -> dict[str, Any]:
         """Write masks/<id>.png, which never holds 255, and confidence/<id>.png for every image.
 
@@ -47,10 +57,7 @@ class PredictMasks:
         if "classifier" in inputs and config.suppress > 0:
             classifier, seen = load_classifier(inputs["classifier"].read_bytes, str(inputs["classifier"].folder))
             check_classes("classifier", seen.classes, images)
-            if (seen.mean, seen.std) != (spec.mean, spec.std):
-                raise StageError(
-                    "predictions.suppress: classifier and segmenter expect other inputs; choose one backbone"
-                )
+            _check_statistics((seen.mean, seen.std), (spec.mean, spec.std))
         predictor = Predictor(model, spec, config, classifier)
         batches = batches_by_size(images.items, config.batch_size)
         missing = [b for b in batches if not all(mask_path(out, item.id).is_file() for item in b)]
@@ -61,3 +68,8 @@ class PredictMasks:
                     atomic_write(confidence_path(out, item.id), encode_grey(found.confidence))
                     atomic_write(mask_path(out, item.id), encode_mask(found.mask))
         return {"images": len(images)}
+
+
+def _check_statistics(classifier: object, segmenter: object) -> None:
+    if classifier != segmenter:
+        raise StageError("predictions.suppress: classifier and segmenter expect other inputs; choose one backbone")

@@ -45,6 +45,15 @@ class RefineMasks:
     distributed = False
     measures = False
 
+    def check(self, config: values.Config, inputs: Mapping[str, Any]) -> None:
+        """Look for the classifier that choices are made with, and for the CRF's engine."""
+        if (config.crf == "auto" or not config.levels) and "classifier" not in inputs:
+            raise StageError(_asks_classifier(config))
+        if config.crf != "off" and config.engine == "reference":
+            from wsseg.crf.reference import check_installed
+
+            check_installed()
+
     def run(self, config: values.Config, inputs: Mapping[str, Any], out: Path) -> dict[str, Any]:
         """Write masks/<id>.png for every image; metrics: fraction of pixels that are background, and undecided."""
         images: LabeledImages = inputs["images"]
@@ -76,8 +85,7 @@ def _choice(
     if path.is_file():
         return dict(json.loads(path.read_bytes()))
     if classifier is None:
-        left_open = 'pseudo_masks.crf = "auto"' if config.levels else "pseudo_masks.levels = []"
-        raise StageError(f"{left_open} asks the classifier, but the recipe gives this step none")
+        raise StageError(_asks_classifier(config))
     from wsseg.data.reading import read_photograph
     from wsseg.models.classifier import load_classifier
     from wsseg.models.device import resolve_device
@@ -140,3 +148,8 @@ def _refine_one(job: _Job) -> None:
         refinements.append(DenseCrf(read_photograph(job.image), settings, config.engine, config.exact).refine)
     mask = pseudo_mask(seed, config.background, config.levels, refinements)
     atomic_write(job.target, encode_mask(mask))
+
+
+def _asks_classifier(config: values.Config) -> str:
+    left_open = 'pseudo_masks.crf = "auto"' if config.levels else "pseudo_masks.levels = []"
+    return f"{left_open} asks the classifier, but the recipe gives this step none"

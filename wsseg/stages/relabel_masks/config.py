@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from wsseg.config import setting
+from wsseg.config import check_scales, setting
 from wsseg.crf.settings import Preset
 
 
@@ -27,3 +27,6 @@ class Config:
     precision: Literal["auto", "float32", "bfloat16", "float16"] = setting("auto")
     device: Literal["auto", "cpu", "cuda", "mps"] = setting("auto", execution=True)
     workers: int = setting(0, low=0, high=1024, execution=True)
+
+    def __post_init__(self) -> None:
+        check_scales(self.scales)

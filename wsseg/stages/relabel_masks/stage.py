@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 from wsseg.data.images import LabeledImages
-from wsseg.errors import StageError
 from wsseg.progress import track
 from wsseg.stages.base import (
     ArtifactMasks,
@@ -45,6 +44,9 @@ class RelabelMasks:
     distributed = False
     measures = False
 
+    def check(self, config: values.Config, inputs: Mapping[str, Any]) -> None:
+        """All values fit all inputs."""
+
     def run(self, config: values.Config, inputs: Mapping[str, Any], out: Path) -> dict[str, Any]:
         """Write masks/<id>.png for every image; metrics: fraction of background, undecided, and changed since `previous`."""
         from wsseg.data.masks import decode_mask
@@ -53,8 +55,6 @@ class RelabelMasks:
 
         images: LabeledImages = inputs["images"]
         segmenter: Artifact = inputs["segmenter"]
-        if not config.scales:
-            raise StageError("rounds.scales: found an empty list; legal: at least one scale, such as [1.0]")
         model, spec = load_segmenter(segmenter.read_bytes, str(segmenter.folder))
         check_classes("segmenter", spec.classes, images)
         missing = [item for item in images.items if not mask_path(out, item.id).is_file()]

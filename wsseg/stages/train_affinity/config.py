@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from wsseg.config import setting
+from wsseg.config import check_zoom, setting
 
 
 @dataclass(frozen=True)
@@ -33,3 +33,6 @@ class Config:
     rng_seed: int = setting(0, low=0, high=2**32 - 1)
     device: Literal["auto", "cpu", "cuda", "mps"] = setting("auto", execution=True)
     workers: int = setting(0, low=0, high=256, execution=True)
+
+    def __post_init__(self) -> None:
+        check_zoom(self.scale)

@@ -25,6 +25,12 @@ class TrainAffinity:
     distributed = True
     measures = False
 
+    def check(self, config: values.Config, inputs: Mapping[str, Any]) -> None:
+        """Outline the network over the classifier's backbone, and pass a batch through."""
+        from wsseg.stages.train_affinity.training import check
+
+        check(config, inputs["images"], inputs["classifier"].backbone)
+
     def run(self, config: values.Config, inputs: Mapping[str, Any], out: Path) -> dict[str, Any]:
         """Write network.safetensors and network.json; metric: the last epoch's loss."""
         from wsseg.models.weights import network_bytes

@@ -7,22 +7,35 @@ from torch import Tensor, nn
 
 from wsseg.data.images import LabeledImages
 from wsseg.data.transforms import TrainingImages, augmentation
-from wsseg.errors import StageError
 from wsseg.models.boundary import STRIDE, BoundaryNetwork, BoundarySpec, affinity_loss
-from wsseg.models.classifier import load_classifier
-from wsseg.models.training import Measure, Schedule, fit
-from wsseg.models.weights import load_matching
+from wsseg.models.classifier import ClassifierSpec, backbone_statistics, build_classifier, load_classifier
+from wsseg.models.training import Measure, Schedule, fit, try_training
+from wsseg.models.weights import load_matching, outlined
 from wsseg.stages.base import MaskSource
 from wsseg.stages.train_affinity.config import Config
 from wsseg.store import Artifact
+
+
+def _schedule(config: Config) -> Schedule:
+    return Schedule(
+        config.epochs, config.batch_size, config.learning_rate, 1.0, config.weight_decay, "one_cycle",
+        config.rng_seed, config.precision, config.device, config.workers,
+    )  # fmt: skip
+
+
+def check(config: Config, images: LabeledImages, backbone: str) -> None:
+    """Raise StageError unless a boundary network fits over a classifier's backbone and can be trained."""
+    mean, std = backbone_statistics(backbone)
+    source = outlined(lambda: build_classifier(ClassifierSpec(backbone, images.classes.names, mean, std)))
+    model = outlined(lambda: BoundaryNetwork(backbone))
+    load_matching(model.backbone, source.backbone.state_dict(), f"affinity: backbone {backbone!r}")
+    try_training(model, _schedule(config), len(images), config.size, "affinity")
 
 
 def train(
     config: Config, images: LabeledImages, masks: MaskSource, classifier: Artifact, out: Path
 ) -> tuple[BoundaryNetwork, BoundarySpec, dict[str, list[float]]]:
     """Train a boundary network; returns it in eval mode, how to build it again, and loss and pairs told right of each epoch."""
-    if len(config.scale) != 2 or config.scale[0] > config.scale[1]:
-        raise StageError(f"affinity.scale: found {list(config.scale)}; legal: [smallest, largest]")
     source, seen = load_classifier(classifier.read_bytes, str(classifier.folder))
     spec = BoundarySpec(seen.backbone, seen.mean, seen.std)
     torch.manual_seed(config.rng_seed)  # the branch's first weights
@@ -32,15 +45,13 @@ def train(
     data = TrainingImages(
         images.items, len(images.classes), transform, seen.mean, seen.std, config.rng_seed, masks.mask
     )
-    schedule = Schedule(
-        config.epochs, config.batch_size, config.learning_rate, 1.0, config.weight_decay, "one_cycle",
-        config.rng_seed, config.precision, config.device, config.workers,
-    )  # fmt: skip
+    schedule = _schedule(config)
 
     def loss_of(network: nn.Module, batch: dict[str, Tensor]) -> Tensor:
         middle = STRIDE // 2  # the pixel nearest to the place that a boundary value stands for
-        masks = batch["mask"][:, middle::STRIDE, middle::STRIDE]
-        loss, counts = affinity_loss(network(batch["image"]), masks, config.radius)
+        boundary = network(batch["image"])
+        masks = batch["mask"][:, middle::STRIDE, middle::STRIDE][:, : boundary.shape[1], : boundary.shape[2]]
+        loss, counts = affinity_loss(boundary, masks, config.radius)
         measure.add(counts)
         return loss
 

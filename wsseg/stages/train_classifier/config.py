@@ -4,7 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from wsseg.config import setting
+from wsseg.config import check_zoom, setting
+from wsseg.errors import ConfigError
 
 
 @dataclass(frozen=True)
@@ -57,3 +58,10 @@ class Config:
     rng_seed: int = setting(0, low=0, high=2**32 - 1)
     device: Literal["auto", "cpu", "cuda", "mps"] = setting("auto", execution=True)
     workers: int = setting(0, low=0, high=256, execution=True)
+
+    def __post_init__(self) -> None:
+        check_zoom(self.scale)
+        if self.weights == "file" and self.weights_file is None:
+            raise ConfigError('weights = "file" needs weights_file, the path of a .safetensors, .pth, .pt or .bin file')
+        if self.consistency > 0 and self.consistency_under == "tile" and self.size % 64:
+            raise ConfigError(f"size: found {self.size}; legal with tiles: a multiple of 64")

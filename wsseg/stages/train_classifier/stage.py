@@ -22,6 +22,12 @@ class TrainClassifier:
     distributed = True
     measures = False
 
+    def check(self, config: values.Config, inputs: Mapping[str, Any]) -> None:
+        """Outline the network, fit its weights into it, and pass a batch through."""
+        from wsseg.stages.train_classifier.training import check
+
+        check(config, inputs["images"])
+
     def run(self, config: values.Config, inputs: Mapping[str, Any], out: Path) -> dict[str, Any]:
         """Write network.safetensors and network.json; metric: the last epoch's loss."""
         from wsseg.models.weights import network_bytes

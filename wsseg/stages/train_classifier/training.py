@@ -9,16 +9,17 @@ from torch.nn import functional as F
 
 from wsseg.data.images import LabeledImages
 from wsseg.data.transforms import TrainingImages, augmentation, present
-from wsseg.errors import StageError
 from wsseg.models.classifier import (
     Classifier,
     ClassifierSpec,
     backbone_statistics,
     build_classifier,
+    check_hub,
     load_backbone_weights,
 )
 from wsseg.models.device import resolve_device
-from wsseg.models.training import Measure, Schedule, fit, freeze_levels
+from wsseg.models.training import Measure, Schedule, fit, freeze_levels, try_training
+from wsseg.models.weights import outlined
 from wsseg.saliency.layers import quiet
 from wsseg.stages.train_classifier.config import Config
 from wsseg.stages.train_classifier.consistency import equivariance_loss
@@ -68,28 +69,40 @@ def what_is_seen(network: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
     return (maps * labels[:, :, None, None]).sum(1)
 
 
+def _schedule(config: Config) -> Schedule:
+    return Schedule(
+        config.epochs, config.batch_size, config.learning_rate, config.head_factor, config.weight_decay,
+        config.schedule, config.rng_seed, config.precision, config.device, config.workers,
+    )  # fmt: skip
+
+
+def check(config: Config, images: LabeledImages) -> None:
+    """Raise StageError unless a classifier can be built, started and trained; nothing is downloaded."""
+    mean, std = backbone_statistics(config.backbone)
+    model = outlined(lambda: build_classifier(ClassifierSpec(config.backbone, images.classes.names, mean, std)))
+    if config.weights == "hub":
+        check_hub(config.backbone)
+    else:
+        load_backbone_weights(model, config.backbone, config.weights, config.weights_file)
+    freeze_levels(model.backbone, config.frozen_levels, config.backbone)
+    try_training(model, _schedule(config), len(images), config.size, "classifier")
+
+
 def train(
     config: Config, images: LabeledImages, out: Path
 ) -> tuple[Classifier, ClassifierSpec, dict[str, list[float]]]:
     """Train a classifier; returns it in eval mode, how to build it again, and loss and F1 of each epoch."""
-    if len(config.scale) != 2 or config.scale[0] > config.scale[1]:
-        raise StageError(f"classifier.scale: found {list(config.scale)}; legal: [smallest, largest]")
     mean, std = backbone_statistics(config.backbone)
     spec = ClassifierSpec(config.backbone, images.classes.names, mean, std)
     torch.manual_seed(config.rng_seed)  # the head's first weights
     model = build_classifier(spec)
     load_backbone_weights(model, config.backbone, config.weights, config.weights_file)
     freeze_levels(model.backbone, config.frozen_levels, config.backbone)
-    if config.consistency > 0 and config.consistency_under == "tile" and config.size % 64:
-        raise StageError(f"classifier.size: found {config.size}; legal with tiles: a multiple of 64")
     transform = augmentation(config.size, (config.scale[0], config.scale[1]), config.color)
     data = TrainingImages(images.items, len(images.classes), transform, mean, std, config.rng_seed)
     if config.sampling == "balanced":
         data.weights = drawing_weights(images)
-    schedule = Schedule(
-        config.epochs, config.batch_size, config.learning_rate, config.head_factor, config.weight_decay,
-        config.schedule, config.rng_seed, config.precision, config.device, config.workers,
-    )  # fmt: skip
+    schedule = _schedule(config)
     weights = positive_weights(images, config.balance).to(resolve_device(config.device))
 
     def loss_of(network: nn.Module, batch: dict[str, Tensor]) -> Tensor:

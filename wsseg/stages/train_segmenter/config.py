@@ -4,7 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from wsseg.config import setting
+from wsseg.config import check_zoom, setting
+from wsseg.errors import ConfigError
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,9 @@ class Config:
 
     architecture: str = setting("fpn")
     encoder: str = setting("tu-tf_efficientnet_lite0")
-    decoder: dict[str, int] = setting({"decoder_pyramid_channels": 128, "decoder_segmentation_channels": 64})
+    decoder: dict[str, int] = setting(
+        {"decoder_pyramid_channels": 128, "decoder_segmentation_channels": 64}, low=1, high=4096
+    )
     frozen_levels: int = setting(2, low=0, high=5)
     weights: Literal["classifier", "package", "hub", "file", "none"] = setting("classifier")
     weights_file: Path | None = setting(None)
@@ -59,3 +62,8 @@ class Config:
     rng_seed: int = setting(0, low=0, high=2**32 - 1)
     device: Literal["auto", "cpu", "cuda", "mps"] = setting("auto", execution=True)
     workers: int = setting(0, low=0, high=256, execution=True)
+
+    def __post_init__(self) -> None:
+        check_zoom(self.scale)
+        if self.weights == "file" and self.weights_file is None:
+            raise ConfigError('weights = "file" needs weights_file, the path of a .safetensors, .pth, .pt or .bin file')

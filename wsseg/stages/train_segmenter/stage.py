@@ -30,6 +30,12 @@ class TrainSegmenter:
     distributed = True
     measures = False
 
+    def check(self, config: values.Config, inputs: Mapping[str, Any]) -> None:
+        """Outline the network, fit its weights into it, and pass a batch through."""
+        from wsseg.stages.train_segmenter.training import check
+
+        check(config, inputs["images"], inputs["classifier"].backbone if "classifier" in inputs else None)
+
     def run(self, config: values.Config, inputs: Mapping[str, Any], out: Path) -> dict[str, Any]:
         """Write network.safetensors and network.json; metric: the last epoch's loss, or `stopped`, the fraction that changed.
 

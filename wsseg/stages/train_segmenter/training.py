@@ -12,9 +12,17 @@ from wsseg.data.transforms import TrainingImages, augmentation
 from wsseg.errors import StageError
 from wsseg.labels import IGNORE_INDEX
 from wsseg.metrics.confusion import iou_per_class, mean_iou
-from wsseg.models.classifier import ClassifierSpec, build_classifier, load_backbone_weights, load_classifier
-from wsseg.models.segmenter import SegmenterSpec, build_segmenter, encoder_statistics, load_encoder
-from wsseg.models.training import Measure, Schedule, fit, freeze_levels
+from wsseg.models.classifier import (
+    ClassifierSpec,
+    build_classifier,
+    check_backbone,
+    check_hub,
+    load_backbone_weights,
+    load_classifier,
+)
+from wsseg.models.segmenter import SegmenterSpec, build_segmenter, check_sizes, encoder_statistics, load_encoder
+from wsseg.models.training import Measure, Schedule, fit, freeze_levels, try_training
+from wsseg.models.weights import outlined, read_state
 from wsseg.stages.base import MaskSource
 from wsseg.stages.train_segmenter.config import Config
 from wsseg.stages.train_segmenter.losses import absent_loss, per_pixel, weighted_mean
@@ -26,26 +34,55 @@ _SAMPLED = (
 )
 
 
+def _schedule(config: Config) -> Schedule:
+    return Schedule(
+        config.epochs, config.batch_size, config.learning_rate, config.head_factor, config.weight_decay,
+        config.schedule, config.rng_seed, config.precision, config.device, config.workers,
+    )  # fmt: skip
+
+
+def check(config: Config, images: LabeledImages, backbone: str | None) -> None:
+    """Raise StageError unless a segmenter can be built, started, trained and asked; nothing is downloaded.
+
+    Args:
+        config: the values.
+        images: the training images.
+        backbone: the classifier's, or None without a classifier.
+    """
+    mean, std = encoder_statistics(config.encoder)
+    classes = images.classes.names
+    spec = SegmenterSpec(config.architecture, config.encoder, config.decoder, classes, config.size, mean, std)
+    model = outlined(lambda: build_segmenter(spec))
+    if config.weights == "hub":
+        check_hub(timm_name(config))
+    else:
+        source = None
+        if backbone is not None:
+            source = outlined(lambda: build_classifier(ClassifierSpec(backbone, classes, mean, std))).backbone
+        start_encoder(model, config, source)
+    freeze_levels(model.get_submodule("encoder"), config.frozen_levels, config.encoder)
+    try_training(model, _schedule(config), len(images), config.size, "segmenter")
+    check_sizes(model)
+
+
 def train(
     config: Config, images: LabeledImages, masks: MaskSource, classifier: Artifact | None, out: Path
 ) -> tuple[nn.Module, SegmenterSpec, dict[str, list[float]]]:
     """Train a segmenter; returns it in eval mode, how to build it again, and loss and mIoU with its masks of each epoch."""
-    if len(config.scale) != 2 or config.scale[0] > config.scale[1]:
-        raise StageError(f"segmenter.scale: found {list(config.scale)}; legal: [smallest, largest]")
     mean, std = encoder_statistics(config.encoder)
     spec = SegmenterSpec(
         config.architecture, config.encoder, config.decoder, images.classes.names, config.size, mean, std
     )
     torch.manual_seed(config.rng_seed)  # the decoder's first weights
     model = build_segmenter(spec)
-    start_encoder(model, config, classifier)
+    source = None
+    if config.weights == "classifier" and classifier is not None:
+        source = load_classifier(classifier.read_bytes, str(classifier.folder))[0].backbone
+    start_encoder(model, config, source)
     freeze_levels(model.get_submodule("encoder"), config.frozen_levels, config.encoder)
     transform = augmentation(config.size, (config.scale[0], config.scale[1]), config.color)
     data = TrainingImages(images.items, len(images.classes), transform, mean, std, config.rng_seed, masks.mask)
-    schedule = Schedule(
-        config.epochs, config.batch_size, config.learning_rate, config.head_factor, config.weight_decay,
-        config.schedule, config.rng_seed, config.precision, config.device, config.workers,
-    )  # fmt: skip
+    schedule = _schedule(config)
     fresh = nn.ModuleList(child for name, child in model.named_children() if name != "encoder")
 
     def loss_of(network: nn.Module, batch: dict[str, Tensor]) -> Tensor:
@@ -95,16 +132,37 @@ def _miou(counts: Tensor) -> float:
     return 0.0 if math.isnan(miou) else miou  # NaN is no JSON
 
 
-def start_encoder(model: nn.Module, config: Config, classifier: Artifact | None) -> None:
-    """Load the weights that the encoder starts from, in place."""
+def timm_name(config: Config) -> str:
+    """Return the name of timm's model whose weights the encoder starts from; StageError if timm has none by that name."""
+    name = config.encoder.removeprefix("tu-")
+    try:
+        check_backbone(name)
+    except StageError as error:
+        raise StageError(
+            f"segmenter.weights = {config.weights!r}: {config.encoder!r} is not a model of timm; legal for it: file, none"
+        ) from error
+    return name
+
+
+def start_encoder(model: nn.Module, config: Config, backbone: nn.Module | None) -> None:
+    """Load the weights that the encoder starts from, in place; `backbone` is the classifier's, if there is one."""
+    where = f"segmenter.weights = {config.weights!r}"
     if config.weights == "none":
         return
     if config.weights == "classifier":
-        if classifier is None:
-            raise StageError('segmenter.weights = "classifier", but the recipe gives this step no classifier')
-        source, _ = load_classifier(classifier.read_bytes, str(classifier.folder))
+        if backbone is None:
+            raise StageError(f"{where}, but the recipe gives this step no classifier")
+        state, where = (
+            backbone.state_dict(),
+            f"{where}: the classifier's backbone is not the encoder {config.encoder!r}",
+        )
+    elif config.weights == "file":
+        if config.weights_file is None:
+            raise StageError(f"{where} needs segmenter.weights_file")
+        state, where = read_state(config.weights_file), str(config.weights_file)
     else:
-        backbone = config.encoder.removeprefix("tu-")
-        source = build_classifier(ClassifierSpec(backbone, ("any",), (0.5,) * 3, (0.5,) * 3))
-        load_backbone_weights(source, backbone, config.weights, config.weights_file)
-    load_encoder(model, source.backbone.state_dict(), f"segmenter.weights = {config.weights!r}")
+        name = timm_name(config)
+        source = build_classifier(ClassifierSpec(name, ("any",), (0.5,) * 3, (0.5,) * 3))
+        load_backbone_weights(source, name, config.weights, None)
+        state = source.backbone.state_dict()
+    load_encoder(model, state, where)

@@ -52,6 +52,9 @@ class WalkSeeds:
     distributed = False
     measures = False
 
+    def check(self, config: values.Config, inputs: Mapping[str, Any]) -> None:
+        """All values fit all inputs."""
+
     def run(self, config: values.Config, inputs: Mapping[str, Any], out: Path) -> dict[str, Any]:
         """Write seeds/<id>.png for every image; metrics: images, mean bytes an image, and what was chosen."""
         images: LabeledImages = inputs["images"]

@@ -1,0 +1,40 @@
+"""Whether the values of `make_seeds` can work, told by an untrained classifier."""
+
+import torch
+
+from wsseg.data.images import LabeledImages
+from wsseg.errors import StageError
+from wsseg.models.classifier import ClassifierSpec, backbone_statistics, build_classifier
+from wsseg.models.weights import outlined
+from wsseg.saliency.activation_maps import ACTIVATION_METHODS, WEIGHTINGS, gradient_cams
+from wsseg.saliency.attention import ATTENTION_METHODS, attention_rollout
+from wsseg.saliency.layers import layer_of
+from wsseg.saliency.methods import methods_for
+from wsseg.stages.make_seeds.config import Config
+
+
+def check(config: Config, images: LabeledImages, backbone: str) -> None:
+    """Raise StageError unless the backbone has the method, the layers and the output stride.
+
+    Layers and attention are looked at with random weights: what they give depends on the architecture alone.
+    """
+    spec = ClassifierSpec(backbone, images.classes.names, *backbone_statistics(backbone))
+    outline = outlined(lambda: build_classifier(spec, config.output_stride))
+    if config.method not in (*methods_for(outline), "lpcam"):
+        raise StageError(
+            f"seeds.method: found {config.method!r}; legal with the backbone {backbone!r}: {', '.join(methods_for(outline))}, lpcam"
+        )
+    if config.target == "margin" and len(images.classes) == 1:
+        raise StageError('seeds.target: found "margin" with one class; legal: logit, sigmoid')
+    family = config.method in WEIGHTINGS or config.method in ACTIVATION_METHODS
+    layers = config.layers if family else ()
+    for name in layers:
+        layer_of(outline, name)
+    if layers or config.method in ATTENTION_METHODS:
+        with torch.random.fork_rng(devices=[]):
+            model = build_classifier(spec, config.output_stride).eval()
+            noise = torch.randn(1, 3, 64, 96)
+        if layers:
+            gradient_cams(model, noise, [0], layers, "grad_cam")
+        else:
+            attention_rollout(model, noise, [0])
