@@ -164,7 +164,7 @@ class _Judge:
     def figures(self) -> dict[str, Any]:
         """Return the means of what was measured."""
         means: dict[str, Any] = {
-            name: float(np.nanmean(torch.cat(found).double().cpu().numpy())) for name, found in self.found.items()
+            name: float(np.nanmean(torch.cat(found).cpu().double().numpy())) for name, found in self.found.items()
         }
         if "pointing" in self.found:
             means["pxap"] = float(np.nanmean(pixel_average_precision(self.counts).numpy()))

@@ -217,7 +217,7 @@ def _settled(config: Any) -> Any:
 def _check_steps(steps: Mapping[str, PlannedStep], config: Config, sources: Sources) -> None:
     """Raise ConfigError, one line that tells of every problem, if a step that will run cannot work with its values."""
     checked: list[tuple[Any, ...]] = []
-    problems: list[str] = []
+    problems: dict[str, str] = {}  # table of the first step that has it
     for planned in steps.values():
         if planned.state != TO_RUN:
             continue
@@ -235,10 +235,10 @@ def _check_steps(steps: Mapping[str, PlannedStep], config: Config, sources: Sour
                 resolve_device(planned.config.device)
             stage.check(planned.config, given)
         except WssegError as error:
-            if str(error) not in problems:
-                problems.append(str(error))
+            problems.setdefault(str(error), planned.step.table)
     if problems:
-        raise ConfigError(f"{config.path}: {'; '.join(problems)}")
+        lines = [text if text.startswith(table) else f"{table}: {text}" for text, table in problems.items()]
+        raise ConfigError(f"{config.path}: {'; '.join(lines)}")
 
 
 def _missing_source(step: Step, steps: dict[str, PlannedStep], sources: Sources) -> str:

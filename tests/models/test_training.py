@@ -1,15 +1,18 @@
 import multiprocessing
 import os
+import re
 import shutil
 import signal
 
 import numpy as np
 import pytest
+import segmentation_models_pytorch as smp
 import torch
 from accelerate.state import PartialState
 from PIL import Image as PILImage
 from torch import nn
 
+from tests.conftest import REPOSITORY
 from wsseg.data.batches import at_size
 from wsseg.data.reading import inspect_file
 from wsseg.data.transforms import TrainingImages, augmentation
@@ -288,3 +291,64 @@ def test_a_launchers_leftovers_do_not_concern_a_single_process(data, tmp_path, m
     PartialState._reset_state()
     trained(data, tmp_path / "alone", epochs=1)
     assert {name: os.environ[name] for name in variables} == variables
+
+
+@pytest.mark.parametrize("name", ["resnet18", "mobilenet_v2", "vgg11", "efficientnet-b0", "mit_b0", "tu-resnet18"])
+def test_levels_of_any_encoder_are_frozen_up_to_the_one_asked_for(name):
+    encoder = smp.encoders.get_encoder(name, weights=None)
+    freeze_levels(encoder, 2, name)
+    frozen = {n for n, p in encoder.named_parameters() if not p.requires_grad}
+    assert 0 < len(frozen) < len(list(encoder.parameters()))
+    image = torch.randn(2, 3, 64, 64)
+    features = encoder.train()(image)
+    assert not features[2].requires_grad and features[3].requires_grad  # what leads to level 2, and nothing behind it
+    assert all(p.grad is None for p in encoder.parameters())
+    with pytest.raises(StageError, match="frozen_levels: .* legal: 0 to"):
+        freeze_levels(encoder, 9, name)
+
+
+def test_a_batch_that_has_one_value_per_channel_is_trained_on(tmp_path):
+    PILImage.fromarray(np.full((32, 32, 3), 90, np.uint8)).save(tmp_path / "0.png")
+    items = [LabeledImage("0", tmp_path / "0.png", (1,), (32, 32), inspect_file(tmp_path / "0.png").sha256)]
+    data = TrainingImages(items, 1, augmentation(32, (0.8, 1.2), 0.2), (0.5,) * 3, (0.5,) * 3, 0)
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.AdaptiveAvgPool2d(1), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(4, 1)
+    )
+    history = fit(model, nn.ModuleList(), data, loss_of, schedule(epochs=2, batch_size=1), tmp_path, "tiny")
+    assert len(history["loss"]) == 2
+    assert model[1].num_batches_tracked == 2 and model[3].num_batches_tracked == 0  # the latter keeps its statistics
+    assert not any(m._forward_pre_hooks for m in model.modules())
+
+
+def test_float16_on_a_cpu_is_refused(data, tmp_path):
+    model = network()
+    with pytest.raises(StageError, match='precision: found "float16" on a CPU; legal in a training there: auto'):
+        fit(model, model[5], data, loss_of, schedule(precision="float16"), tmp_path, "tiny")
+
+
+# float64 of tensors that are on the CPU whatever the device
+_ON_CPU = (
+    "places = torch.arange(length, dtype=torch.float64)",
+    "return best.masked_fill(size[:, 0] == 0, torch.nan), (place + 1).double() / (_BINS - 1)",
+    "total, count = torch.zeros((), dtype=torch.float64), 0",
+)
+
+
+def test_no_device_is_asked_for_float64():
+    """MPS has none: what is summed in float64 goes to the CPU first."""
+    for path in sorted((REPOSITORY / "wsseg").rglob("*.py")):
+        text = path.read_text(encoding="utf-8")
+        for line in text.splitlines() if "import torch" in text else ():
+            if re.search(r"\.double\(\)|torch\.float64|torch\.double", line):
+                assert ".cpu()" in line or line.strip() in _ON_CPU, f"{path.name}: {line.strip()}"
+
+
+def test_the_first_accelerator_is_found_by_what_torch_2_6_has(monkeypatch):
+    def current_accelerator():  # 2.6 has no argument check_available
+        return torch.device("cuda")
+
+    monkeypatch.setattr(torch.accelerator, "current_accelerator", current_accelerator)
+    for there, expected in ((True, "cuda"), (False, "cpu")):
+        monkeypatch.setattr(torch.accelerator, "is_available", lambda there=there: there)
+        assert resolve_device("auto").type == expected

