@@ -13,7 +13,7 @@ import json
 import os
 import stat
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Hashable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -24,7 +24,6 @@ from wsseg.store import FOLDERS, TEMPORARY, ArtifactStore, atomic_write, file_di
 
 RECORD = "outputs.txt"
 _NAMED = 5  # how many files an error names before it counts the rest
-_Identity = tuple[int, int]  # device and inode: one for all the names that a file or folder has
 
 
 class Outputs:
@@ -39,17 +38,17 @@ class Outputs:
     def __init__(self, store: ArtifactStore | None, inputs: Iterable[Path] = (), overwrite: bool = False) -> None:
         self._record = store.root / RECORD if store else None
         self._overwrite = overwrite
-        self._files: set[_Identity] = set()
-        self._folders: dict[_Identity, Path] = {}
+        self._files: set[Hashable] = set()
+        self._folders: dict[Hashable, Path] = {}
         for path in inputs:
             try:
                 status = path.stat()
             except OSError:
                 continue
             if stat.S_ISDIR(status.st_mode):
-                self._folders[status.st_dev, status.st_ino] = path
+                self._folders[_identity(path, status)] = path
             else:
-                self._files.add((status.st_dev, status.st_ino))
+                self._files.add(_identity(path, status))
         self._places: dict[Path, tuple[Path, Path | None]] = {}
         self._own: dict[Path, set[str]] = {}
 
@@ -87,9 +86,8 @@ class Outputs:
         place.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=TEMPORARY, dir=place.parent, ignore_cleanup_errors=True) as folder:
             yield Path(folder) / place.name
-            made = sorted(
-                Path(folder).iterdir(), key=lambda path: path.name == place.name
-            )  # what others name comes first
+            # the file itself comes last: it names the others
+            made = sorted(Path(folder).iterdir(), key=lambda path: path.name == place.name)
             self.check(place.parent / path.name for path in made)
             for path in made:
                 with path.open("rb+") as file:
@@ -114,7 +112,7 @@ class Outputs:
             return place
         if stat.S_ISLNK(status.st_mode) and place.exists():
             status = place.stat()
-        if (status.st_dev, status.st_ino) in self._files:
+        if _identity(place, status) in self._files:
             raise OutputError(f"{printable(str(target))} is an input of this command; choose another -o")
         if not (stat.S_ISREG(status.st_mode) or stat.S_ISLNK(status.st_mode)):
             what = "a folder" if stat.S_ISDIR(status.st_mode) else "no regular file"
@@ -136,8 +134,8 @@ class Outputs:
             for path in (real, *real.parents):
                 if path.name in (*FOLDERS, "data", "reports") and is_store(path.parent):
                     raise OutputError(f"{printable(str(folder))} lies in the store {path.parent}; choose another -o")
-            above = (path.stat() for path in (existing, *existing.parents))
-            inside = (self._folders.get((status.st_dev, status.st_ino)) for status in above)
+            above = (_identity(path, path.stat()) for path in (existing, *existing.parents))
+            inside = (self._folders.get(identity) for identity in above)
             self._places[folder] = real, next((path for path in inside if path is not None), None)
         return self._places[folder]
 
@@ -191,3 +189,10 @@ class Outputs:
         except OSError as error:  # a store that cannot be written can be used all the same
             log.warning("%s: %s; the same command will ask for --overwrite", self._record, error.strerror)
             self._record = None
+
+
+def _identity(path: Path, status: os.stat_result) -> Hashable:
+    """Return what all the names of a file or folder have in common, links and other cases of letters included."""
+    if status.st_ino:
+        return status.st_dev, status.st_ino
+    return os.path.normcase(path.resolve())  # a file system without inodes
