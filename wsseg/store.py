@@ -498,6 +498,8 @@ class ArtifactStore:
         (folder / MANIFEST).unlink()  # no longer an artifact, even if we die before the rename
         for name in [*damaged, FILES]:
             path = linked_part(folder, name) or folder / name
+            if not path.parent.resolve().is_relative_to(folder.resolve()) or path.name in ("", ".", ".."):
+                continue  # names are checked when the table is read; nothing outside is removed even if that fails
             if path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path)
             else:
