@@ -64,6 +64,16 @@ def summary(runs: dict[str, dict[str, Any]]) -> dict[str, Any]:
     return {**found, "runs": runs}
 
 
+def earlier_results(path: Path) -> dict[str, Any]:
+    """Return the results of other data sets and seeds that a file holds; nothing if it is no file of this script."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    except ValueError:
+        return {}
+    is_own = isinstance(found, dict) and all(isinstance(v, dict) and {"runs", "ratio"} & set(v) for v in found.values())
+    return found if is_own else {}
+
+
 @click.command()
 @click.argument("recipe")
 @click.argument("configs", nargs=-1, required=True)
@@ -88,9 +98,9 @@ def main(
     except ValueError as error:
         raise ConfigError(f"--rng-seeds: found {rng_seeds!r}; legal: whole numbers, such as 0,1,2") from error
     opened = ArtifactStore(store)
-    outputs = Outputs(opened, overwrite=overwrite)
+    results = earlier_results(output)
+    outputs = Outputs(opened, overwrite=overwrite or bool(results))  # results are added to those in the file
     outputs.check([output])
-    results = json.loads(output.read_text()) if output.is_file() else {}
     for rng_seed in seeds:
         for config in configs:
             runs = results.get(config, {}).get("runs", {})

@@ -43,7 +43,7 @@ def test_a_table_of_two_variants_and_two_seeds(invoke, csv_data, tmp_path):
     seeds = {(r["variant"], r["rng_seed"]): r["miou"] for r in rows if r["step"] == "seed_quality"}
     assert seeds["plain", "0"] == seeds["no CRF", "0"]  # the classifier and its seeds are shared
     objects = len(list((tmp_path / "store" / "objects").iterdir()))
-    assert objects == 2 * (3 + 2 * 5)  # classifier, seeds and their judgement once a seed
+    assert objects == 2 * (4 + 2 * 5)  # classifier, seeds and how good both are: once per rng_seed
 
 
 @pytest.mark.parametrize(

@@ -84,7 +84,8 @@ def serve_voc(serve, folder: Path) -> None:
     voc = folder / "voc" / "VOCdevkit" / "VOC2012"
     for index, image_id in enumerate(("a", "b", "c", "d")):
         photograph(voc / "JPEGImages" / f"{image_id}.jpg", index)
-        write(voc / "Annotations" / f"{image_id}.xml", XML.format("cat"))
+        shown = "cat" if image_id in "ab" else "person"  # as its mask below says
+        write(voc / "Annotations" / f"{image_id}.xml", XML.format(shown))
     write(voc / "ImageSets/Segmentation/train.txt", "a\n")
     write(voc / "ImageSets/Segmentation/val.txt", "b\n")
     for image_id in ("a", "b"):

@@ -40,3 +40,12 @@ def test_weak_and_full_are_run_and_other_sets_stay_in_the_file(csv_data, tmp_pat
     assert own["rng_seeds"] == [4]
     assert own["ratio"] == pytest.approx(own["weak_miou"][0] / own["full_miou"][0], rel=1e-3)
     assert 0 < own["seed_miou"][0] <= 1 and 0 < own["pseudo_miou"][0] <= 1 and own["minutes"][0] > 0
+
+
+def test_a_file_of_another_kind_is_not_replaced(csv_data, tmp_path):
+    output = tmp_path / "results.json"
+    output.write_text('{"mine": 1}')
+    words = ["cam_crf", str(csv_data), "--rng-seeds", "4", "-o", str(output), "--store", str(tmp_path / "store")]
+    result = CliRunner().invoke(weak_to_full.main, words)
+    assert result.exit_code == 1 and "was not written by wsseg" in result.output
+    assert output.read_text() == '{"mine": 1}'
