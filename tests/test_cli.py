@@ -148,7 +148,7 @@ def test_a_whole_run_and_all_that_is_done_with_it(csv_data, tmp_path):
     (tmp_path / "else").mkdir()
     (tmp_path / "else" / "again.toml").write_text(text)
     planned = wsseg("plan", "cam_crf", "-c", "else/again.toml", cwd=tmp_path).stdout
-    assert planned.count("cached") == 8, planned
+    assert planned.count("cached") == 9, planned
     assert json.loads(wsseg("show", "evaluation", cwd=tmp_path).stdout)["metrics"]["miou"] == last["miou"]
 
     # new photographs, one of them broken, one large and grey

@@ -89,11 +89,11 @@ def test_kills_within_the_walk_and_a_round_of_self_training_change_no_byte(csv_d
     recipe.write_text((shipped_folder("pipelines") / "irn.toml").read_text() + ROUND)
     finish(csv_data, tmp_path / "undisturbed", recipe)
     store = tmp_path / "killed"
-    stop_when(csv_data, store, "*/seeds/*.png", 2, signal.SIGKILL, recipe, done=5)  # the walk's
-    stop_when(csv_data, store, "*/masks/*.png", 2, signal.SIGKILL, recipe, done=12)  # the round's
+    stop_when(csv_data, store, "*/seeds/*.png", 2, signal.SIGKILL, recipe, done=6)  # the walk's
+    stop_when(csv_data, store, "*/masks/*.png", 2, signal.SIGKILL, recipe, done=13)  # the round's
     finish(csv_data, store, recipe)
     assert digests(store) == digests(tmp_path / "undisturbed")
-    assert len(digests(store)) == 13 and list((store / "work").iterdir()) == []
+    assert len(digests(store)) == 14 and list((store / "work").iterdir()) == []
 
 
 @pytest.mark.slow
@@ -113,5 +113,5 @@ def test_two_runs_on_one_store_share_the_work(csv_data, tmp_path):
     errors = [p.communicate(timeout=400)[1] for p in processes]
     assert [p.returncode for p in processes] == [0, 0], errors
     ran = sum(text.count(": done in") for text in errors)
-    assert ran == 8, errors  # each step once, by one of the two
+    assert ran == 9, errors  # each step once, by one of the two
     assert all(not store_key.startswith(".") for store_key in os.listdir(tmp_path / "store" / "objects"))
