@@ -19,8 +19,9 @@ from wsseg.data.transforms import TrainingImages, augmentation
 from wsseg.errors import DatasetError, MachineError, StageError, explaining
 from wsseg.models import training
 from wsseg.models.device import resolve_device
-from wsseg.models.segmenter import enlarged_argmax, segment
+from wsseg.models.segmenter import SegmenterSpec, build_segmenter, check_size, enlarged_argmax, segment
 from wsseg.models.training import Measure, Schedule, fit, freeze_levels, learning_rate_factor
+from wsseg.models.weights import outlined
 from wsseg.store import CHECKPOINT
 from wsseg.types import LabeledImage
 
@@ -352,3 +353,13 @@ def test_the_first_accelerator_is_found_by_what_torch_2_6_has(monkeypatch):
     for there, expected in ((True, "cuda"), (False, "cpu")):
         monkeypatch.setattr(torch.accelerator, "is_available", lambda there=there: there)
         assert resolve_device("auto").type == expected
+
+
+def test_a_segmenter_that_does_not_take_a_size_is_told():
+    spec = SegmenterSpec("pan", "resnet18", {}, ("a",), 64, (0.5,) * 3, (0.5,) * 3)
+    outline = outlined(lambda: build_segmenter(spec))
+    check_size(outline, (320, 256))
+    with pytest.raises(StageError, match=r"does not take images of \(64, 96\) px .* raise segmenter.size"):
+        check_size(outline, (64, 96))
+    with pytest.raises(StageError, match=r"does not take images of \(64, 64\) px"):
+        segment(build_segmenter(spec).eval(), [torch.zeros(1, 3, 64, 64)], (64, 64), False)

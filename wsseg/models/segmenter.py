@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from wsseg.config import setting
-from wsseg.errors import StageError, nearest
+from wsseg.errors import StageError, explained, nearest
 from wsseg.models.classifier import backbone_statistics, check_backbone
 from wsseg.models.weights import check_statistics, load_matching, load_network, read_spec
 from wsseg.saliency.passes import in_parts
@@ -101,21 +101,29 @@ def build_segmenter(spec: SegmenterSpec) -> nn.Module:
     return model
 
 
-def check_sizes(outline: nn.Module) -> None:
-    """Raise StageError unless a segmenter's outline takes images of any multiple of 32 px, as predictions give it."""
-    size = (64, 96)
-    try:
-        with torch.device("meta"), torch.no_grad():
-            found = outline.eval()(torch.zeros(1, 3, *size)).shape[2:]
-    except (RuntimeError, ValueError, TypeError, AssertionError, IndexError) as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise StageError(
-            f"segmenter: the network does not take images of {size} ({reason}); choose another architecture or encoder"
-        ) from error
+def check_size(outline: nn.Module, size: tuple[int, int]) -> None:
+    """Raise StageError unless a segmenter's outline gives its classes at the size (H, W) of an image."""
+    with torch.device("meta"), torch.no_grad():
+        found = tuple(_scores(outline.eval(), torch.zeros(1, 3, *size)).shape[2:])
     if found != size:
         raise StageError(
-            f"segmenter: the network's output is {tuple(found)} for images of {size}; expected: the same size"
+            f"segmenter: the network's output is {found} px for images of {size} px; expected: the same size"
         )
+
+
+def _scores(model: nn.Module, images: Tensor) -> Tensor:
+    """Return a segmenter's logits; StageError if its architecture does not take images of that size."""
+    try:
+        logits: Tensor = in_parts(model, images)
+    except (RuntimeError, ValueError, TypeError, AssertionError, IndexError) as error:
+        if explained(error):  # the machine's fault, not the network's
+            raise
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise StageError(
+            f"segmenter: the network does not take images of {tuple(images.shape[2:])} px ({reason}); raise segmenter.size, "
+            "or choose another architecture"
+        ) from error
+    return logits
 
 
 def load_encoder(model: nn.Module, backbone_state: Mapping[str, Tensor], where: str) -> None:
@@ -156,7 +164,7 @@ def segment(model: nn.Module, inputs: Sequence[Tensor], output: tuple[int, int],
     total = inputs[0].new_zeros(())
     for images in inputs:
         batch = torch.cat([images, images.flip(3)]) if flip else images
-        scores = in_parts(model, batch.contiguous(memory_format=torch.channels_last)).float().softmax(1)
+        scores = _scores(model, batch.contiguous(memory_format=torch.channels_last)).float().softmax(1)
         if flip:
             straight, mirrored = scores.chunk(2)
             scores = (straight + mirrored.flip(3)) / 2

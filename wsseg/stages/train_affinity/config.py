@@ -24,7 +24,7 @@ class Config:
     size: int = setting(320, low=32, high=4096)
     radius: int = setting(10, low=2, high=64)
     epochs: int = setting(3, low=1, high=10_000)
-    batch_size: int = setting(16, low=2, high=4096)
+    batch_size: int = setting(16, low=1, high=4096)
     learning_rate: float = setting(5e-3, low=0.0, high=10.0)
     weight_decay: float = setting(1e-4, low=0.0, high=1.0)
     scale: tuple[float, ...] = setting((0.7, 1.5), low=0.1, high=10.0)

@@ -47,7 +47,7 @@ class Config:
     weights_file: Path | None = setting(None)
     size: int = setting(320, low=32, high=4096)
     epochs: int = setting(10, low=1, high=10_000)
-    batch_size: int = setting(16, low=2, high=4096)
+    batch_size: int = setting(16, low=1, high=4096)
     learning_rate: float = setting(3e-4, low=0.0, high=10.0)
     head_factor: float = setting(5.0, low=0.0, high=1000.0)
     weight_decay: float = setting(0.01, low=0.0, high=1.0)

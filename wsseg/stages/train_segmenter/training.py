@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from wsseg.data.batches import network_size
 from wsseg.data.images import LabeledImages
 from wsseg.data.transforms import TrainingImages, augmentation
 from wsseg.errors import StageError
@@ -20,7 +21,7 @@ from wsseg.models.classifier import (
     load_backbone_weights,
     load_classifier,
 )
-from wsseg.models.segmenter import SegmenterSpec, build_segmenter, check_sizes, encoder_statistics, load_encoder
+from wsseg.models.segmenter import SegmenterSpec, build_segmenter, check_size, encoder_statistics, load_encoder
 from wsseg.models.training import Measure, Schedule, fit, freeze_levels, try_training
 from wsseg.models.weights import outlined, read_state
 from wsseg.stages.base import MaskSource
@@ -62,7 +63,8 @@ def check(config: Config, images: LabeledImages, backbone: str | None) -> None:
         start_encoder(model, config, source)
     freeze_levels(model.get_submodule("encoder"), config.frozen_levels, config.encoder)
     try_training(model, _schedule(config), len(images), config.size, "segmenter")
-    check_sizes(model)
+    narrowest = min((item.size for item in images.items), key=lambda size: min(size) / max(size))
+    check_size(model, network_size(narrowest, config.size, 1.0))
 
 
 def train(
