@@ -8,6 +8,7 @@ from wsseg.models.classifier import ClassifierSpec, backbone_statistics, build_c
 from wsseg.models.weights import outlined
 from wsseg.saliency.activation_maps import ACTIVATION_METHODS, WEIGHTINGS, gradient_cams
 from wsseg.saliency.attention import ATTENTION_METHODS, attention_rollout
+from wsseg.saliency.gradients import GRADIENT_METHODS
 from wsseg.saliency.layers import layer_of
 from wsseg.saliency.methods import methods_for
 from wsseg.stages.make_seeds.config import Config
@@ -24,7 +25,8 @@ def check(config: Config, images: LabeledImages, backbone: str) -> None:
         raise StageError(
             f"seeds.method: found {config.method!r}; legal with the backbone {backbone!r}: {', '.join(methods_for(outline))}, lpcam"
         )
-    if config.target == "margin" and len(images.classes) == 1:
+    targeted = (*WEIGHTINGS, *GRADIENT_METHODS, *ATTENTION_METHODS)
+    if config.target == "margin" and config.method in targeted and len(images.classes) == 1:
         raise StageError('seeds.target: found "margin" with one class; legal: logit, sigmoid')
     family = config.method in WEIGHTINGS or config.method in ACTIVATION_METHODS
     layers = config.layers if family else ()
