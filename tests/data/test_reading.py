@@ -240,11 +240,27 @@ def test_exif_that_cannot_be_written_again_is_no_reason_to_refuse_an_image(tmp_p
     assert read_image(path).shape == (6, 4, 3)
 
 
+@pytest.mark.parametrize(
+    "error", [struct.error("odd"), TypeError("odd"), SyntaxError("odd"), KeyError("odd"), AssertionError()]
+)
+@pytest.mark.parametrize("place", ["open", "crop"])
+def test_whatever_a_parser_raises_is_a_reason(tmp_path, monkeypatch, error, place):
+    path = saved(tmp_path, PILImage.fromarray(RGB))
+
+    def fails(*_, **__):
+        raise error
+
+    monkeypatch.setattr(*{"open": (PILImage, "open"), "crop": (PILImage.Image, "crop")}[place], fails)
+    assert re.search(r"(odd|damaged).*\(" + type(error).__name__, inspect_file(path).error)
+    with pytest.raises(DatasetError, match="x.png: "):
+        read_image(path)
+
+
 def test_jpegs_of_hundreds_of_scans_are_refused(tmp_path):
     path = saved(tmp_path, PILImage.fromarray(RGB), "x.jpg", progressive=True)
     data = path.read_bytes()
     last = data[data.rindex(b"\xff\xda") : -2]
-    path.write_bytes(data[:-2] + 20 * last + b"\xff\xd9" + 99 * last)  # what follows the end does not count
+    path.write_bytes(data[:-2] + 20 * last + b"\xff\xd9\0\0" + 99 * last)  # what follows the end does not count
     assert not inspect_file(path).error
     path.write_bytes(data[:-2] + 200 * last + b"\xff\xd9")
     assert re.fullmatch(r"it has 2\d\d scans; expected at most 64, so save it again", inspect_file(path).error)
