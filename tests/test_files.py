@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from wsseg.config import hashed, read_toml
+from wsseg.config import find_file, hashed, read_toml
 from wsseg.data.images import read_coco, read_label_csv, read_text
 from wsseg.data.reading import image_size, read_image, read_mask_file
 from wsseg.data.voc import annotated_classes
@@ -70,6 +70,12 @@ def test_a_missing_file_and_a_name_with_a_zero_byte_are_told(what, tmp_path):
     for name in ("nothing.pth", "zero\0.pth"):
         with pytest.raises(WssegError):
             READERS[what](tmp_path / name)
+
+
+def test_a_config_that_is_a_pipe_is_found_and_told(tmp_path):
+    os.mkfifo(tmp_path / "x.toml")
+    with pytest.raises(WssegError, match=r"x.toml: cannot be read: it is a pipe, a device or a socket"):
+        read_toml(find_file(str(tmp_path / "x.toml"), "configs"))
 
 
 def test_links_to_regular_files_are_read(tmp_path):

@@ -111,7 +111,7 @@ def find_file(name: str, folder: str) -> Path:
     Raises:
         ConfigError: neither exists; the shipped names are listed.
     """
-    if (path := Path(expand_home(name))).suffix == ".toml" and path.is_file():
+    if (path := Path(expand_home(name))).suffix == ".toml" and path.exists():
         return path.resolve()
     shipped = {p.stem: p for p in sorted(shipped_folder(folder).glob("*.toml"))}
     if name in shipped:

@@ -120,3 +120,9 @@ def test_depth(tmp_path):
     write(tmp_path, "1/2/3/a.jpg")
     assert [p.name for p in folders_below(tmp_path, 2)] == [tmp_path.name, "1", "2"]
     assert [p.name for p in folders_below(tmp_path, 0)] == [tmp_path.name]
+
+
+def test_a_link_to_a_device_is_no_broken_link(tmp_path):
+    (tmp_path / "x.png").symlink_to("/dev/null")
+    passed_over = []
+    assert data_files(tmp_path, passed_over) == [] and passed_over == [(tmp_path / "x.png", "no regular file")]

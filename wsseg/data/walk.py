@@ -144,7 +144,8 @@ def _split(folder: Path, passed_over: PassedOver, linked: bool) -> tuple[list[Pa
         elif _is(entry.is_file):
             files.append(path)
         elif is_image(path):
-            passed_over.append((path, "a broken link" if entry.is_symlink() else "no regular file"))
+            broken = entry.is_symlink() and not path.exists()
+            passed_over.append((path, "a broken link" if broken else "no regular file"))
     return folders, files
 
 
