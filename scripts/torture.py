@@ -19,6 +19,8 @@ from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported: processes beside each other must not spin
 
+os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # nothing asks for newer versions
+
 import click
 from tortures.children import warm_up
 

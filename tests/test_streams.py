@@ -39,7 +39,7 @@ def test_output_that_cannot_be_written_is_one_line(csv_data):
 def test_no_file_takes_the_number_of_a_closed_stream(tmp_path):
     """What a library writes to standard error would end up in it."""
     script = (
-        "import os\nfrom wsseg import streams\nstreams.keep_descriptors()\n"
+        "import os\nfrom wsseg import streams\nstreams.prepare()\n"
         "file = open('photo.bin', 'wb')\nassert file.fileno() > 2\nos.write(2, b'a warning of libpng')\n"
     )
     done = shell(f'"{sys.executable}" -c "{script}" <&- >&- 2>&-', tmp_path)

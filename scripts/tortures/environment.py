@@ -14,6 +14,7 @@ from tortures.disk import one_line
 
 PATIENCE = 240.0
 _RECIPE = "cam_crf"
+_WORKERS = 6  # that a run starts: two for each training, and for the CRF
 _SCRIPT = "import wsseg\nprint('run', wsseg.run({recipe!r}, {config!r}, store={store!r}).id)\n"
 _C_LOCALE = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
 ENVIRONMENTS = {
@@ -139,13 +140,21 @@ def small_shared_memory(trial: Trial, count: int) -> str:
     return ""
 
 
-def limits(trial: Trial, count: int) -> int:
-    """Run with little memory and few open files: it ends well, or in one line."""
+def limits(trial: Trial, count: int) -> dict[str, int]:
+    """Run with little memory and few open files: it ends well, or in one line; then run again without the limit.
+
+    C libraries that get no memory may end the process by themselves (SIGSEGV, SIGABRT): that is counted apart.
+    """
     given = [f"-v {1_000_000 + 6_000_000 * i // count}" for i in range(count)] + ["-n 24", "-n 64"][:count]
+    crashes = (-signal.SIGSEGV, -signal.SIGABRT)
+    codes = []
     for limit in given:
         line = subprocess.list2cmdline(trial.words(store := trial.store()))
-        trial.ended(f"ulimit {limit}", f"ulimit {limit} && exec {line}", store, codes=(0, 1))
-    return len(given)
+        what = f"ulimit {limit}"
+        codes.append(trial.ended(what, f"{what} && exec {line}", store, codes=(0, 1, *crashes)))
+        if codes[-1] != 0:
+            trial.ended(f"after {what}", trial.words(store), store)
+    return {"runs": len(given), "one_line": codes.count(1), "crashed_in_c": sum(code in crashes for code in codes)}
 
 
 def killed_workers(trial: Trial, count: int) -> int:
@@ -157,7 +166,7 @@ def killed_workers(trial: Trial, count: int) -> int:
             process = subprocess.Popen(
                 trial.words(store), stdout=log, stderr=log, cwd=trial.folder, start_new_session=True
             )
-        wanted, deadline = 1 + 2 * number, time.monotonic() + PATIENCE
+        wanted, deadline = 1 + number % _WORKERS, time.monotonic() + PATIENCE
         seen: set[int] = set()
         while process.poll() is None and time.monotonic() < deadline:
             seen |= set(spawned(process.pid))
