@@ -213,7 +213,7 @@ def test_strips_are_read_as_they_are(tmp_path, shape, mode):
 
 @pytest.mark.parametrize("name", ["x.jpg", "x.png", "x.webp"])
 def test_odd_exif_data_end_in_pixels_or_a_reason(tmp_path, name):
-    """Each byte of the EXIF data is changed in turn; the run goes on whatever comes of it."""
+    """Each byte of the EXIF data is changed in turn; none of the results ends a run."""
     exif = PILImage.Exif()
     exif[0x0112], exif[0x010F], exif[0x011A] = 6, "maker", 72.0
     exif.get_ifd(0x8769)[0x9003] = "2026:01:01 00:00:00"
