@@ -33,7 +33,7 @@ from wsseg.config import read_toml
 from wsseg.errors import ConfigError
 from wsseg.outputs import Outputs
 from wsseg.runner import make_plan, run_plan
-from wsseg.store import ArtifactStore
+from wsseg.store.objects import ArtifactStore
 
 
 @dataclass(frozen=True)

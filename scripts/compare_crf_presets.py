@@ -35,7 +35,7 @@ from wsseg.saliency.seeds import decode_seed, enlarged
 from wsseg.stages.base import SEED_FOLDER, map_processes, worker_count
 from wsseg.stages.refine_masks.choice import CANDIDATES, Way, evidence_of, sample_of, tightest
 from wsseg.stages.refine_masks.policy import Refinement, labels_at
-from wsseg.store import ArtifactStore
+from wsseg.store.objects import ArtifactStore
 from wsseg.types import LabeledImage, Mask
 
 EXACT = "psa, exact"

@@ -27,7 +27,7 @@ from wsseg.runner import Plan, make_plan
 from wsseg.saliency.pictures import overlay, panel, sheet
 from wsseg.saliency.seeds import decode_seed, enlarged
 from wsseg.stages.base import SEED_FOLDER, ArtifactMasks
-from wsseg.store import ArtifactStore
+from wsseg.store.objects import ArtifactStore
 from wsseg.types import Image, LabeledImage, Mask
 
 _WIDTH, _HEIGHT = 150, 120  # px, of a cell

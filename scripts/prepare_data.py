@@ -24,7 +24,7 @@ from wsseg.data.masks import encode_mask
 from wsseg.data.reading import read_mask_file
 from wsseg.errors import DatasetError, WssegError
 from wsseg.labels import IGNORE_INDEX
-from wsseg.store import atomic_write
+from wsseg.store.files import atomic_write
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from wsseg.cli import common, overwrite_option, percent, store_option, table
 from wsseg.errors import ConfigError
 from wsseg.outputs import Outputs
 from wsseg.runner import make_plan, run_plan
-from wsseg.store import ArtifactStore
+from wsseg.store.objects import ArtifactStore
 
 
 def measured(

@@ -13,7 +13,7 @@ from wsseg.errors import StageError
 from wsseg.models.classifier import Classifier, ClassifierSpec
 from wsseg.runner import Sources, open_config
 from wsseg.stages.make_seeds.config import Config
-from wsseg.store import ArtifactStore
+from wsseg.store.objects import ArtifactStore
 
 SPEC = ClassifierSpec("pixels", ("red", "blue"), (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
 VALUES = Config(layers=("backbone.same",), size=64, scales=(1.0,), precision="float32")

@@ -220,7 +220,7 @@ def test_choices_are_the_same_wherever_they_are_named():
 def test_a_failing_report_does_not_fail_the_run(tmp_path, monkeypatch, caplog):
     from wsseg.report import contents
     from wsseg.runner import Plan
-    from wsseg.store import ArtifactStore
+    from wsseg.store.objects import ArtifactStore
 
     def gather(*_):
         raise ZeroDivisionError("no images")
@@ -252,7 +252,7 @@ def test_commands_that_only_look_make_no_store(tmp_path):
 
 
 def test_status_tells_a_killed_run_from_one_in_progress(tmp_path):
-    from wsseg.store import ArtifactStore
+    from wsseg.store.objects import ArtifactStore
 
     store = ArtifactStore(tmp_path)
     record = {"recipe": "r", "config_name": "c", "started": "", "status": "running", "steps": {}}

@@ -9,7 +9,7 @@ import pytest
 
 from wsseg.runner import _recorded as recorded
 from wsseg.runner import make_plan
-from wsseg.store import ArtifactStore
+from wsseg.store.objects import ArtifactStore
 
 
 def offered(words, cwd):

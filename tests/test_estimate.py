@@ -5,7 +5,7 @@ import pytest
 from wsseg import estimate as module
 from wsseg.estimate import estimate
 from wsseg.runner import make_plan, run_plan
-from wsseg.store import ArtifactStore
+from wsseg.store.objects import ArtifactStore
 
 
 @pytest.mark.slow

@@ -8,7 +8,8 @@ import pytest
 
 from wsseg.errors import OutputError
 from wsseg.outputs import RECORD, Outputs
-from wsseg.store import ArtifactStore, atomic_write
+from wsseg.store.files import atomic_write
+from wsseg.store.objects import ArtifactStore
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import torch
 from wsseg.errors import ConfigError
 from wsseg.models.classifier import ClassifierSpec, build_classifier
 from wsseg.runner import make_plan
-from wsseg.store import ArtifactStore
+from wsseg.store.objects import ArtifactStore
 
 SMALL = ("classifier.backbone=test_resnet", "classifier.weights=none", "segmenter.encoder=tu-test_resnet", "segmenter.size=64",
          "classifier.size=64", "affinity.size=64")  # fmt: skip

@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from tests.conftest import REPOSITORY
-from wsseg import store
+from wsseg.store import files
 
 
 @pytest.mark.slow
@@ -35,9 +35,9 @@ def test_folders_are_not_opened_on_windows(tmp_path, monkeypatch):
 
     monkeypatch.setattr(os, "open", refused)
     with pytest.raises(PermissionError):
-        store.sync_folder(tmp_path)
+        files.sync_folder(tmp_path)
     monkeypatch.setattr(os, "name", "nt")
-    store.sync_folder(tmp_path)
+    files.sync_folder(tmp_path)
 
 
 @pytest.mark.parametrize("code", ["EINVAL", "ENOTSUP"])
@@ -45,7 +45,7 @@ def test_folders_of_shares_that_cannot_be_flushed(tmp_path, monkeypatch, code):
     import errno
 
     monkeypatch.setattr(os, "fsync", lambda _: (_ for _ in ()).throw(OSError(getattr(errno, code), code)))
-    store.sync_folder(tmp_path)
+    files.sync_folder(tmp_path)
 
 
 @pytest.mark.slow
@@ -60,8 +60,8 @@ def test_a_run_without_what_posix_or_linux_alone_has(csv_data):
         "    if not isinstance(path, int) and os.path.isdir(path):\n        raise PermissionError(13, 'Permission denied', path)\n"
         "    return open_any(path, *args, **kwargs)\n"
         "os.open = no_folders\n"
-        "import wsseg.store\n"
-        "wsseg.store.sync_folder = lambda _: None\n"
+        "import wsseg.store.objects\n"
+        "wsseg.store.objects.sync_folder = lambda _: None\n"
         "print(wsseg.run('cam_crf', 'tiny.toml', overrides={'classifier.workers': 1, 'pseudo_masks.workers': 2}).id)\n"
     )
     (csv_data.parent / "script.py").write_text(script, encoding="utf-8")

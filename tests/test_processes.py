@@ -9,7 +9,7 @@ import pytest
 
 from wsseg import processes
 from wsseg.errors import LaunchError
-from wsseg.store import ArtifactStore
+from wsseg.store.objects import ArtifactStore
 
 # as --standalone, but by number: a machine may not know the name localhost
 LAUNCH = [

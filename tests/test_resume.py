@@ -10,7 +10,7 @@ import time
 import pytest
 
 from wsseg.config import shipped_folder
-from wsseg.store import ArtifactStore
+from wsseg.store.objects import ArtifactStore
 
 
 def _hear_interrupts():

@@ -20,7 +20,8 @@ from wsseg.models import device
 from wsseg.progress import listening
 from wsseg.runner import make_plan, run_plan, summary
 from wsseg.stages.base import Role
-from wsseg.store import ArtifactStore, atomic_write, canonical_json
+from wsseg.store.files import atomic_write, canonical_json
+from wsseg.store.objects import ArtifactStore
 
 RECIPE = """
 description = "two toys"
@@ -413,7 +414,7 @@ def test_keys_are_planned_without_torch(csv_data, tmp_path):
     if device._has_accelerator() or not device._cpu_flags():
         pytest.skip("this machine's precision is found out by torch")
     code = (
-        "import sys; import wsseg.runner; from wsseg.store import ArtifactStore; from pathlib import Path; "
+        "import sys; import wsseg.runner; from wsseg.store.objects import ArtifactStore; from pathlib import Path; "
         "wsseg.runner._check_steps = lambda *_: None; "
         f"wsseg.runner.make_plan('best', {str(csv_data)!r}, ArtifactStore(Path({str(tmp_path / 'store')!r}))); "
         "sys.exit('torch' in sys.modules)"

@@ -8,7 +8,7 @@ from tests.conftest import TINY_CONFIG
 from wsseg.data.masks import decode_mask, encode_mask
 from wsseg.runner import make_plan, run_plan
 from wsseg.stages.base import MASK_FOLDER
-from wsseg.store import ArtifactStore
+from wsseg.store.objects import ArtifactStore
 
 pytestmark = pytest.mark.slow
 

@@ -23,7 +23,9 @@ from wsseg.progress import Callback, listening
 from wsseg.runner import make_plan, run_plan
 from wsseg.saliency.seeds import decode_seed
 from wsseg.stages.base import SEED_FOLDER, ArtifactMasks
-from wsseg.store import Artifact, ArtifactStore
+from wsseg.store.artifact import Artifact
+from wsseg.store.objects import ArtifactStore
+from wsseg.store.runs import find_artifact
 from wsseg.types import Image, Mask, Seed
 from wsseg.workers import in_worker
 
@@ -180,7 +182,7 @@ def load_segmenter(segmenter: str = "segmenter", *, store: str | Path = STORE, *
     from wsseg.stages.predict_masks.prediction import Predictor
 
     with explaining():
-        found = ArtifactStore(Path(expand_home(str(store))), make=False).resolve(segmenter)
+        found = find_artifact(ArtifactStore(Path(expand_home(str(store))), make=False), segmenter)
     if found.kind != "segmenter":
         raise ArtifactError(f"{segmenter}: it is of kind {found.kind}; legal: segmenter")
     config = parse_table(Config, {n: plain(v) for n, v in values.items()}, "predictions", Path("load_segmenter"))

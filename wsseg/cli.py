@@ -17,7 +17,7 @@ from wsseg.errors import OtherProcessError, explained
 if TYPE_CHECKING:
     from wsseg.models.classifier import Classifier, ClassifierSpec
     from wsseg.runner import Plan
-    from wsseg.store import ArtifactStore
+    from wsseg.store.objects import ArtifactStore
 
 FOLDER = click.Path(file_okay=False, path_type=Path)
 NETWORK_FORMS = ("onnx", "torchscript", "torch_export")
@@ -107,7 +107,7 @@ def cli() -> None:
 def open_store(folder: Path, make: bool = False) -> "ArtifactStore":
     """Return the store; commands that only look at one make none. ``--store=~/folder`` comes here unexpanded."""
     from wsseg.config import expand_home
-    from wsseg.store import ArtifactStore
+    from wsseg.store.objects import ArtifactStore
 
     return ArtifactStore(Path(expand_home(str(folder))), make)
 
@@ -123,8 +123,9 @@ def open_classifier(store: "ArtifactStore", name: str) -> "tuple[Classifier, Cla
     """Return a trained classifier of a store by its key, folder or step."""
     from wsseg.errors import ArtifactError
     from wsseg.models.classifier import load_classifier
+    from wsseg.store.runs import find_artifact
 
-    found = store.resolve(name)
+    found = find_artifact(store, name)
     if found.kind != "classifier":
         raise ArtifactError(f"{name}: it is of kind {found.kind}; legal: classifier")
     return load_classifier(found.read_bytes, str(found.folder))
@@ -199,7 +200,7 @@ def write_page(plan: "Plan", run_id: str) -> Path | None:
     try:
         from wsseg.report.contents import gather
         from wsseg.report.page import render
-        from wsseg.store import atomic_write
+        from wsseg.store.files import atomic_write
 
         if path.is_file() and all(p.state == "cached" for p in plan.active):
             return path
@@ -379,7 +380,7 @@ def verify(store: Path) -> None:
     wsseg run cam_crf -c mine.toml --repair      then rebuilds what is damaged
     """
     from wsseg.errors import ArtifactError, FormatError
-    from wsseg.store import FILES
+    from wsseg.store.artifact import FILES
 
     opened = open_store(store)
     damaged, files, foreign = [], 0, 0
@@ -443,17 +444,18 @@ def show(artifact: str, as_config: bool, store: Path) -> None:
     wsseg show 3f2a9c --config > again.toml
     """
     from wsseg.errors import ArtifactError
+    from wsseg.store.runs import find_artifact, full_name
 
     opened = open_store(store)
     runs = opened.runs()
-    if artifact in runs:
-        record = runs[artifact]
+    if run_id := full_name(artifact, runs, "runs"):
+        record = runs[run_id]
         if as_config:
             print_toml(record["config"])
         else:
             click.echo(json.dumps(record, indent=1))
         return
-    found = opened.resolve(artifact)
+    found = find_artifact(opened, artifact)
     if not as_config:
         click.echo(json.dumps({"folder": str(found.folder), **found.manifest}, indent=1))
         return
@@ -514,9 +516,10 @@ def report(run: str | None, output: Path, compare: tuple[str, str] | None, overw
     wsseg report --compare 20261123 20261124 -o both.html
     """
     from wsseg.outputs import Outputs
-    from wsseg.report.contents import find_run, gather
+    from wsseg.report.contents import gather
     from wsseg.report.page import render, render_comparison
     from wsseg.runner import recorded_inputs
+    from wsseg.store.runs import find_run
 
     if compare and run:
         raise click.UsageError("name either a RUN or --compare RUN_A RUN_B")
@@ -545,8 +548,9 @@ def view(run: str | None, port: int, open_browser: bool, store: Path) -> None:
     wsseg view --open
     wsseg view 20261124-0059 --port 8000
     """
-    from wsseg.report.contents import find_run, gather
+    from wsseg.report.contents import gather
     from wsseg.report.server import serve
+    from wsseg.store.runs import find_run
 
     opened = open_store(store)
 
@@ -580,9 +584,10 @@ def export(artifact: str, form: str, output: Path | None, overwrite: bool, store
     from wsseg.errors import ArtifactError
     from wsseg.outputs import Outputs
     from wsseg.runner import recorded_inputs, referring_runs
+    from wsseg.store.runs import find_artifact
 
     opened = open_store(store)
-    found = opened.resolve(artifact)
+    found = find_artifact(opened, artifact)
     name = Path(found.manifest["step"]).name  # not `artifact`, which may be a folder of the store
     inputs = recorded_inputs(referring_runs(opened, found))
     if form in NETWORK_FORMS:
@@ -766,9 +771,10 @@ def predict(
     from wsseg.outputs import Outputs
     from wsseg.stages.predict_masks.config import Config
     from wsseg.stages.predict_masks.prediction import Predictor, predict_files
+    from wsseg.store.runs import find_artifact
 
     opened = open_store(store)
-    found = opened.resolve(artifact)
+    found = find_artifact(opened, artifact)
     if found.kind != "segmenter":
         raise ArtifactError(f"{artifact}: it is of kind {found.kind}; legal: segmenter")
     unnamed: list[tuple[Path, str]] = []

@@ -48,7 +48,7 @@ def keys(context: click.Context, parameter: click.Parameter, incomplete: str) ->
 def _runs(context: click.Context) -> dict[str, list[str]]:
     """Return the steps of each run of the store that the command line names; nothing where it cannot be read."""
     from wsseg.errors import WssegError
-    from wsseg.store import ArtifactStore
+    from wsseg.store.objects import ArtifactStore
 
     root = Path(context.params.get("store") or "wsseg-store")
     logging.getLogger("wsseg").setLevel(logging.ERROR)  # a warning would stand in the line that is typed

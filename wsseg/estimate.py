@@ -9,7 +9,7 @@ from pathlib import Path
 
 from wsseg.recipe import SOURCES
 from wsseg.runner import CACHED, Plan, make_plan, run_plan
-from wsseg.store import ArtifactStore
+from wsseg.store.objects import ArtifactStore
 
 log = logging.getLogger("wsseg")
 

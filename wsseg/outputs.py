@@ -20,7 +20,8 @@ from pathlib import Path
 from wsseg.data.walk import is_image
 from wsseg.errors import OutputError
 from wsseg.names import printable
-from wsseg.store import FOLDERS, TEMPORARY, ArtifactStore, atomic_write, file_digest, is_store, log
+from wsseg.store.files import TEMPORARY, atomic_write, file_digest
+from wsseg.store.objects import FOLDERS, ArtifactStore, is_store, log
 
 RECORD = "outputs.txt"
 _NAMED = 5  # how many files an error names before it counts the rest

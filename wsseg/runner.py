@@ -35,7 +35,8 @@ from wsseg.errors import (
 from wsseg.models.device import precision_here, resolve_device
 from wsseg.recipe import SOURCES, Recipe, Step, load_recipe
 from wsseg.stages import TABLES
-from wsseg.store import FILES, MANIFEST, Artifact, ArtifactStore, key_of
+from wsseg.store.artifact import FILES, MANIFEST, Artifact
+from wsseg.store.objects import ArtifactStore, key_of
 from wsseg.workers import worker_count
 
 log = logging.getLogger("wsseg")

@@ -9,7 +9,8 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 
-from wsseg.store import ArtifactStore, FileTable
+from wsseg.store.objects import ArtifactStore
+from wsseg.store.table import FileTable
 
 log = logging.getLogger("wsseg")
 

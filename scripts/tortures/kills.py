@@ -13,7 +13,9 @@ import numpy as np
 
 from tortures.children import Child, digests, inconsistencies, run_words, write_config, wsseg
 from wsseg.errors import WssegError
-from wsseg.store import CHECKPOINT, FILES, MANIFEST, TEMPORARY, ArtifactStore, atomic_write
+from wsseg.store.artifact import CHECKPOINT, FILES, MANIFEST
+from wsseg.store.files import TEMPORARY, atomic_write
+from wsseg.store.objects import ArtifactStore
 
 LONGEST_END = 2.0  # s from Ctrl-C to the end
 PATIENCE = 120.0  # s that an undisturbed run may take

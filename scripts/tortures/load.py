@@ -13,7 +13,8 @@ from wsseg.config import setting
 from wsseg.progress import track
 from wsseg.stages import STAGES, TABLES
 from wsseg.stages.base import Role, mask_path
-from wsseg.store import ArtifactStore, atomic_write
+from wsseg.store.files import atomic_write
+from wsseg.store.objects import ArtifactStore
 
 _SMALLEST = 10_000
 

@@ -12,7 +12,8 @@ from tortures.children import Child
 from wsseg.data.images import photograph_files
 from wsseg.errors import WssegError
 from wsseg.outputs import Outputs
-from wsseg.store import TEMPORARY, ArtifactStore
+from wsseg.store.files import TEMPORARY
+from wsseg.store.objects import ArtifactStore
 
 INPUTS = ["photos", "photos/deep", "photos/a.png", "link", "mine/../photos", "mine", ".", "linked"]
 FOLDERS = [

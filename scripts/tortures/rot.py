@@ -23,7 +23,9 @@ from tortures.children import Child, digests, run_words, write_config, wsseg
 from wsseg.config import read_toml
 from wsseg.errors import WssegError
 from wsseg.models.weights import read_state
-from wsseg.store import FILES, MANIFEST, ArtifactStore, atomic_write, canonical_json
+from wsseg.store.artifact import FILES, MANIFEST
+from wsseg.store.files import atomic_write, canonical_json
+from wsseg.store.objects import ArtifactStore
 
 PATIENCE = 120.0
 SECONDS = 5.0  # that a use of a damaged file may take

@@ -23,7 +23,7 @@ from wsseg.data.truth import load_truth
 from wsseg.errors import WssegError
 from wsseg.recipe import load_recipe
 from wsseg.stages import TABLES
-from wsseg.store import ArtifactStore
+from wsseg.store.objects import ArtifactStore
 
 SECONDS = 5.0
 CSV = 'image_id,classes\na,cat dog\nsub/b,\n"c,d",cat\n'

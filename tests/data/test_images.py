@@ -14,7 +14,7 @@ from wsseg.data.images import list_split, load_images, photograph_files, thinned
 from wsseg.data.reading import FileMemory
 from wsseg.errors import DatasetError
 from wsseg.labels import ClassMap
-from wsseg.store import ArtifactStore
+from wsseg.store.objects import ArtifactStore
 
 
 def picture(path, size=(8, 10)):

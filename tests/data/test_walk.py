@@ -6,7 +6,7 @@ import pytest
 
 from wsseg.data.walk import data_files, data_folders, folders_below, images_below, passed_over_line
 from wsseg.errors import DatasetError
-from wsseg.store import ArtifactStore
+from wsseg.store.objects import ArtifactStore
 
 
 def write(root, *names):

@@ -27,7 +27,7 @@ from wsseg.export.masks import (
 )
 from wsseg.labels import ClassMap
 from wsseg.outputs import Outputs
-from wsseg.store import ArtifactStore
+from wsseg.store.objects import ArtifactStore
 from wsseg.types import LabeledImage
 
 NAMES = ("scratch", "<b>\"a|b&'")

@@ -11,7 +11,7 @@ from wsseg.export import networks
 from wsseg.export.networks import portable, write_network
 from wsseg.models.segmenter import SegmenterSpec, build_segmenter
 from wsseg.outputs import Outputs
-from wsseg.store import ArtifactStore
+from wsseg.store.objects import ArtifactStore
 
 
 @pytest.fixture(scope="module", params=["tu-test_resnet", "tu-tf_efficientnet_lite0"])

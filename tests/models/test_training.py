@@ -22,7 +22,7 @@ from wsseg.models.device import resolve_device
 from wsseg.models.segmenter import SegmenterSpec, build_segmenter, check_size, enlarged_argmax, segment
 from wsseg.models.training import Measure, Schedule, fit, freeze_levels, learning_rate_factor
 from wsseg.models.weights import outlined
-from wsseg.store import CHECKPOINT
+from wsseg.store.artifact import CHECKPOINT
 from wsseg.types import LabeledImage
 
 

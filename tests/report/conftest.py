@@ -9,7 +9,7 @@ import pytest
 
 from tests.conftest import write_csv_data
 from wsseg.runner import make_plan, run_plan
-from wsseg.store import ArtifactStore
+from wsseg.store.objects import ArtifactStore
 
 HOSTILE = ('<img src=x onerror="alert(1)">', "</script><script>alert(2)</script>&amp;'")
 

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from tests.report.conftest import HOSTILE
-from wsseg.report.contents import find_run, gather
+from wsseg.report.contents import gather
 from wsseg.report.page import render, render_comparison
+from wsseg.store.runs import find_run
 
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: pip install wsseg[dev]")

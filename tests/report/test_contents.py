@@ -7,8 +7,9 @@ import pytest
 
 from wsseg.errors import ArtifactError, WssegError
 from wsseg.report import words
-from wsseg.report.contents import find_run, gather
-from wsseg.store import ArtifactStore
+from wsseg.report.contents import gather
+from wsseg.store.objects import ArtifactStore
+from wsseg.store.runs import find_run
 
 
 @pytest.fixture(scope="module")
@@ -105,7 +106,7 @@ def test_an_unfinished_run_can_be_told_of(runs, tmp_path):
 def test_runs_are_found_by_their_beginning(runs, tmp_path):
     assert find_run(runs.store, None)[0] == runs.full
     assert find_run(runs.store, runs.weak)[0] == runs.weak
-    with pytest.raises(ArtifactError, match="runs begin so"):
+    with pytest.raises(ArtifactError, match="ambiguous: 3 runs match"):
         find_run(runs.store, "20")
     with pytest.raises(ArtifactError, match="no such run"):
         find_run(runs.store, "yesterday")

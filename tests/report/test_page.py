@@ -14,8 +14,9 @@ from tests.report.conftest import HOSTILE
 from wsseg.report import page as module
 from wsseg.report import pictures
 from wsseg.report.charts import charts
-from wsseg.report.contents import StepFacts, find_run, gather
+from wsseg.report.contents import StepFacts, gather
 from wsseg.report.page import differing_values, drawn_recipe, embedded, render, render_comparison
+from wsseg.store.runs import find_run
 
 
 class Elements(HTMLParser):

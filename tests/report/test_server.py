@@ -12,8 +12,9 @@ import pytest
 from PIL import Image as PILImage
 from starlette.testclient import TestClient
 
-from wsseg.report.contents import find_run, gather
+from wsseg.report.contents import gather
 from wsseg.report.server import application
+from wsseg.store.runs import find_run
 
 
 @pytest.fixture(scope="module")

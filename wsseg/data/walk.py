@@ -11,7 +11,7 @@ from pathlib import Path
 from wsseg.data.reading import IMAGE_SUFFIXES
 from wsseg.errors import DatasetError
 from wsseg.names import printable
-from wsseg.store import FOLDERS, is_store
+from wsseg.store.objects import FOLDERS, is_store
 
 PassedOver = list[tuple[Path, str]]  # a path and the reason
 

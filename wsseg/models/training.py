@@ -27,7 +27,8 @@ from wsseg.models.allocation import freed_memory_kept
 from wsseg.models.depthwise import DepthwiseGradientsInFloat32
 from wsseg.models.device import Device, Precision, resolve_device, training_precision
 from wsseg.progress import epoch_done, metric, track
-from wsseg.store import CHECKPOINT, atomic_write
+from wsseg.store.artifact import CHECKPOINT
+from wsseg.store.files import atomic_write
 from wsseg.workers import CONTEXT, follow_parent, startable, worker_count
 
 log = logging.getLogger("wsseg")

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from wsseg.data.images import LabeledImages
-from wsseg.errors import ArtifactError, WssegError, nearest
+from wsseg.errors import WssegError
 from wsseg.labels import ClassMap
 from wsseg.progress import track
 from wsseg.report.judging import ClassErrors, Judged, Judgement, SeedCurves, SizeErrors, judge, seed_curves
@@ -20,7 +20,9 @@ from wsseg.runner import Sources, recorded_data
 from wsseg.saliency.seeds import decode_seed
 from wsseg.stages.base import SEED_FOLDER, ArtifactMasks, TruthSource
 from wsseg.stages.evaluate_masks.judgement import SeedJudge
-from wsseg.store import Artifact, ArtifactStore, atomic_write, key_of
+from wsseg.store.artifact import Artifact
+from wsseg.store.files import atomic_write
+from wsseg.store.objects import ArtifactStore, key_of
 from wsseg.workers import map_threads
 
 log = logging.getLogger("wsseg")
@@ -101,26 +103,6 @@ class Contents:
         if self.result is None or self.bound is None or self.record["recipe"] == UPPER_BOUND:
             return None
         return float(self.result["metrics"]["miou"]) / self.bound[1]
-
-
-def find_run(store: ArtifactStore, run: str | None) -> tuple[str, dict[str, Any]]:
-    """Return (id, record) of a run by its id, the beginning of it, or the newest.
-
-    Raises:
-        ArtifactError: there is none, or several begin so.
-    """
-    if run is not None and store.has_run(run):
-        return run, store.run(run)
-    runs = store.runs()
-    if not runs:
-        raise ArtifactError(f"{store.root}: no run yet; start one, such as: wsseg run cam_crf -c demo")
-    if run is None:
-        return list(runs.items())[-1]
-    found = [name for name in runs if name.startswith(run)]
-    if len(found) != 1:
-        what = f"{len(found)} runs begin so" if found else "no such run"
-        raise ArtifactError(f"{run}: {what}; known: {', '.join(list(runs)[-8:])}{nearest(run, runs)}")
-    return found[0], runs[found[0]]
 
 
 def gather(store: ArtifactStore, run: str, record: Mapping[str, Any], judged: bool = True) -> Contents:

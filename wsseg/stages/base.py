@@ -11,7 +11,7 @@ from wsseg.data.images import LabeledImages
 from wsseg.data.masks import decode_mask
 from wsseg.errors import ArtifactError, StageError
 from wsseg.labels import BACKGROUND, IGNORE_INDEX, ClassMap
-from wsseg.store import Artifact
+from wsseg.store.artifact import Artifact
 from wsseg.types import Mask
 
 MASK_FOLDER = "masks"

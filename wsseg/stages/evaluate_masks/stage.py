@@ -17,7 +17,8 @@ from wsseg.stages.base import (
     TruthSource,
 )
 from wsseg.stages.evaluate_masks import config as values
-from wsseg.store import Artifact, atomic_write
+from wsseg.store.artifact import Artifact
+from wsseg.store.files import atomic_write
 from wsseg.workers import map_threads
 
 

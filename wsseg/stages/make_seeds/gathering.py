@@ -16,7 +16,7 @@ from wsseg.saliency.methods import Maps
 from wsseg.saliency.passes import in_parts
 from wsseg.saliency.prototypes import Prototypes, prototype_maps, prototypes_of
 from wsseg.stages.make_seeds.config import Config
-from wsseg.store import atomic_write
+from wsseg.store.files import atomic_write
 
 _IMAGES = 500  # of a class, evenly spaced
 _PLACES = 15_000  # of a class, evenly spaced over its images

@@ -8,7 +8,8 @@ from wsseg.data.images import LabeledImages
 from wsseg.progress import track
 from wsseg.stages.base import SEED_FOLDER, Role, check_classes, seed_path
 from wsseg.stages.make_seeds import config as values
-from wsseg.store import Artifact, atomic_write
+from wsseg.store.artifact import Artifact
+from wsseg.store.files import atomic_write
 from wsseg.types import Seed
 
 

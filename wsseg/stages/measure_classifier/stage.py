@@ -8,7 +8,8 @@ from typing import Any
 from wsseg.data.images import LabeledImages
 from wsseg.stages.base import Role, check_classes
 from wsseg.stages.measure_classifier import config as values
-from wsseg.store import Artifact, atomic_write
+from wsseg.store.artifact import Artifact
+from wsseg.store.files import atomic_write
 
 
 class MeasureClassifier:

@@ -11,7 +11,8 @@ from wsseg.errors import StageError
 from wsseg.progress import track
 from wsseg.stages.base import Role, check_classes, confidence_path, mask_path
 from wsseg.stages.predict_masks import config as values
-from wsseg.store import Artifact, atomic_write
+from wsseg.store.artifact import Artifact
+from wsseg.store.files import atomic_write
 
 
 class PredictMasks:

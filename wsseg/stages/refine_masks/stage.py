@@ -13,7 +13,8 @@ from wsseg.errors import StageError
 from wsseg.progress import track
 from wsseg.stages.base import SEED_FOLDER, Role, mask_path, mask_shares
 from wsseg.stages.refine_masks import config as values
-from wsseg.store import Artifact, atomic_write
+from wsseg.store.artifact import Artifact
+from wsseg.store.files import atomic_write
 from wsseg.types import LabeledImage
 from wsseg.workers import map_processes, worker_count
 

@@ -16,7 +16,8 @@ from wsseg.stages.base import (
     mask_shares,
 )
 from wsseg.stages.relabel_masks import config as values
-from wsseg.store import Artifact, atomic_write
+from wsseg.store.artifact import Artifact
+from wsseg.store.files import atomic_write
 from wsseg.types import LabeledImage, Mask, Scores
 from wsseg.workers import map_processes, worker_count
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from wsseg.stages.base import ArtifactMasks, Role
 from wsseg.stages.train_affinity import config as values
-from wsseg.store import atomic_write
+from wsseg.store.files import atomic_write
 
 
 class TrainAffinity:

@@ -13,7 +13,7 @@ from wsseg.models.training import Measure, Schedule, fit, try_training
 from wsseg.models.weights import load_matching, outlined
 from wsseg.stages.base import MaskSource
 from wsseg.stages.train_affinity.config import Config
-from wsseg.store import Artifact
+from wsseg.store.artifact import Artifact
 
 
 def _schedule(config: Config) -> Schedule:

@@ -9,7 +9,7 @@ from typing import Any
 from wsseg.data.images import LabeledImages
 from wsseg.stages.base import Role
 from wsseg.stages.train_classifier import config as values
-from wsseg.store import atomic_write
+from wsseg.store.files import atomic_write
 
 
 class TrainClassifier:

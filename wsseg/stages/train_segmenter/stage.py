@@ -10,7 +10,8 @@ from typing import Any
 from wsseg.data.images import LabeledImages
 from wsseg.stages.base import ArtifactMasks, MaskSource, Role, TruthSource
 from wsseg.stages.train_segmenter import config as values
-from wsseg.store import Artifact, atomic_write
+from wsseg.store.artifact import Artifact
+from wsseg.store.files import atomic_write
 
 log = logging.getLogger("wsseg")
 

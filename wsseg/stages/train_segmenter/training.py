@@ -28,7 +28,7 @@ from wsseg.stages.base import MaskSource
 from wsseg.stages.train_segmenter.config import Config
 from wsseg.stages.train_segmenter.losses import absent_loss, per_pixel, weighted_mean
 from wsseg.stages.train_segmenter.teacher import TaughtNetwork, boxes, lesson, pasted
-from wsseg.store import Artifact
+from wsseg.store.artifact import Artifact
 
 _SAMPLED = (
     4  # px between the pixels that an epoch's mIoU counts: all of them would take a fiftieth of the training's time

@@ -22,7 +22,8 @@ from wsseg.stages.base import (
     seed_path,
 )
 from wsseg.stages.walk_seeds import config as values
-from wsseg.store import Artifact, atomic_write
+from wsseg.store.artifact import Artifact
+from wsseg.store.files import atomic_write
 from wsseg.types import LabeledImage, Seed
 from wsseg.workers import map_processes, worker_count
 
