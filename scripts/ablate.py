@@ -32,7 +32,8 @@ from wsseg.cli import common, fail, overwrite_option, percent, store_option, tab
 from wsseg.config import read_toml
 from wsseg.errors import ConfigError
 from wsseg.outputs import Outputs
-from wsseg.runner import make_plan, run_plan
+from wsseg.running.execute import run_plan
+from wsseg.running.plan import make_plan
 from wsseg.store.objects import ArtifactStore
 
 

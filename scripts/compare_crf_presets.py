@@ -29,7 +29,7 @@ from wsseg.errors import StageError, WssegError
 from wsseg.metrics.confusion import confusion, iou_per_class, mean_iou
 from wsseg.outputs import Outputs
 from wsseg.progress import track
-from wsseg.runner import make_plan
+from wsseg.running.plan import make_plan
 from wsseg.saliency.pixel_adaptive import adapted
 from wsseg.saliency.seeds import decode_seed, enlarged
 from wsseg.stages.base import SEED_FOLDER, map_processes, worker_count

@@ -23,7 +23,7 @@ from wsseg.labels import IGNORE_INDEX, voc_palette
 from wsseg.metrics.confusion import confusion, iou_per_class, mean_iou
 from wsseg.outputs import Outputs
 from wsseg.progress import track
-from wsseg.runner import Plan, make_plan
+from wsseg.running.plan import Plan, make_plan
 from wsseg.saliency.pictures import overlay, panel, sheet
 from wsseg.saliency.seeds import decode_seed, enlarged
 from wsseg.stages.base import SEED_FOLDER, ArtifactMasks

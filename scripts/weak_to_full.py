@@ -19,7 +19,8 @@ from ablate import spread
 from wsseg.cli import common, overwrite_option, percent, store_option, table
 from wsseg.errors import ConfigError
 from wsseg.outputs import Outputs
-from wsseg.runner import make_plan, run_plan
+from wsseg.running.execute import run_plan
+from wsseg.running.plan import make_plan
 from wsseg.store.objects import ArtifactStore
 
 

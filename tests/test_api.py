@@ -10,9 +10,9 @@ import pytest
 from PIL import Image as PILImage
 
 import wsseg
-from wsseg import runner
 from wsseg.errors import ArtifactError, ConfigError, DatasetError, LaunchError, MachineError, StageError
 from wsseg.progress import TensorBoard
+from wsseg.running import execute
 
 
 class Recorder:
@@ -119,7 +119,7 @@ def test_a_full_disk_is_an_error_of_wsseg(csv_data, tmp_path, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device", "store/runs")
 
-    monkeypatch.setattr(runner, "_recorded", full)
+    monkeypatch.setattr(execute, "_recorded", full)
     with pytest.raises(MachineError, match="store/runs: No space left on device; all that is finished is kept"):
         wsseg.run("cam_crf", csv_data, store=tmp_path / "store")
 

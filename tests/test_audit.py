@@ -11,7 +11,8 @@ from wsseg.audit import Sample, agreement, audit
 from wsseg.cli import cli
 from wsseg.errors import StageError
 from wsseg.models.classifier import Classifier, ClassifierSpec
-from wsseg.runner import Sources, open_config
+from wsseg.running.plan import open_config
+from wsseg.running.sources import Sources
 from wsseg.stages.make_seeds.config import Config
 from wsseg.store.objects import ArtifactStore
 

@@ -219,7 +219,7 @@ def test_choices_are_the_same_wherever_they_are_named():
 
 def test_a_failing_report_does_not_fail_the_run(tmp_path, monkeypatch, caplog):
     from wsseg.report import contents
-    from wsseg.runner import Plan
+    from wsseg.running.plan import Plan
     from wsseg.store.objects import ArtifactStore
 
     def gather(*_):

@@ -7,8 +7,8 @@ import sys
 
 import pytest
 
-from wsseg.runner import _recorded as recorded
-from wsseg.runner import make_plan
+from wsseg.running.execute import _recorded as recorded
+from wsseg.running.plan import make_plan
 from wsseg.store.objects import ArtifactStore
 
 

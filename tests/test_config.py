@@ -8,7 +8,7 @@ import pytest
 
 from wsseg.config import as_config_path, expand_path, find_file, hashed, read_toml, shipped_folder, to_toml
 from wsseg.errors import ConfigError
-from wsseg.runner import open_config
+from wsseg.running.plan import open_config
 from wsseg.store.objects import key_of
 
 DATA = """

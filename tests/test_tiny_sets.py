@@ -6,7 +6,8 @@ from PIL import Image as PILImage
 
 from tests.conftest import TINY_CONFIG
 from wsseg.data.masks import decode_mask, encode_mask
-from wsseg.runner import make_plan, run_plan
+from wsseg.running.execute import run_plan
+from wsseg.running.plan import make_plan
 from wsseg.stages.base import MASK_FOLDER
 from wsseg.store.objects import ArtifactStore
 

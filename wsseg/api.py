@@ -20,7 +20,8 @@ from wsseg import processes, streams
 from wsseg.config import expand_home
 from wsseg.errors import ArtifactError, ConfigError, LaunchError, StageError, explaining
 from wsseg.progress import Callback, listening
-from wsseg.runner import make_plan, run_plan
+from wsseg.running.execute import run_plan
+from wsseg.running.plan import make_plan
 from wsseg.saliency.seeds import decode_seed
 from wsseg.stages.base import SEED_FOLDER, ArtifactMasks
 from wsseg.store.artifact import Artifact

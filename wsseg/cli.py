@@ -16,7 +16,7 @@ from wsseg.errors import OtherProcessError, explained
 
 if TYPE_CHECKING:
     from wsseg.models.classifier import Classifier, ClassifierSpec
-    from wsseg.runner import Plan
+    from wsseg.running.plan import Plan
     from wsseg.store.objects import ArtifactStore
 
 FOLDER = click.Path(file_okay=False, path_type=Path)
@@ -161,7 +161,8 @@ def run(
     wsseg run cam_crf -c mine.toml --set segmenter.epochs=5
     accelerate launch -m wsseg run cam_crf -c mine.toml      networks are trained by several processes
     """
-    from wsseg.runner import make_plan, run_plan, summary
+    from wsseg.running.execute import run_plan
+    from wsseg.running.plan import make_plan, summary
 
     if not processes.is_first():
         log.setLevel(logging.WARNING)
@@ -309,14 +310,14 @@ def plan(recipe: str, config: str, overrides: tuple[str, ...], store: Path, with
     wsseg plan best -c mine.toml
     wsseg plan best -c mine.toml --time      a minute or two, and the store stays as it is
     """
-    from wsseg.runner import make_plan
+    from wsseg.running.plan import make_plan
 
     plan = make_plan(recipe, config, open_store(store, make=True), overrides)
     if not with_time:
         rows = [[p.step.name, p.step.stage.name, p.state, p.key[:12], p.why] for p in plan.steps]
         click.echo(table(["step", "stage", "state", "key", "why"], rows))
         return
-    from wsseg.estimate import estimate
+    from wsseg.running.estimate import estimate
 
     found = estimate(plan, recipe, config, overrides)
     rows = [[e.step, e.state, duration(e.seconds), f"{e.size / 2**20:.1f} MiB"] for e in found]
@@ -518,7 +519,7 @@ def report(run: str | None, output: Path, compare: tuple[str, str] | None, overw
     from wsseg.outputs import Outputs
     from wsseg.report.contents import gather
     from wsseg.report.page import render, render_comparison
-    from wsseg.runner import recorded_inputs
+    from wsseg.running.sources import recorded_inputs
     from wsseg.store.runs import find_run
 
     if compare and run:
@@ -583,7 +584,7 @@ def export(artifact: str, form: str, output: Path | None, overwrite: bool, store
     """
     from wsseg.errors import ArtifactError
     from wsseg.outputs import Outputs
-    from wsseg.runner import recorded_inputs, referring_runs
+    from wsseg.running.sources import recorded_inputs, referring_runs
     from wsseg.store.runs import find_artifact
 
     opened = open_store(store)
@@ -605,7 +606,7 @@ def export(artifact: str, form: str, output: Path | None, overwrite: bool, store
         raise ArtifactError(f"{artifact}: it is of kind {found.kind}; legal for {form}: pseudo_masks, predictions")
     from wsseg.export.masks import SUFFIXES as ENDINGS
     from wsseg.export.masks import WRITERS
-    from wsseg.runner import images_of
+    from wsseg.running.sources import images_of
     from wsseg.stages.base import ArtifactMasks
 
     path = output or Path(f"{name}{ENDINGS[form]}")
@@ -703,7 +704,8 @@ def print_check(config: str, overrides: tuple[str, ...], store: Path, full: bool
     """Check a config's data set and print what was found; exit with 1 where there are problems."""
     from wsseg.data.check import check_data
     from wsseg.data.reading import FileMemory
-    from wsseg.runner import Sources, open_config
+    from wsseg.running.plan import open_config
+    from wsseg.running.sources import Sources
 
     opened = open_store(store, make=True)
     sources = Sources(open_config(config, overrides).data, opened)
@@ -876,7 +878,8 @@ def audit(
     from wsseg.data.config import input_paths
     from wsseg.explain import parsed
     from wsseg.outputs import Outputs
-    from wsseg.runner import Sources, open_config
+    from wsseg.running.plan import open_config
+    from wsseg.running.sources import Sources
     from wsseg.saliency.methods import METHODS, methods_for
 
     opened = open_store(store)

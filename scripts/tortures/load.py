@@ -54,7 +54,8 @@ class MakeItems:
 
 def one_run(items: int, folder: Path) -> None:
     """Run the toy recipe over `items`, in a process of its own; leave state, seconds and MiB in the file ``figures``."""
-    from wsseg.runner import make_plan, run_plan
+    from wsseg.running.execute import run_plan
+    from wsseg.running.plan import make_plan
 
     STAGES["make_items"], TABLES["items"] = MakeItems(), ToyConfig  # type: ignore[assignment]
     (folder / "toy.toml").write_text('[steps.items]\nstage = "make_items"\n')

@@ -21,7 +21,7 @@ from wsseg.data.images import list_split, load_images, read_label_csv
 from wsseg.data.reading import FileMemory
 from wsseg.data.truth import load_truth
 from wsseg.errors import WssegError
-from wsseg.recipe import load_recipe
+from wsseg.running.recipe import load_recipe
 from wsseg.stages import TABLES
 from wsseg.store.objects import ArtifactStore
 

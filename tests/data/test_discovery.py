@@ -17,7 +17,7 @@ from wsseg.data.discovery import config_text, discover, network_size_for
 from wsseg.data.masks import encode_mask
 from wsseg.data.reading import FileMemory
 from wsseg.errors import DatasetError
-from wsseg.runner import open_config
+from wsseg.running.plan import open_config
 
 
 def picture(path, size=(200, 150)):

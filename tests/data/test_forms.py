@@ -10,7 +10,7 @@ from PIL import Image as PILImage
 
 from wsseg.cli import cli
 from wsseg.data.reading import read_mask_file
-from wsseg.runner import open_config
+from wsseg.running.plan import open_config
 
 BOX = {"xmin": 2, "ymin": 2, "xmax": 9, "ymax": 9}
 

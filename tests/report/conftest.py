@@ -8,7 +8,8 @@ from typing import NamedTuple
 import pytest
 
 from tests.conftest import write_csv_data
-from wsseg.runner import make_plan, run_plan
+from wsseg.running.execute import run_plan
+from wsseg.running.plan import make_plan
 from wsseg.store.objects import ArtifactStore
 
 HOSTILE = ('<img src=x onerror="alert(1)">', "</script><script>alert(2)</script>&amp;'")

@@ -16,7 +16,7 @@ from wsseg.errors import WssegError
 from wsseg.labels import ClassMap
 from wsseg.progress import track
 from wsseg.report.judging import ClassErrors, Judged, Judgement, SeedCurves, SizeErrors, judge, seed_curves
-from wsseg.runner import Sources, recorded_data
+from wsseg.running.sources import Sources, recorded_data
 from wsseg.saliency.seeds import decode_seed
 from wsseg.stages.base import SEED_FOLDER, ArtifactMasks, TruthSource
 from wsseg.stages.evaluate_masks.judgement import SeedJudge

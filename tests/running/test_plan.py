@@ -11,14 +11,15 @@ from typing import ClassVar
 import pytest
 from click.testing import CliRunner
 
-from wsseg import recipe as recipe_module
-from wsseg import runner
 from wsseg.cli import cli
 from wsseg.config import setting, shipped_folder
 from wsseg.errors import ArtifactError, ConfigError, FormatError, StageError
 from wsseg.models import device
 from wsseg.progress import listening
-from wsseg.runner import make_plan, run_plan, summary
+from wsseg.running import plan as planning
+from wsseg.running import recipe as recipe_module
+from wsseg.running.execute import run_plan
+from wsseg.running.plan import make_plan, summary
 from wsseg.stages.base import Role
 from wsseg.store.files import atomic_write, canonical_json
 from wsseg.store.objects import ArtifactStore
@@ -113,7 +114,7 @@ def toys(csv_data, tmp_path, monkeypatch):
     monkeypatch.setattr(Write, "version", 1)
     monkeypatch.setattr(Measure, "error", None)
     monkeypatch.setattr(recipe_module, "STAGES", stages)
-    monkeypatch.setattr(runner, "TABLES", {"write": WriteConfig, "copy": CopyConfig})
+    monkeypatch.setattr(planning, "TABLES", {"write": WriteConfig, "copy": CopyConfig})
     text = csv_data.read_text()
     csv_data.write_text(text[: text.index("[classifier]")])
     (tmp_path / "toys.toml").write_text(RECIPE)
@@ -399,7 +400,7 @@ def test_the_precision_auto_is_hashed_as_what_it_means_here(csv_data, tmp_path, 
     store = ArtifactStore(tmp_path / "store")
     plans = {}
     for meaning in ("float32", "bfloat16"):
-        monkeypatch.setattr(runner, "precision_here", lambda _, meaning=meaning: meaning)
+        monkeypatch.setattr(planning, "precision_here", lambda _, meaning=meaning: meaning)
         plans[meaning] = make_plan("best", str(csv_data), store, ("seeds.precision=float16",))
         named = make_plan("best", str(csv_data), store, (f"classifier.precision={meaning}",))
         classifier, *_, seeds = [p for p in plans[meaning].steps if p.step.name in ("classifier", "seeds")]
@@ -414,9 +415,9 @@ def test_keys_are_planned_without_torch(csv_data, tmp_path):
     if device._has_accelerator() or not device._cpu_flags():
         pytest.skip("this machine's precision is found out by torch")
     code = (
-        "import sys; import wsseg.runner; from wsseg.store.objects import ArtifactStore; from pathlib import Path; "
-        "wsseg.runner._check_steps = lambda *_: None; "
-        f"wsseg.runner.make_plan('best', {str(csv_data)!r}, ArtifactStore(Path({str(tmp_path / 'store')!r}))); "
+        "import sys; import wsseg.running.plan; from wsseg.store.objects import ArtifactStore; from pathlib import Path; "
+        "wsseg.running.plan._check_steps = lambda *_: None; "
+        f"wsseg.running.plan.make_plan('best', {str(csv_data)!r}, ArtifactStore(Path({str(tmp_path / 'store')!r}))); "
         "sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], timeout=60).returncode == 0

@@ -7,8 +7,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
 
-from wsseg.recipe import SOURCES
-from wsseg.runner import CACHED, Plan, make_plan, run_plan
+from wsseg.running.execute import run_plan
+from wsseg.running.plan import CACHED, Plan, make_plan
+from wsseg.running.recipe import SOURCES
 from wsseg.store.objects import ArtifactStore
 
 log = logging.getLogger("wsseg")

@@ -2,9 +2,10 @@
 
 import pytest
 
-from wsseg import estimate as module
-from wsseg.estimate import estimate
-from wsseg.runner import make_plan, run_plan
+from wsseg.running import estimate as module
+from wsseg.running.estimate import estimate
+from wsseg.running.execute import run_plan
+from wsseg.running.plan import make_plan
 from wsseg.store.objects import ArtifactStore
 
 

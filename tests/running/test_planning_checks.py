@@ -6,7 +6,7 @@ import torch
 
 from wsseg.errors import ConfigError
 from wsseg.models.classifier import ClassifierSpec, build_classifier
-from wsseg.runner import make_plan
+from wsseg.running.plan import make_plan
 from wsseg.store.objects import ArtifactStore
 
 SMALL = ("classifier.backbone=test_resnet", "classifier.weights=none", "segmenter.encoder=tu-test_resnet", "segmenter.size=64",

@@ -4,7 +4,7 @@ import pytest
 
 from wsseg.config import shipped_folder
 from wsseg.errors import RecipeError
-from wsseg.recipe import load_recipe
+from wsseg.running.recipe import load_recipe
 
 CLASSIFIER = '[steps.classifier]\nstage = "train_classifier"\ninputs = { images = "data.train" }\n'
 SEEDS = '[steps.seeds]\nstage = "make_seeds"\ninputs = { images = "data.train", classifier = "classifier" }\n'
@@ -49,7 +49,7 @@ def test_message(tmp_path, text, message):
 def test_cycle_is_named(tmp_path, monkeypatch):
     from dataclasses import dataclass
 
-    from wsseg import recipe
+    from wsseg.running import recipe
     from wsseg.stages.base import Role
 
     @dataclass

@@ -1,0 +1,263 @@
+"""The plan of a run: the key of each step, whether it is cached, and why not."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from wsseg.config import Config, find_file, hashed, load_config, plain
+from wsseg.data.config import DATA_KINDS
+from wsseg.errors import (
+    ArtifactError,
+    ConfigError,
+    RecipeError,
+    StageError,
+    WssegError,
+)
+from wsseg.models.device import precision_here, resolve_device
+from wsseg.running.recipe import SOURCES, Recipe, Step, load_recipe
+from wsseg.running.sources import Sources
+from wsseg.stages import TABLES
+from wsseg.store.artifact import MANIFEST, Artifact
+from wsseg.store.objects import ArtifactStore, key_of
+from wsseg.workers import worker_count
+
+CACHED, TO_RUN, TRAINING, RAN, SKIPPED, FAILED = "cached", "to run", "training", "ran", "skipped", "failed"
+
+
+@dataclass
+class PlannedStep:
+    """One step with all that decides its key.
+
+    Args:
+        step: the recipe's step.
+        config: its stage's values.
+        inputs: key by role; empty for a skipped step.
+        key: the artifact's key; empty for a skipped step.
+        state: ``cached``, ``to run`` or ``skipped``; ``training`` while all processes run it; after a run ``ran``, or
+            ``failed`` (steps that only measure).
+        why: why it is not cached, is skipped, or failed.
+        seconds: wall time, where it ran.
+        artifact: the result, once it is there.
+        error: what ended the step, if it failed.
+    """
+
+    step: Step
+    config: Any
+    inputs: dict[str, str] = field(default_factory=dict)
+    key: str = ""
+    state: str = TO_RUN
+    why: str = ""
+    seconds: float = 0.0
+    artifact: Artifact | None = None
+    error: Exception | None = None
+
+    def record(self) -> dict[str, Any]:
+        """Return what a run's record says of the step."""
+        stage = self.step.stage
+        return {
+            "key": self.key,
+            "stage": stage.name,
+            "version": stage.version,
+            "config": hashed(self.config),
+            "inputs": self.inputs,
+        }
+
+    def values(self) -> dict[str, Any]:
+        """Return the step's values by dotted key, with the number of processes that ``workers`` stands for."""
+        values = plain(self.config)
+        if "workers" in values and not self.step.stage.distributed:  # a training without workers reads by itself
+            values["workers"] = worker_count(values["workers"])
+        return {f"{self.step.table}.{name}": value for name, value in values.items()}
+
+
+@dataclass
+class Plan:
+    """A recipe's steps for one config and store, in order."""
+
+    recipe: Recipe
+    config: Config
+    store: ArtifactStore
+    sources: Sources
+    steps: list[PlannedStep]
+
+    @property
+    def active(self) -> list[PlannedStep]:
+        """The steps that are not skipped."""
+        return [planned for planned in self.steps if planned.state != SKIPPED]
+
+    @property
+    def failed(self) -> dict[str, str]:
+        """Why a step failed, by its name. Only steps that measure are here: the failure of any other ends the run."""
+        return {planned.step.name: planned.why for planned in self.steps if planned.state == FAILED}
+
+    def raise_failures(self) -> None:
+        """Raise StageError if a step that only measures failed; everything else has finished by then."""
+        if self.failed:
+            errors = [planned.error for planned in self.steps if planned.error]
+            reasons = "; ".join(f"{name} failed: {why}" for name, why in self.failed.items())
+            raise StageError(f"{reasons}; all other steps finished") from errors[0]
+
+
+def open_config(name: str, overrides: tuple[str, ...] = ()) -> Config:
+    """Load a config by path or shipped name."""
+    return load_config(find_file(name, "configs"), TABLES, DATA_KINDS, overrides)
+
+
+def make_plan(recipe_name: str, config_name: str, store: ArtifactStore, overrides: tuple[str, ...] = ()) -> Plan:
+    """Work out every step's key and whether it is cached; nothing is computed.
+
+    Args:
+        recipe_name: path of a recipe, or the name of a shipped one.
+        config_name: path of a config, or the name of a shipped one.
+        store: where artifacts are kept.
+        overrides: ``TABLE.KEY=VALUE`` strings.
+
+    Raises:
+        RecipeError, ConfigError, DatasetError: the recipe, the config or the data set is not legal.
+    """
+    recipe = load_recipe(find_file(recipe_name, "pipelines"))
+    config = open_config(config_name, overrides)
+    sources = Sources(config.data, store)
+    earlier = _newest_steps(store, recipe.name, config.name)
+    steps: dict[str, PlannedStep] = {}
+    for step in recipe.steps:
+        planned = PlannedStep(step, _settled(config.tables[step.table]))
+        steps[step.name] = planned
+        if missing := _missing_source(step, steps, sources):
+            if not step.optional:
+                raise RecipeError(
+                    f"{recipe.path}: steps.{step.name} needs {missing}, which {config.path} does not name"
+                )
+            planned.state, planned.why = SKIPPED, f"the config names no {missing}"
+            continue
+        for role, source in step.inputs.items():
+            if source in SOURCES:
+                if sources.has(source):
+                    planned.inputs[role] = sources.get(source).key
+            elif steps[source].state != SKIPPED:
+                planned.inputs[role] = steps[source].key
+        planned.key = key_of(step.stage.name, step.stage.version, hashed(planned.config), planned.inputs)
+        _judge_state(planned, store, earlier.get(step.name), steps)
+    _check_steps(steps, config, sources)
+    return Plan(recipe, config, store, sources, list(steps.values()))
+
+
+def _settled(config: Any) -> Any:
+    """Return a stage's values with what ``auto`` precision means on this machine: it is that which is computed, and hashed."""
+    return (
+        replace(config, precision=precision_here(config.device))
+        if getattr(config, "precision", "") == "auto"
+        else config
+    )
+
+
+def _check_steps(steps: Mapping[str, PlannedStep], config: Config, sources: Sources) -> None:
+    """Raise ConfigError, one line that tells of every problem, if a step that will run cannot work with its values."""
+    checked: list[tuple[Any, ...]] = []
+    problems: dict[str, str] = {}  # table of the first step that has it
+    for planned in steps.values():
+        if planned.state != TO_RUN:
+            continue
+        stage, roles = planned.step.stage, planned.step.inputs
+        given = {
+            role: sources.get(source) if (source := roles[role]) in SOURCES else steps[source].config
+            for role in planned.inputs
+        }
+        case = (stage.name, planned.config, given)
+        if case in checked:  # a network that is trained in several rounds
+            continue
+        checked.append(case)
+        try:
+            if getattr(planned.config, "device", "auto") != "auto":
+                resolve_device(planned.config.device)
+            stage.check(planned.config, given)
+        except WssegError as error:
+            problems.setdefault(str(error), planned.step.table)
+    if problems:
+        lines = [text if text.startswith(table) else f"{table}: {text}" for text, table in problems.items()]
+        raise ConfigError(f"{config.path}: {'; '.join(lines)}")
+
+
+def _missing_source(step: Step, steps: dict[str, PlannedStep], sources: Sources) -> str:
+    """Return the first needed input that is not there: a source without config, or a skipped step."""
+    for role, source in step.inputs.items():
+        if step.stage.inputs[role].optional:
+            continue
+        if source in SOURCES and not sources.has(source):
+            return source
+        if source in steps and steps[source].state == SKIPPED:
+            return source
+    return ""
+
+
+def _newest_steps(store: ArtifactStore, recipe: str, config: str) -> dict[str, dict[str, Any]]:
+    """Return the newest record of each step, runs of the same recipe and config first."""
+    newest: dict[str, dict[str, Any]] = {}
+    runs = list(store.runs().values())
+    for run in sorted(runs, key=lambda r: (r["config_name"] == config, r["recipe"] == recipe, r["started"])):
+        newest |= run["steps"]
+    return newest
+
+
+def _judge_state(
+    planned: PlannedStep, store: ArtifactStore, before: Mapping[str, Any] | None, steps: dict[str, PlannedStep]
+) -> None:
+    """Set `state` and `why` (before / now) of a step."""
+    try:
+        artifact = store.get(planned.key)
+        damaged = artifact.damaged_files(content=False) if artifact else []
+    except ArtifactError:
+        artifact, damaged = None, [MANIFEST]
+    if damaged:
+        planned.why = f"damaged: {', '.join(damaged[:5])}; run with --repair"
+    elif artifact:
+        planned.state, planned.artifact = CACHED, artifact
+    elif store.has_work(planned.key):
+        planned.why = "interrupted; it goes on from what is kept"
+    elif before is None:
+        planned.why = "never ran"
+    elif before["key"] == planned.key:
+        words = {True: "its artifact was removed", False: "it did not finish"}
+        planned.why = words.get(before.get("finished", ""), "it did not finish, or its artifact was removed")
+    else:
+        planned.why = "; ".join(_differences(planned, before, steps))
+
+
+def _differences(planned: PlannedStep, before: Mapping[str, Any], steps: dict[str, PlannedStep]) -> list[str]:
+    stage, now = planned.step.stage, hashed(planned.config)
+    lines = []
+    if before["stage"] != stage.name or before["version"] != stage.version:
+        lines.append(f"stage: {before['stage']} v{before['version']} -> {stage.name} v{stage.version}")
+    for name in sorted({*before["config"], *now}):
+        old, new = before["config"].get(name), now.get(name)
+        if old != new:
+            lines.append(f"{planned.step.table}.{name}: {_short(old)} -> {_short(new)}")
+    for role in sorted({*before["inputs"], *planned.inputs}):
+        old, new = before["inputs"].get(role), planned.inputs.get(role)
+        if old != new:
+            source = planned.step.inputs.get(role, role)
+            kind = "" if source in SOURCES else " is made anew"
+            lines.append(f"input {source}{kind}" + ("" if kind else f": {_short(old)} -> {_short(new)}"))
+    return lines
+
+
+def _short(value: Any) -> str:
+    if value is None:
+        return "(none)"
+    text = str(value)
+    return text[:8] if len(text) == 64 else text
+
+
+def summary(plan: Plan) -> dict[str, Any]:
+    """Return ``{"stages": {NAME: {"key", "status", "seconds", "metrics"}}}`` of a plan that has run; ``error`` if failed."""
+    stages: dict[str, Any] = {}
+    for planned in plan.active:
+        metrics = planned.artifact.manifest["metrics"] if planned.artifact else {}
+        stages[planned.step.name] = {
+            "key": planned.key,
+            "status": planned.state,
+            "seconds": round(planned.seconds, 3),
+            "metrics": metrics,
+            **({"error": planned.why} if planned.state == FAILED else {}),
+        }
+    return {"stages": stages}

@@ -1,0 +1,114 @@
+"""The data set of a config: images and true masks by split."""
+
+import logging
+import os
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from wsseg.config import parse_table
+from wsseg.data.config import DATA_KINDS, DemoData, input_paths
+from wsseg.data.images import LabeledImages, load_images
+from wsseg.data.reading import FileMemory
+from wsseg.errors import (
+    ArtifactError,
+    ConfigError,
+    WssegError,
+)
+from wsseg.store.artifact import Artifact
+from wsseg.store.objects import ArtifactStore
+
+log = logging.getLogger("wsseg")
+
+
+class Sources:
+    """The data set of a config: images with labels by split, and masks for those who may have them. Read once."""
+
+    def __init__(self, data: Any, store: ArtifactStore) -> None:
+        self._memory = FileMemory(store.root / "files.sqlite")
+        self._data, self._folder = data, store.root / "data"
+        for path in input_paths(data):
+            if path.is_dir() and path.samefile(store.root):
+                store.discard_empty()
+                raise ConfigError(f"{path} is a folder of the data set; a store needs another one: choose --store")
+        self._loaded: dict[str, Any] = {}
+
+    @cached_property
+    def data(self) -> Any:
+        """The data config; a demo data set is generated first and then is a CSV data set like any other."""
+        if not isinstance(self._data, DemoData):
+            return self._data
+        from wsseg.data.demo import demo_data
+
+        self._folder.mkdir(parents=True, exist_ok=True)
+        return demo_data(self._data, self._folder)
+
+    def has(self, source: str) -> bool:
+        """Return whether the config names a source."""
+        from wsseg.data.truth import has_truth
+
+        what, split = source.split(".")
+        return has_truth(self.data, split) if what == "truth" else getattr(self.data, split) is not None
+
+    def get(self, source: str) -> Any:
+        """Return ``data.SPLIT`` (`LabeledImages`) or ``truth.SPLIT``; both have a `key`."""
+        if source not in self._loaded:
+            self._loaded[source] = self._load(*source.split("."))
+        return self._loaded[source]
+
+    def _load(self, what: str, split: str) -> Any:
+        if what == "truth":
+            from wsseg.data.truth import load_truth
+
+            truth = load_truth(self.data, self.get(f"data.{split}"), self._memory)
+            for note in truth.notes:
+                log.warning("%s masks: %s", split, note)
+            return truth
+        classes = None if split == "train" else self.get("data.train").classes
+        return load_images(self.data, split, self._memory, classes)
+
+
+def images_of(store: ArtifactStore, artifact: Artifact) -> LabeledImages:
+    """Return the images that an artifact was made of, from the data set of a run that refers to it.
+
+    Raises:
+        ArtifactError: no run refers to it, or its data set has changed since.
+        DatasetError: the data set cannot be read any more.
+    """
+    records = referring_runs(store, artifact)
+    if not records:
+        raise ArtifactError(f"{artifact.folder}: no run of this store refers to it, so its data set is not known")
+    sources = Sources(recorded_data(records[-1]), store)
+    for split in ("train", "val"):
+        if sources.has(f"data.{split}"):
+            images: LabeledImages = sources.get(f"data.{split}")
+            if images.key == artifact.manifest["inputs"].get("images"):
+                return images
+    raise ArtifactError(f"{artifact.folder}: its images have changed since; run the recipe again")
+
+
+def recorded_data(record: Mapping[str, Any]) -> Any:
+    """Return the data config that a run's record keeps."""
+    values = record["config"]["data"]
+    return parse_table(DATA_KINDS[values["kind"]], values, "data", Path(record["config_path"]))
+
+
+def referring_runs(store: ArtifactStore, artifact: Artifact) -> list[dict[str, Any]]:
+    """Return the records of the runs that an artifact belongs to, oldest first."""
+    return [
+        record
+        for record in store.runs().values()
+        if any(step["key"] == artifact.key for step in record["steps"].values())
+    ]
+
+
+def recorded_inputs(records: Iterable[Mapping[str, Any]]) -> list[Path]:
+    """Return the files and folders that runs were made of; data sets that this version cannot tell of are left out."""
+    paths = []
+    for record in records:
+        paths.append(Path(record["config_path"] or os.devnull))
+        with suppress(WssegError, LookupError, TypeError):
+            paths += input_paths(recorded_data(record))
+    return paths
