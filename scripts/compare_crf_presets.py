@@ -19,6 +19,7 @@ from typing import Any
 import click
 import numpy as np
 from numpy.typing import NDArray
+from wsseg.workers import map_processes, worker_count
 
 from wsseg.cli import overwrite_option
 from wsseg.crf.dense_crf import DenseCrf
@@ -32,7 +33,7 @@ from wsseg.progress import track
 from wsseg.running.plan import make_plan
 from wsseg.saliency.pixel_adaptive import adapted
 from wsseg.saliency.seeds import decode_seed, enlarged
-from wsseg.stages.base import SEED_FOLDER, map_processes, worker_count
+from wsseg.stages.layout import SEED_FOLDER
 from wsseg.stages.refine_masks.choice import CANDIDATES, Way, evidence_of, sample_of, tightest
 from wsseg.stages.refine_masks.policy import Refinement, labels_at
 from wsseg.store.objects import ArtifactStore

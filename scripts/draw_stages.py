@@ -26,7 +26,7 @@ from wsseg.progress import track
 from wsseg.running.plan import Plan, make_plan
 from wsseg.saliency.pictures import overlay, panel, sheet
 from wsseg.saliency.seeds import decode_seed, enlarged
-from wsseg.stages.base import SEED_FOLDER, ArtifactMasks
+from wsseg.stages.layout import SEED_FOLDER, ArtifactMasks
 from wsseg.store.objects import ArtifactStore
 from wsseg.types import Image, LabeledImage, Mask
 

@@ -8,7 +8,7 @@ from tests.conftest import TINY_CONFIG
 from wsseg.data.masks import decode_mask, encode_mask
 from wsseg.running.execute import run_plan
 from wsseg.running.plan import make_plan
-from wsseg.stages.base import MASK_FOLDER
+from wsseg.stages.layout import MASK_FOLDER
 from wsseg.store.objects import ArtifactStore
 
 pytestmark = pytest.mark.slow

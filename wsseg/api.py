@@ -23,7 +23,7 @@ from wsseg.progress import Callback, listening
 from wsseg.running.execute import run_plan
 from wsseg.running.plan import make_plan
 from wsseg.saliency.seeds import decode_seed
-from wsseg.stages.base import SEED_FOLDER, ArtifactMasks
+from wsseg.stages.layout import SEED_FOLDER, ArtifactMasks
 from wsseg.store.artifact import Artifact
 from wsseg.store.objects import ArtifactStore
 from wsseg.store.runs import find_artifact

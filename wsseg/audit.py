@@ -26,9 +26,9 @@ from wsseg.saliency.layers import feature_levels
 from wsseg.saliency.methods import maps_of
 from wsseg.saliency.plausibility import best_iou, energy_inside, histograms, pixel_average_precision, pointing_game
 from wsseg.saliency.stability import cascading_randomisation, flip_agreement, max_sensitivity, shift_agreement
-from wsseg.stages.base import TruthSource, check_classes
 from wsseg.stages.evaluate_masks.judgement import SeedJudge
 from wsseg.stages.make_seeds.config import Config as SeedValues
+from wsseg.stages.protocol import TruthSource, check_classes
 from wsseg.types import LabeledImage, Seed
 
 # figures in the table's order, and whether more is better

@@ -607,7 +607,7 @@ def export(artifact: str, form: str, output: Path | None, overwrite: bool, store
     from wsseg.export.masks import SUFFIXES as ENDINGS
     from wsseg.export.masks import WRITERS
     from wsseg.running.sources import images_of
-    from wsseg.stages.base import ArtifactMasks
+    from wsseg.stages.layout import ArtifactMasks
 
     path = output or Path(f"{name}{ENDINGS[form]}")
     images = images_of(opened, found)

@@ -12,7 +12,8 @@ from tortures.children import Child
 from wsseg.config import setting
 from wsseg.progress import track
 from wsseg.stages import STAGES, TABLES
-from wsseg.stages.base import Role, mask_path
+from wsseg.stages.layout import mask_path
+from wsseg.stages.protocol import Role
 from wsseg.store.files import atomic_write
 from wsseg.store.objects import ArtifactStore
 

@@ -20,7 +20,7 @@ from wsseg.running import plan as planning
 from wsseg.running import recipe as recipe_module
 from wsseg.running.execute import run_plan
 from wsseg.running.plan import make_plan, summary
-from wsseg.stages.base import Role
+from wsseg.stages.protocol import Role
 from wsseg.store.files import atomic_write, canonical_json
 from wsseg.store.objects import ArtifactStore
 

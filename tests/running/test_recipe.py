@@ -50,7 +50,7 @@ def test_cycle_is_named(tmp_path, monkeypatch):
     from dataclasses import dataclass
 
     from wsseg.running import recipe
-    from wsseg.stages.base import Role
+    from wsseg.stages.protocol import Role
 
     @dataclass
     class Loop:  # no shipped stage takes its own kind, so a cycle needs one that does

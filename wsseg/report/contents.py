@@ -18,8 +18,9 @@ from wsseg.progress import track
 from wsseg.report.judging import ClassErrors, Judged, Judgement, SeedCurves, SizeErrors, judge, seed_curves
 from wsseg.running.sources import Sources, recorded_data
 from wsseg.saliency.seeds import decode_seed
-from wsseg.stages.base import SEED_FOLDER, ArtifactMasks, TruthSource
 from wsseg.stages.evaluate_masks.judgement import SeedJudge
+from wsseg.stages.layout import SEED_FOLDER, ArtifactMasks
+from wsseg.stages.protocol import TruthSource
 from wsseg.store.artifact import Artifact
 from wsseg.store.files import atomic_write
 from wsseg.store.objects import ArtifactStore, key_of

@@ -9,7 +9,7 @@ from PIL import Image as PILImage
 
 from wsseg.data.reading import read_photograph
 from wsseg.report.contents import Layer, Split
-from wsseg.stages.base import SEED_FOLDER, ArtifactMasks
+from wsseg.stages.layout import SEED_FOLDER, ArtifactMasks
 from wsseg.types import Image, LabeledImage, Mask
 
 SIDE = 240  # px, the longer one, in a page that holds its pictures itself

@@ -21,7 +21,7 @@ from typing import Any
 from wsseg.config import read_toml
 from wsseg.errors import RecipeError, nearest
 from wsseg.stages import STAGES, TABLES
-from wsseg.stages.base import Stage
+from wsseg.stages.protocol import Stage
 
 SOURCES = {"data.train": "images", "data.val": "images", "truth.train": "truth", "truth.val": "truth"}
 # roles of earlier versions, and what stands for them

@@ -1,10 +1,10 @@
 """The stages, in the order in which a pipeline usually runs them. A new stage is a new folder and a new row here."""
 
-from wsseg.stages.base import Stage
 from wsseg.stages.evaluate_masks.stage import EvaluateMasks
 from wsseg.stages.make_seeds.stage import MakeSeeds
 from wsseg.stages.measure_classifier.stage import MeasureClassifier
 from wsseg.stages.predict_masks.stage import PredictMasks
+from wsseg.stages.protocol import Stage
 from wsseg.stages.refine_masks.config import AffinityLabels, WalkedMasks
 from wsseg.stages.refine_masks.stage import RefineMasks
 from wsseg.stages.relabel_masks.stage import RelabelMasks

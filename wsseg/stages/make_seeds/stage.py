@@ -6,8 +6,9 @@ from typing import Any
 
 from wsseg.data.images import LabeledImages
 from wsseg.progress import track
-from wsseg.stages.base import SEED_FOLDER, Role, check_classes, seed_path
+from wsseg.stages.layout import SEED_FOLDER, seed_path
 from wsseg.stages.make_seeds import config as values
+from wsseg.stages.protocol import Role, check_classes
 from wsseg.store.artifact import Artifact
 from wsseg.store.files import atomic_write
 from wsseg.types import Seed

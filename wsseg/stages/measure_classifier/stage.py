@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from wsseg.data.images import LabeledImages
-from wsseg.stages.base import Role, check_classes
 from wsseg.stages.measure_classifier import config as values
+from wsseg.stages.protocol import Role, check_classes
 from wsseg.store.artifact import Artifact
 from wsseg.store.files import atomic_write
 

@@ -9,8 +9,9 @@ from wsseg.data.images import LabeledImages
 from wsseg.data.masks import encode_grey, encode_mask
 from wsseg.errors import StageError
 from wsseg.progress import track
-from wsseg.stages.base import Role, check_classes, confidence_path, mask_path
+from wsseg.stages.layout import confidence_path, mask_path
 from wsseg.stages.predict_masks import config as values
+from wsseg.stages.protocol import Role, check_classes
 from wsseg.store.artifact import Artifact
 from wsseg.store.files import atomic_write
 

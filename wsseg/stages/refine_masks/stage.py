@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 from wsseg.data.images import LabeledImages
 from wsseg.errors import StageError
 from wsseg.progress import track
-from wsseg.stages.base import SEED_FOLDER, Role, mask_path, mask_shares
+from wsseg.stages.layout import SEED_FOLDER, mask_path, mask_shares
+from wsseg.stages.protocol import Role
 from wsseg.stages.refine_masks import config as values
 from wsseg.store.artifact import Artifact
 from wsseg.store.files import atomic_write

@@ -7,14 +7,8 @@ from typing import Any
 
 from wsseg.data.images import LabeledImages
 from wsseg.progress import track
-from wsseg.stages.base import (
-    ArtifactMasks,
-    MaskSource,
-    Role,
-    check_classes,
-    mask_path,
-    mask_shares,
-)
+from wsseg.stages.layout import ArtifactMasks, mask_path, mask_shares
+from wsseg.stages.protocol import MaskSource, Role, check_classes
 from wsseg.stages.relabel_masks import config as values
 from wsseg.store.artifact import Artifact
 from wsseg.store.files import atomic_write

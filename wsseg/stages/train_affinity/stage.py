@@ -6,7 +6,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from wsseg.stages.base import ArtifactMasks, Role
+from wsseg.stages.layout import ArtifactMasks
+from wsseg.stages.protocol import Role
 from wsseg.stages.train_affinity import config as values
 from wsseg.store.files import atomic_write
 

@@ -11,7 +11,7 @@ from wsseg.models.boundary import STRIDE, BoundaryNetwork, BoundarySpec, affinit
 from wsseg.models.classifier import ClassifierSpec, backbone_statistics, build_classifier, load_classifier
 from wsseg.models.training import Measure, Schedule, fit, try_training
 from wsseg.models.weights import load_matching, outlined
-from wsseg.stages.base import MaskSource
+from wsseg.stages.protocol import MaskSource
 from wsseg.stages.train_affinity.config import Config
 from wsseg.store.artifact import Artifact
 

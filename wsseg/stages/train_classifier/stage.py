@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from wsseg.data.images import LabeledImages
-from wsseg.stages.base import Role
+from wsseg.stages.protocol import Role
 from wsseg.stages.train_classifier import config as values
 from wsseg.store.files import atomic_write
 

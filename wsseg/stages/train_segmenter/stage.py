@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from wsseg.data.images import LabeledImages
-from wsseg.stages.base import ArtifactMasks, MaskSource, Role, TruthSource
+from wsseg.stages.layout import ArtifactMasks
+from wsseg.stages.protocol import MaskSource, Role, TruthSource
 from wsseg.stages.train_segmenter import config as values
 from wsseg.store.artifact import Artifact
 from wsseg.store.files import atomic_write

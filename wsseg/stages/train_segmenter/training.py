@@ -24,7 +24,7 @@ from wsseg.models.classifier import (
 from wsseg.models.segmenter import SegmenterSpec, build_segmenter, check_size, encoder_statistics, load_encoder
 from wsseg.models.training import Measure, Schedule, fit, freeze_levels, try_training
 from wsseg.models.weights import outlined, read_state
-from wsseg.stages.base import MaskSource
+from wsseg.stages.protocol import MaskSource
 from wsseg.stages.train_segmenter.config import Config
 from wsseg.stages.train_segmenter.losses import absent_loss, per_pixel, weighted_mean
 from wsseg.stages.train_segmenter.teacher import TaughtNetwork, boxes, lesson, pasted

@@ -14,13 +14,8 @@ from numpy.typing import NDArray
 from wsseg.data.images import LabeledImages
 from wsseg.progress import track
 from wsseg.saliency.seeds import decode_seed, encode_seed, enlarged
-from wsseg.stages.base import (
-    SEED_FOLDER,
-    ArtifactMasks,
-    MaskSource,
-    Role,
-    seed_path,
-)
+from wsseg.stages.layout import SEED_FOLDER, ArtifactMasks, seed_path
+from wsseg.stages.protocol import MaskSource, Role
 from wsseg.stages.walk_seeds import config as values
 from wsseg.store.artifact import Artifact
 from wsseg.store.files import atomic_write
