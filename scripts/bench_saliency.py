@@ -34,8 +34,8 @@ from wsseg.cli import common, overwrite_option
 from wsseg.data.reading import inspect_file, read_image
 from wsseg.data.transforms import normalised
 from wsseg.models.classifier import Classifier
+from wsseg.models.cpu.folding import folded
 from wsseg.models.device import autocast, resolve_precision
-from wsseg.models.folding import folded
 from wsseg.outputs import Outputs
 from wsseg.saliency.cam import multiscale_maps
 from wsseg.saliency.faithfulness import area_under, curve

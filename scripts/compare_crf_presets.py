@@ -19,7 +19,6 @@ from typing import Any
 import click
 import numpy as np
 from numpy.typing import NDArray
-from wsseg.workers import map_processes, worker_count
 
 from wsseg.cli import overwrite_option
 from wsseg.crf.dense_crf import DenseCrf
@@ -38,6 +37,7 @@ from wsseg.stages.refine_masks.choice import CANDIDATES, Way, evidence_of, sampl
 from wsseg.stages.refine_masks.policy import Refinement, labels_at
 from wsseg.store.objects import ArtifactStore
 from wsseg.types import LabeledImage, Mask
+from wsseg.workers import map_processes, worker_count
 
 EXACT = "psa, exact"
 PAMR = "pamr"

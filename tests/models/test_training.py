@@ -17,10 +17,11 @@ from wsseg.data.batches import at_size
 from wsseg.data.reading import inspect_file
 from wsseg.data.transforms import TrainingImages, augmentation
 from wsseg.errors import DatasetError, MachineError, StageError, explaining
-from wsseg.models import training
+from wsseg.models import loading, training
 from wsseg.models.device import resolve_device
+from wsseg.models.freezing import freeze_levels
 from wsseg.models.segmenter import SegmenterSpec, build_segmenter, check_size, enlarged_argmax, segment
-from wsseg.models.training import Measure, Schedule, fit, freeze_levels, learning_rate_factor
+from wsseg.models.training import Measure, Schedule, fit, learning_rate_factor
 from wsseg.models.weights import outlined
 from wsseg.store.artifact import CHECKPOINT
 from wsseg.types import LabeledImage
@@ -233,7 +234,7 @@ def test_workers_live_through_all_epochs_and_change_no_byte(data, tmp_path, monk
     expected = trained(data, tmp_path / "without")
     monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(2**30, 0, shared_memory))
     started = []
-    monkeypatch.setattr(training.CONTEXT.Process, "start", counted(training.CONTEXT.Process.start, started))
+    monkeypatch.setattr(loading.CONTEXT.Process, "start", counted(loading.CONTEXT.Process.start, started))
     history, weights = trained(data, tmp_path / "with", workers=2)
     assert len(started) == 2  # over three epochs
     assert history == expected[0] and all(torch.equal(weights[n], expected[1][n]) for n in weights)
@@ -251,9 +252,9 @@ def counted(start, started):
 def test_batches_that_would_not_fit_in_shared_memory_are_arrays(data, monkeypatch):
     free = 8 * sum(t.nbytes for t in data[0].values())
     monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(free, 0, free))
-    assert training._shared_memory_holds(data, 6) and not training._shared_memory_holds(data, 8)
-    loader = training._loader(data, schedule(batch_size=2, workers=1))
-    assert loader.collate_fn is training._arrays
+    assert loading._shared_memory_holds(data, 6) and not loading._shared_memory_holds(data, 8)
+    loader = loading.batch_loader(data, 2, 1, 0)
+    assert loader.collate_fn is loading._arrays
     assert set(loader.collate_fn([data[0], data[1]])) == {"image", "present"}
 
 

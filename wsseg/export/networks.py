@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.fx.experimental import _config as export_config
 
 from wsseg.errors import StageError
-from wsseg.models.folding import folded
+from wsseg.models.cpu.folding import folded
 from wsseg.models.segmenter import SegmenterSpec
 from wsseg.outputs import Outputs
 

@@ -1,35 +1,29 @@
-"""The one training loop: epochs, schedule, autocast, a checkpoint an epoch, byte-identical resume."""
+"""The training loop: epochs, schedule, autocast, and resuming to the same bytes."""
 
 import contextlib
-import json
 import logging
 import math
-import shutil
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
-import safetensors.torch
 import torch
 from accelerate import Accelerator, DataLoaderConfiguration
 from accelerate.state import AcceleratorState
-from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset
 
 from wsseg import processes
 from wsseg.data.transforms import TrainingImages
 from wsseg.errors import StageError
-from wsseg.models.allocation import freed_memory_kept
-from wsseg.models.depthwise import DepthwiseGradientsInFloat32
+from wsseg.models.checkpoint import checkpoint_bytes, load_checkpoint
+from wsseg.models.cpu.allocation import freed_memory_kept
+from wsseg.models.cpu.depthwise import DepthwiseGradientsInFloat32
 from wsseg.models.device import Device, Precision, resolve_device, training_precision
+from wsseg.models.loading import batch_loader, workers_ended
 from wsseg.progress import epoch_done, metric, track
 from wsseg.store.artifact import CHECKPOINT
 from wsseg.store.files import atomic_write
-from wsseg.workers import CONTEXT, follow_parent, startable, worker_count
 
 log = logging.getLogger("wsseg")
 
@@ -141,7 +135,7 @@ def fit(
             dataloader_config=DataLoaderConfiguration(split_batches=True),
             step_scheduler_with_optimizer=False,
         )
-    loader = _loader(data, schedule)
+    loader = batch_loader(data, schedule.batch_size, schedule.workers, schedule.rng_seed)
     steps = schedule.epochs * len(loader)
     optimizer = torch.optim.AdamW(_parameter_groups(model, fresh, schedule))
     model.to(memory_format=torch.channels_last)
@@ -149,7 +143,7 @@ def fit(
     if measure is not None:
         history[measure.name] = []
     checkpoint = out / CHECKPOINT
-    if checkpoint.is_file() and (kept := _load_checkpoint(checkpoint, model, optimizer)) is not None:
+    if checkpoint.is_file() and (kept := load_checkpoint(checkpoint, model, optimizer)) is not None:
         history = kept
         log.info("%s: goes on after epoch %d of %d", what, len(history["loss"]), schedule.epochs)
     scheduler = torch.optim.lr_scheduler.LambdaLR(
@@ -160,7 +154,7 @@ def fit(
     slow = device.type == "cpu" and dtype == torch.bfloat16
     quick_gradients = DepthwiseGradientsInFloat32() if slow else contextlib.nullcontext()
     prepared, optimizer, loader, scheduler = accelerator.prepare(model, optimizer, loader, scheduler)
-    with _workers_ended(loader), single_values_unnormalised(model):
+    with workers_ended(loader), single_values_unnormalised(model):
         for epoch in range(len(history["loss"]), schedule.epochs):
             data.epoch = epoch
             torch.manual_seed((schedule.rng_seed * 1_000_003 + epoch) % 2**63)  # dropout and the like
@@ -204,7 +198,7 @@ def fit(
             log.info("%s: epoch %d/%d, %s", what, epoch + 1, schedule.epochs, told)
             epoch_done(epoch + 1, schedule.epochs, figures)
             if accelerator.is_main_process:
-                atomic_write(checkpoint, _checkpoint_bytes(model, optimizer.optimizer, history))
+                atomic_write(checkpoint, checkpoint_bytes(model, optimizer.optimizer, history))
     model.eval()
     return history
 
@@ -263,138 +257,6 @@ def try_training(outline: nn.Module, schedule: Schedule, count: int, size: int, 
         ) from error
 
 
-def freeze_levels(network: nn.Module, levels: int, name: str) -> None:
-    """Keep the weights of a network's first feature levels (strides 2, 4, 8 ...) as they are, in place.
-
-    timm's networks name their levels; an encoder of segmentation-models-pytorch returns them, from the image itself on.
-
-    Early filters are general, and the costliest to train: two levels of efficientnet-lite0 take a third of the time.
-
-    Raises:
-        StageError: the network has fewer levels.
-    """
-    if levels == 0:
-        return
-    info = getattr(getattr(network, "model", network), "feature_info", None)
-    modules = [level["module"] for level in getattr(info, "info", info) or []]
-    if not modules:
-        _freeze_returned(network, levels, name)
-        return
-    if levels > len(modules):
-        raise StageError(f"frozen_levels: {name!r} names {len(modules)} feature levels; legal: 0 to {len(modules)}")
-    prefix = "model." if hasattr(network, "model") else ""
-    names = [n for n, _ in network.named_parameters()]
-
-    def of(module: str) -> list[int]:
-        """Positions of a module's parameters; timm's feature extractors write stages.0 as stages_0."""
-        heads = (f"{prefix}{module}.", f"{prefix}{module.replace('.', '_')}.")
-        return [i for i, n in enumerate(names) if n.startswith(heads)]
-
-    own = of(modules[levels - 1])
-    # a level without weights of its own (an activation) ends where the next level begins
-    end = own[-1] + 1 if own else min((i for later in modules[levels:] for i in of(later)), default=0)
-    for parameter in list(network.parameters())[:end]:
-        parameter.requires_grad = False
-
-
-def _freeze_returned(encoder: nn.Module, levels: int, name: str) -> None:
-    """Freeze what the `levels`-th of the feature maps that an encoder returns is computed with."""
-    mode = encoder.training
-    first = next(encoder.parameters())
-    with torch.enable_grad():
-        features = encoder.eval()(torch.zeros(1, 3, 64, 64, device=first.device))
-    encoder.train(mode)
-    if not isinstance(features, list | tuple) or levels >= len(features):
-        deepest = max(len(features) - 1, 0) if isinstance(features, list | tuple) else 0
-        raise StageError(f"frozen_levels: {name!r} has {deepest} feature levels; legal: 0 to {deepest}")
-    if not features[levels].requires_grad:  # a level that stands for a stride that the network does not have
-        return
-    parameters = list(encoder.parameters())
-    found = torch.autograd.grad(features[levels].sum(), parameters, allow_unused=True)
-    for parameter, gradient in zip(parameters, found, strict=True):
-        if gradient is not None:
-            parameter.requires_grad = False
-
-
-def _loader(data: TrainingImages, schedule: Schedule) -> DataLoader[dict[str, Tensor]]:
-    """Return the batches of one epoch after another; worker processes live through all of them."""
-    workers = worker_count(schedule.workers) if schedule.workers and startable() else 0
-    more: dict[str, Any] = {}
-    if workers:
-        more = {"multiprocessing_context": CONTEXT, "worker_init_fn": follow_parent, "persistent_workers": True}
-        if not _shared_memory_holds(data, schedule.batch_size * 2 * (workers + 1)):
-            more["collate_fn"] = _arrays
-    return DataLoader(
-        _Drawn(data),
-        batch_size=schedule.batch_size,
-        sampler=_EpochOrder(data, schedule.rng_seed),
-        num_workers=workers,
-        drop_last=len(data) > schedule.batch_size,
-        generator=torch.Generator(),  # workers' seeds come from here: their number must not move what dropout draws
-        **more,
-    )
-
-
-@contextlib.contextmanager
-def _workers_ended(loader: Any) -> Iterator[None]:
-    """End a loader's processes after the block, also if an error's traceback keeps the loader."""
-    try:
-        yield
-    finally:
-        iterator = getattr(loader, "base_dataloader", loader)._iterator  # accelerate's loader holds one of torch's
-        if iterator is not None:
-            iterator._shutdown_workers()
-
-
-def _shared_memory_holds(data: TrainingImages, images: int) -> bool:
-    """Return whether so many training images fit in the memory through which torch's processes hand over tensors.
-
-    A container often has 64 MiB of it, and a process that takes more is killed.
-    """
-    folder = Path("/dev/shm")  # noqa: S108 (Linux has its shared memory there)
-    if not folder.is_dir():
-        return sys.platform != "linux"
-    return images * sum(t.nbytes for t in data[0].values()) < 0.8 * shutil.disk_usage(folder).free
-
-
-def _arrays(samples: list[dict[str, Tensor]]) -> dict[str, NDArray[Any]]:
-    """Return a batch as arrays: they come through a pipe, which takes no shared memory, and a little longer."""
-    return {name: np.stack([sample[name].numpy() for sample in samples]) for name in samples[0]}
-
-
-class _Drawn(Dataset[dict[str, Tensor]]):
-    """Training images by (epoch, index): workers that live through all epochs draw each image anew."""
-
-    def __init__(self, data: TrainingImages) -> None:
-        self.data = data
-
-    def __len__(self) -> int:
-        return len(self.data)
-
-    def __getitem__(self, place: tuple[int, int]) -> dict[str, Tensor]:
-        self.data.epoch, index = place
-        return self.data[index]
-
-
-class _EpochOrder(torch.utils.data.Sampler[tuple[int, int]]):
-    """(epoch, index): a permutation, or as many draws by the data's weights, that derive from (rng_seed, epoch) alone."""
-
-    def __init__(self, data: TrainingImages, rng_seed: int) -> None:
-        self.data, self.rng_seed = data, rng_seed
-
-    def __len__(self) -> int:
-        return len(self.data)
-
-    def __iter__(self) -> Iterator[tuple[int, int]]:
-        epoch = self.data.epoch
-        generator = torch.Generator().manual_seed((self.rng_seed * 1_000_003 + epoch) % 2**63)
-        if self.data.weights is None:
-            order = torch.randperm(len(self.data), generator=generator)
-        else:
-            order = torch.multinomial(self.data.weights, len(self.data), replacement=True, generator=generator)
-        yield from ((epoch, index) for index in order.tolist())
-
-
 def _parameter_groups(model: nn.Module, fresh: nn.Module, schedule: Schedule) -> list[dict[str, Any]]:
     """Return four groups: pre-trained or fresh, with weight decay (weights) or without (norms, biases)."""
     fresh_ids = {id(p) for p in fresh.parameters()}
@@ -410,27 +272,3 @@ def _parameter_groups(model: nn.Module, fresh: nn.Module, schedule: Schedule) ->
         }
         for (is_fresh, decays), parameters in groups.items()
     ]
-
-
-def _checkpoint_bytes(model: nn.Module, optimizer: torch.optim.Optimizer, history: dict[str, list[float]]) -> bytes:
-    tensors = {f"model.{name}": tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
-    for index, state in optimizer.state_dict()["state"].items():
-        tensors |= {f"optimizer.{index}.{name}": tensor.cpu().contiguous() for name, tensor in state.items()}
-    return safetensors.torch.save(tensors, metadata={"history": json.dumps(history)})
-
-
-def _load_checkpoint(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, list[float]] | None:
-    """Load what was learnt, in place; returns the figures of the epochs, or None for an older version's checkpoint."""
-    with safetensors.safe_open(path, framework="pt") as file:
-        if "history" not in file.metadata():
-            return None
-        history: dict[str, list[float]] = json.loads(file.metadata()["history"])
-        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
-    model.load_state_dict({n.removeprefix("model."): t for n, t in tensors.items() if n.startswith("model.")})
-    states: dict[int, dict[str, Tensor]] = {}
-    for name, tensor in tensors.items():
-        if name.startswith("optimizer."):
-            _, index, field = name.split(".")
-            states.setdefault(int(index), {})[field] = tensor
-    optimizer.load_state_dict({**optimizer.state_dict(), "state": states})
-    return history

@@ -36,8 +36,8 @@ class MakeSeeds:
 
         from wsseg.data.batches import batches_by_size, network_size, quarter, read_batch
         from wsseg.models.classifier import load_classifier
+        from wsseg.models.cpu.folding import folded
         from wsseg.models.device import autocast, resolve_device
-        from wsseg.models.folding import folded
         from wsseg.saliency.cam import multiscale_maps, normalise
         from wsseg.saliency.methods import Maps, maps_of
         from wsseg.saliency.seeds import encode_seed

@@ -17,8 +17,8 @@ from wsseg.data.batches import network_inputs, network_size
 from wsseg.data.images import open_images
 from wsseg.data.masks import encode_mask, sampled
 from wsseg.errors import StageError
+from wsseg.models.cpu.folding import folded
 from wsseg.models.device import autocast, resolve_device
-from wsseg.models.folding import folded
 from wsseg.models.segmenter import SegmenterSpec, enlarged_argmax, segment
 from wsseg.outputs import Outputs
 from wsseg.stages.predict_masks.config import Config

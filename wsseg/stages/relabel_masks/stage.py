@@ -78,8 +78,8 @@ def _jobs(
     import torch
 
     from wsseg.data.batches import batches_by_size, network_size, quarter, read_batch
+    from wsseg.models.cpu.folding import folded
     from wsseg.models.device import autocast, resolve_device
-    from wsseg.models.folding import folded
     from wsseg.models.segmenter import segment
     from wsseg.stages.relabel_masks.relabeling import among_present
 

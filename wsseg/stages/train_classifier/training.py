@@ -18,7 +18,8 @@ from wsseg.models.classifier import (
     load_backbone_weights,
 )
 from wsseg.models.device import resolve_device
-from wsseg.models.training import Measure, Schedule, fit, freeze_levels, try_training
+from wsseg.models.freezing import freeze_levels
+from wsseg.models.training import Measure, Schedule, fit, try_training
 from wsseg.models.weights import outlined
 from wsseg.saliency.layers import quiet
 from wsseg.stages.train_classifier.config import Config

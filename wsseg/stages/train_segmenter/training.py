@@ -21,8 +21,9 @@ from wsseg.models.classifier import (
     load_backbone_weights,
     load_classifier,
 )
+from wsseg.models.freezing import freeze_levels
 from wsseg.models.segmenter import SegmenterSpec, build_segmenter, check_size, encoder_statistics, load_encoder
-from wsseg.models.training import Measure, Schedule, fit, freeze_levels, try_training
+from wsseg.models.training import Measure, Schedule, fit, try_training
 from wsseg.models.weights import outlined, read_state
 from wsseg.stages.protocol import MaskSource
 from wsseg.stages.train_segmenter.config import Config

@@ -78,8 +78,8 @@ class _Boundaries:
         import torch
 
         from wsseg.models.boundary import load_boundary_network
+        from wsseg.models.cpu.folding import folded
         from wsseg.models.device import resolve_device
-        from wsseg.models.folding import folded
 
         self.config, self.device = config, resolve_device(config.device)
         model, self.spec = load_boundary_network(affinity.read_bytes, str(affinity.folder))

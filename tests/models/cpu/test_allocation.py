@@ -5,7 +5,7 @@ import pytest
 
 LOOK = """
 import ctypes, torch
-from wsseg.models.allocation import freed_memory_kept
+from wsseg.models.cpu.allocation import freed_memory_kept
 
 class Info(ctypes.Structure):  # malloc.h: struct mallinfo2
     _fields_ = [(n, ctypes.c_size_t) for n in
@@ -48,7 +48,7 @@ def test_large_blocks_are_kept_while_it_is_entered_and_given_back_then():
 
 
 def test_an_error_leaves_nothing_changed_for_the_next_training():
-    from wsseg.models.allocation import freed_memory_kept
+    from wsseg.models.cpu.allocation import freed_memory_kept
 
     with pytest.raises(ValueError, match="from within"), freed_memory_kept():
         raise ValueError("from within")

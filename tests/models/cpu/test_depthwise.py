@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from wsseg.models.depthwise import DepthwiseGradientsInFloat32
+from wsseg.models.cpu.depthwise import DepthwiseGradientsInFloat32
 
 OPTIONS = {"bias": None, "stride": (2, 1), "padding": 2, "dilation": 1, "groups": 6}
 

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from wsseg.models.classifier import Classifier
-from wsseg.models.folding import folded
+from wsseg.models.cpu.folding import folded
 
 IMAGE = torch.randn(2, 3, 96, 64, generator=torch.Generator().manual_seed(0))
 
