@@ -28,6 +28,7 @@ from wsseg.data.reading import read_photograph
 from wsseg.errors import StageError, WssegError
 from wsseg.metrics.confusion import confusion, iou_per_class, mean_iou
 from wsseg.outputs import Outputs
+from wsseg.parallel import map_processes, worker_count
 from wsseg.progress import track
 from wsseg.running.plan import make_plan
 from wsseg.saliency.pixel_adaptive import adapted
@@ -37,7 +38,6 @@ from wsseg.stages.refine_masks.choice import CANDIDATES, Way, evidence_of, sampl
 from wsseg.stages.refine_masks.policy import Refinement, labels_at
 from wsseg.store.objects import ArtifactStore
 from wsseg.types import LabeledImage, Mask
-from wsseg.workers import map_processes, worker_count
 
 EXACT = "psa, exact"
 PAMR = "pamr"

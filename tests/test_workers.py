@@ -13,12 +13,13 @@ import pytest
 
 from wsseg import workers
 from wsseg.errors import MachineError, explaining
-from wsseg.workers import CONTEXT, in_worker, map_processes, map_threads, worker_count
+from wsseg.parallel import map_processes, map_threads, worker_count
+from wsseg.workers import CONTEXT, in_worker
 
 # a script without `if __name__ == "__main__"`; a worker that imports it would start workers again
 SCRIPT = """
 import os
-from wsseg.workers import map_processes
+from wsseg.parallel import map_processes
 print("script runs in", os.getpid())
 assert sorted(map_processes(abs, range(-3, 0), 2)) == [1, 2, 3]
 """
@@ -147,7 +148,7 @@ def test_a_system_without_semaphores_works_in_one_process(monkeypatch, caplog):
 def test_the_users_own_processes_import_their_script_as_ever(tmp_path):
     """Only wsseg's workers do without it."""
     (tmp_path / "script.py").write_text(
-        "import multiprocessing\nfrom wsseg.workers import map_processes\n"
+        "import multiprocessing\nfrom wsseg.parallel import map_processes\n"
         "def double(x):\n    return 2 * x\n"
         "if __name__ == '__main__':\n"
         "    list(map_processes(abs, [1, 2], 2))\n"

@@ -703,7 +703,7 @@ def check(config: str, overrides: tuple[str, ...], store: Path, full: bool) -> N
 def print_check(config: str, overrides: tuple[str, ...], store: Path, full: bool = False) -> None:
     """Check a config's data set and print what was found; exit with 1 where there are problems."""
     from wsseg.data.check import check_data
-    from wsseg.data.reading import FileMemory
+    from wsseg.data.file_memory import FileMemory
     from wsseg.running.plan import open_config
     from wsseg.running.sources import Sources
 

@@ -1,6 +1,6 @@
-"""Workers: ordered maps over threads and processes, with few results in flight.
+"""Worker processes: what they inherit, how they end, and whether this system can start them.
 
-Worker processes never import the user's script, leave Ctrl-C to their parent, and end when it is killed.
+Workers never import the user's script, leave Ctrl-C to their parent, and end when it is killed.
 Every process that wsseg starts comes from `CONTEXT`: the pools of the CRF and of the walk, and the loaders of training images.
 """
 
@@ -10,24 +10,16 @@ import os
 import signal
 import sys
 import threading
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
-from itertools import islice
 from multiprocessing import connection
 from multiprocessing.context import SpawnContext, SpawnProcess
 from types import ModuleType
-from typing import TypeVar
 
 from wsseg.processes import LAUNCHER_VARIABLES
 
-Job = TypeVar("Job")
-Result = TypeVar("Result")
 log = logging.getLogger("wsseg")
-
-_MOST_ON_WINDOWS = 61  # handles that Windows waits for at once
 _start = threading.RLock()
 
 
@@ -111,53 +103,3 @@ def startable() -> bool:
         log.warning("one process does all the work: this system refuses semaphores (%s)", error)
         return False
     return True
-
-
-def worker_count(workers: int) -> int:
-    """Return how many processes a setting of `workers` means; 0 stands for one per core that this process may use."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    wanted = workers or cores
-    return min(wanted, _MOST_ON_WINDOWS) if sys.platform == "win32" else wanted
-
-
-def map_processes(
-    function: Callable[[Job], Result], jobs: Iterable[Job], workers: int, ahead: int = 4
-) -> Iterator[Result]:
-    """Yield ``function(job)`` in order, computed by `workers` processes; at most `ahead` jobs per worker wait.
-
-    One worker means this process.
-    """
-    if workers <= 1 or not startable():
-        yield from map(function, jobs)
-        return
-    with ProcessPoolExecutor(workers, mp_context=CONTEXT, initializer=follow_parent) as pool:
-        try:
-            yield from _in_order(pool, function, jobs, ahead * workers)
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
-
-
-def map_threads(
-    function: Callable[[Job], Result], jobs: Iterable[Job], workers: int = 0, ahead: int = 2
-) -> Iterator[Result]:
-    """Yield ``function(job)`` in order, computed by `workers` threads (see `worker_count`); at most `ahead` jobs per thread wait.
-
-    For work that releases the interpreter's lock: decoding, OpenCV, NumPy on large arrays.
-    """
-    threads = worker_count(workers)
-    with ThreadPoolExecutor(threads) as pool:
-        try:
-            yield from _in_order(pool, function, jobs, ahead * threads)
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
-
-
-def _in_order(
-    pool: Executor, function: Callable[[Job], Result], jobs: Iterable[Job], in_flight: int
-) -> Iterator[Result]:
-    """Yield results in the order of the jobs; memory is that of `in_flight` results, whatever the number of jobs."""
-    queue = iter(jobs)
-    waiting = deque(pool.submit(function, job) for job in islice(queue, in_flight))
-    while waiting:
-        yield waiting.popleft().result()
-        waiting.extend(pool.submit(function, job) for job in islice(queue, 1))

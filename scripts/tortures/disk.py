@@ -31,7 +31,7 @@ def guard(before: Callable[[str | None], object]) -> None:
     """Have `before` called with the place of every write, flush, rename and new folder of this process.
 
     A write that fails leaves half of its bytes, as a full disk does. SQLite writes by itself: a file that it cannot read or
-    write is done without (`wsseg.data.reading.FileMemory`).
+    write is done without (`wsseg.data.file_memory.FileMemory`).
     """
 
     class Guarded(io.FileIO):

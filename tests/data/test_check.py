@@ -10,10 +10,10 @@ from click.testing import CliRunner
 from PIL import Image as PILImage
 
 from wsseg.cli import cli
-from wsseg.data import reading
+from wsseg.data import file_memory, reading
 from wsseg.data.check import check_data
 from wsseg.data.config import CocoData, CocoSplit, CsvData, CsvSplit, FolderData, FolderSplit
-from wsseg.data.reading import FileMemory
+from wsseg.data.file_memory import FileMemory
 from wsseg.errors import DatasetError
 
 
@@ -154,7 +154,7 @@ def test_a_full_check_reads_every_file_again(tmp_path, monkeypatch):
     config.write_text('[data]\nkind = "csv"\ntrain = { images = "train", labels = "train.csv" }\n')
     read = []
     monkeypatch.setattr(
-        reading, "inspect_file", lambda path, real=reading.inspect_file: read.append(path) or real(path)
+        file_memory, "inspect_file", lambda path, real=reading.inspect_file: read.append(path) or real(path)
     )
     command = ["data", "check", "-c", str(config), "--store", str(tmp_path / "store")]
     for options, expected in (([], 3), ([], 0), (["--full"], 3)):

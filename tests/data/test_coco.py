@@ -8,8 +8,8 @@ from PIL import Image as PILImage
 
 from wsseg.data.coco import read_coco
 from wsseg.data.config import CocoData, CocoSplit
+from wsseg.data.file_memory import FileMemory
 from wsseg.data.images import load_images
-from wsseg.data.reading import FileMemory
 from wsseg.errors import DatasetError
 
 SQUARE = [[2, 2, 8, 2, 8, 6, 2, 6]]

@@ -14,8 +14,8 @@ from wsseg.cli import cli
 from wsseg.data.check import check_data
 from wsseg.data.config import CsvData, CsvSplit
 from wsseg.data.discovery import config_text, discover, network_size_for
+from wsseg.data.file_memory import FileMemory
 from wsseg.data.masks import encode_mask
-from wsseg.data.reading import FileMemory
 from wsseg.errors import DatasetError
 from wsseg.running.plan import open_config
 

@@ -10,8 +10,8 @@ import pytest
 from PIL import Image as PILImage
 
 from wsseg.data.config import CocoData, CocoSplit, CsvData, CsvSplit, FolderData, FolderSplit, VocData, VocSplit
+from wsseg.data.file_memory import FileMemory
 from wsseg.data.images import list_split, load_images, photograph_files, thinned
-from wsseg.data.reading import FileMemory
 from wsseg.errors import DatasetError
 from wsseg.labels import ClassMap
 from wsseg.store.objects import ArtifactStore

@@ -9,9 +9,11 @@ from pycocotools import mask as coco_mask
 
 from wsseg.data import mask_facts
 from wsseg.data.config import CocoData, CocoSplit, CsvData, CsvSplit, VocData, VocSplit
+from wsseg.data.file_memory import FileMemory
 from wsseg.data.images import load_images
 from wsseg.data.mask_facts import MaskMemory
-from wsseg.data.reading import FileMemory, inspect_file, turn
+from wsseg.data.orientation import turn
+from wsseg.data.reading import inspect_file
 from wsseg.data.truth import has_truth, load_truth
 from wsseg.errors import DatasetError
 

@@ -5,8 +5,8 @@ from collections import Counter
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from wsseg.data.file_memory import FileMemory
 from wsseg.data.images import LabeledImages, class_map, list_split, listed, load_images
-from wsseg.data.reading import FileMemory
 from wsseg.data.tables import NO_CLASS
 from wsseg.data.truth import has_truth, load_truth
 from wsseg.errors import DatasetError

@@ -14,7 +14,8 @@ from urllib.parse import unquote
 from wsseg import files
 from wsseg.data.coco import read_coco
 from wsseg.data.config import CocoData, CocoSplit, CsvData, CsvSplit, FolderData, FolderSplit, VocData, VocSplit
-from wsseg.data.reading import IMAGE_SUFFIXES, FileMemory, read_image
+from wsseg.data.file_memory import FileMemory
+from wsseg.data.reading import IMAGE_SUFFIXES, read_image
 from wsseg.data.tables import label_table
 from wsseg.data.voc import annotated_classes, label_map, list_file, listed_ids
 from wsseg.data.walk import PassedOver, data_files, data_folders, images_below, is_image, passed_over_line

@@ -3,10 +3,8 @@
 import hashlib
 import json
 import logging
-import os
 import sqlite3
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +14,7 @@ from numpy.typing import NDArray
 
 from wsseg.data.reading import read_mask_file
 from wsseg.errors import DatasetError
+from wsseg.parallel import map_threads
 from wsseg.progress import track
 
 log = logging.getLogger("wsseg")
@@ -71,14 +70,8 @@ class MaskMemory:
         known = self._recalled(set(digests.values()))
         found = {path: known[digest] for path, digest in digests.items() if digest in known}
         unknown = [path for path in digests if path not in found]
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
-            fresh = dict(
-                zip(
-                    unknown,
-                    track(pool.map(facts_of, unknown, map(digests.__getitem__, unknown)), len(unknown), what),
-                    strict=True,
-                )
-            )
+        found_now = map_threads(lambda path: facts_of(path, digests[path]), unknown)
+        fresh = dict(zip(unknown, track(found_now, len(unknown), what), strict=True))
         self._remember({digests[path]: facts for path, facts in fresh.items() if not facts.error})
         return found | fresh
 

@@ -1,18 +1,15 @@
-"""The one reader of image files, and what it remembers of files it has seen."""
+"""The one reader of image files."""
 
 import contextlib
 import hashlib
 import io
-import json
 import logging
 import os
 import re
-import sqlite3
 import threading
 import warnings
-from collections.abc import Iterable, Iterator
-from contextlib import closing
-from dataclasses import astuple, dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -22,11 +19,10 @@ from PIL import Image as PILImage
 from PIL import UnidentifiedImageError
 from PIL.ImageFile import ImageFile
 
+from wsseg.data.orientation import INVERSE, stored_size, turn, turned_view
 from wsseg.errors import DatasetError
 from wsseg.files import open_file, read_file
-from wsseg.progress import track
 from wsseg.types import Image, LabeledImage, Mask
-from wsseg.workers import map_threads
 
 log = logging.getLogger("wsseg")
 IMAGE_SUFFIXES = frozenset(
@@ -49,9 +45,6 @@ PILImage.init()  # not thread-safe when it happens at the first picture
 _EXIF_ORIENTATION = 0x0112
 _SEVERAL_PAGES = "it has several pages; the first is read"
 _DARK = "its values of 16 bits use less than a quarter of their range, so it is dark; save it with 8 bits if it should not be"
-
-
-# --- decoding --------------------------------------------------------------------------------------------------------
 
 
 class _Memory:
@@ -205,7 +198,7 @@ def _to_rgb(decoded: _Decoded) -> Image:
     """
     width, height = decoded.image.size
     upright = np.empty((*stored_size((height, width), decoded.turn), 3), np.uint8)
-    stored = _turned(upright, _BACK.get(decoded.turn, decoded.turn))  # a view: what is written to it lies upright
+    stored = turned_view(upright, INVERSE.get(decoded.turn, decoded.turn))  # a view: what is written to it lies upright
     for top in range(0, height, _BLOCK):
         for left in range(0, width, _BLOCK):
             bottom, right = min(top + _BLOCK, height), min(left + _BLOCK, width)
@@ -229,9 +222,6 @@ def _block_to_rgb(image: PILImage.Image, raw_mode: str) -> Image:
     return np.asarray(image.convert("RGB"))
 
 
-# --- photographs and masks -------------------------------------------------------------------------------------------
-
-
 def image_size(path: Path) -> tuple[int, int]:
     """Return (H, W) of an image as it is stored, from the head of its file.
 
@@ -243,7 +233,7 @@ def image_size(path: Path) -> tuple[int, int]:
             image = _header(file)
             return image.height, image.width
     except OSError as error:
-        raise DatasetError(f"{path}: {_reason(error)}") from error
+        raise DatasetError(f"{path}: {reason(error)}") from error
 
 
 def read_image(path: Path, sha256: str | None = None) -> Image:
@@ -261,7 +251,7 @@ def read_image(path: Path, sha256: str | None = None) -> Image:
             _compare(data, sha256)
             return _to_rgb(_decode(data))
     except OSError as error:
-        raise DatasetError(f"{path}: {_reason(error)}") from error
+        raise DatasetError(f"{path}: {reason(error)}") from error
 
 
 def read_photograph(item: LabeledImage) -> Image:
@@ -279,7 +269,7 @@ def photograph_bytes(item: LabeledImage) -> bytes:
         data = read_file(item.path)
         _compare(data, item.sha256)
     except OSError as error:
-        raise DatasetError(f"{item.path}: {_reason(error)}") from error
+        raise DatasetError(f"{item.path}: {reason(error)}") from error
     return data
 
 
@@ -311,7 +301,7 @@ def read_mask_file(path: Path, sha256: str | None = None) -> tuple[Mask, int | N
             decoded = _decode(data)
             return turn(_mask_values(decoded), decoded.turn), decoded.stated
     except OSError as error:
-        raise DatasetError(f"{path}: {_reason(error)}") from error
+        raise DatasetError(f"{path}: {reason(error)}") from error
 
 
 @_known_errors()
@@ -349,53 +339,11 @@ def _grey(pixels: NDArray[np.uint8], mode: str) -> Mask:
     return colors[..., 0]
 
 
-def turn(mask: Mask, orientation: int) -> Mask:
-    """Apply an EXIF orientation (1 to 8) to a (H, W) mask or any (H, W, ...) pixels."""
-    return np.ascontiguousarray(_turned(mask, orientation))
-
-
-def turned_with(mask: Mask, size: tuple[int, int], orientation: int) -> Mask:
-    """Turn a mask as its photograph is turned, if it was drawn on the photograph's stored pixels.
-
-    It was, if it has their size. A mask that fits the upright photograph alone is upright already. Where both sizes are
-    equal (orientations 2, 3 and 4, or a square), the mask is turned: what is stored together is turned together.
-
-    Args:
-        mask: (H, W).
-        size: (H, W) of the photograph, upright.
-        orientation: EXIF orientation of the photograph, 1 to 8.
-    """
-    return turn(mask, orientation) if mask.shape == stored_size(size, orientation) else mask
-
-
-def stored_size(size: tuple[int, int], orientation: int) -> tuple[int, int]:
-    """Return the (H, W) that the file of a photograph of upright size (H, W) stores."""
-    return (size[1], size[0]) if orientation > 4 else size
-
-
-_BACK = {6: 8, 8: 6}  # orientations that undo another; the rest undo themselves
-
-
-def _turned(pixels: NDArray[Any], orientation: int) -> NDArray[Any]:
-    """Return pixels (H, W, ...) turned by an EXIF orientation, as a view."""
-    if orientation > 4:
-        pixels = pixels.swapaxes(0, 1)
-    rows = -1 if orientation in (3, 4, 7, 8) else 1
-    columns = -1 if orientation in (2, 3, 6, 7) else 1
-    return pixels[::rows, ::columns]
-
-
-def _reason(error: OSError) -> str:
+def reason(error: OSError) -> str:
+    """Return why a file could not be read, in a few words."""
     if isinstance(error, FileNotFoundError):
         return "no such file"
     return error.strerror or str(error) or type(error).__name__
-
-
-# --- what is remembered of files -------------------------------------------------------------------------------------
-
-_Stated = tuple[Path, tuple[int, ...]]  # a file; its bytes, its times of change and its inode
-_DATABASE_ERRORS = (sqlite3.Error, UnicodeError)  # the second of damaged names in a message of the first
-_REMEMBERED_AT_ONCE = 1000  # inspections that a kill may lose
 
 
 @dataclass(frozen=True)
@@ -426,114 +374,9 @@ def inspect_file(path: Path) -> Inspection:
             decoded = _decode(data)
             image = _to_rgb(decoded)
     except OSError as error:
-        return Inspection(digest, error=_reason(error))
+        return Inspection(digest, error=reason(error))
     height, width = image.shape[:2]
     note = decoded.note
     if not note and (decoded.image.mode == "I" or ";16" in decoded.raw_mode) and image.max() < _DARK_BELOW:
         note = _DARK
     return Inspection(digest, (height, width), decoded.stated or 1, "", note)
-
-
-class FileMemory:
-    """Remembers `Inspection` of files by path, size, times of change and inode, so that a data set is read in full only once.
-
-    It is a convenience: if its file is damaged or cannot be written, that is logged, and images are read again. A file that cannot
-    be read is not remembered: the reason may be gone the next time.
-
-    Args:
-        path: the SQLite file; None to remember nothing.
-    """
-
-    def __init__(self, path: Path | None = None) -> None:
-        self.path = path
-
-    def forget(self) -> None:
-        """Forget all files, so that each is read again."""
-        try:
-            with closing(self._connect()) as database, database:
-                database.execute("DELETE FROM inspection")
-        except _DATABASE_ERRORS as error:
-            self._give_up(error)
-
-    def inspect(self, paths: Iterable[Path], what: str) -> dict[Path, Inspection]:
-        """Return the inspection of every file; only those unknown or changed are read, on all cores."""
-        found: dict[Path, Inspection] = {}
-        stated: list[_Stated] = []
-        for path in paths:
-            try:
-                stat = path.stat()
-            except OSError as error:
-                found[path] = Inspection("", error=_reason(error))
-            else:
-                stated.append((path, (stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino)))
-        found |= self._recalled(stated)
-        unknown = [own for own in stated if own[0] not in found]
-        fresh: list[tuple[_Stated, Inspection]] = []
-        try:
-            inspected = track(map_threads(inspect_file, [own[0] for own in unknown]), len(unknown), what)
-            for own, seen in zip(unknown, inspected, strict=True):
-                found[own[0]] = seen
-                if not seen.error:
-                    fresh.append((own, seen))
-                if len(fresh) == _REMEMBERED_AT_ONCE:
-                    self._remember(fresh)
-                    fresh = []
-        finally:
-            self._remember(fresh)  # what was read before Ctrl-C is not read again
-        return found
-
-    def _recalled(self, stated: list[_Stated]) -> dict[Path, Inspection]:
-        """Return what is known of files that have not changed since."""
-        found = {}
-        try:
-            with closing(self._connect()) as database:
-                for path, state in stated:
-                    name = os.fsencode(path)
-                    row = database.execute(
-                        "SELECT state, seen, digest FROM inspection WHERE path=?", (name,)
-                    ).fetchone()
-                    # SQLite does not notice damage within a row
-                    if row and row[0] == _packed(state) and row[2] == _row_digest(name, *row[:2]):
-                        sha256, size, *rest = json.loads(row[1])
-                        found[path] = Inspection(sha256, tuple(size), *rest)
-        except _DATABASE_ERRORS as error:
-            self._give_up(error)
-        return found
-
-    def _remember(self, fresh: list[tuple[_Stated, Inspection]]) -> None:
-        rows = []
-        for (path, state), seen in fresh:
-            row = os.fsencode(path), _packed(state), _packed(astuple(seen))
-            rows.append((*row, _row_digest(*row)))
-        if not rows:
-            return
-        try:
-            with closing(self._connect()) as database, database:
-                database.executemany("INSERT OR REPLACE INTO inspection VALUES (?,?,?,?)", rows)
-        except _DATABASE_ERRORS as error:
-            self._give_up(error)
-
-    def _give_up(self, error: Exception) -> None:
-        """Go on in memory; a file that is no database, or a damaged one, is removed, so that the next run has a new one."""
-        log.warning("%s: %s; the images are read again where it does not know them", self.path, error)
-        # an operational error says locked, full, read-only: there the file itself is well
-        if self.path is not None and not isinstance(error, sqlite3.OperationalError):
-            with contextlib.suppress(OSError):
-                self.path.unlink()
-        self.path = None
-
-    def _connect(self) -> sqlite3.Connection:
-        database = sqlite3.connect(self.path or ":memory:", timeout=60)
-        database.text_factory = bytes  # damage may turn bytes into a text that is none
-        database.execute(
-            "CREATE TABLE IF NOT EXISTS inspection (path BLOB PRIMARY KEY, state BLOB, seen BLOB, digest BLOB)"
-        )
-        return database
-
-
-def _packed(values: tuple[Any, ...]) -> bytes:
-    return json.dumps(values).encode()
-
-
-def _row_digest(*row: bytes) -> bytes:
-    return hashlib.sha256(repr(row).encode()).digest()

@@ -14,7 +14,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from wsseg.data.transforms import TrainingImages
-from wsseg.workers import CONTEXT, follow_parent, startable, worker_count
+from wsseg.parallel import worker_count
+from wsseg.workers import CONTEXT, follow_parent, startable
 
 
 def batch_loader(data: TrainingImages, batch_size: int, workers: int, rng_seed: int) -> DataLoader[dict[str, Tensor]]:

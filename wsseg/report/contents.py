@@ -14,6 +14,7 @@ import numpy as np
 from wsseg.data.images import LabeledImages
 from wsseg.errors import WssegError
 from wsseg.labels import ClassMap
+from wsseg.parallel import map_threads
 from wsseg.progress import track
 from wsseg.report.judging import ClassErrors, Judged, Judgement, SeedCurves, SizeErrors, judge, seed_curves
 from wsseg.running.sources import Sources, recorded_data
@@ -24,7 +25,6 @@ from wsseg.stages.protocol import TruthSource
 from wsseg.store.artifact import Artifact
 from wsseg.store.files import atomic_write
 from wsseg.store.objects import ArtifactStore, key_of
-from wsseg.workers import map_threads
 
 log = logging.getLogger("wsseg")
 

@@ -14,12 +14,12 @@ from wsseg.errors import (
     WssegError,
 )
 from wsseg.models.device import precision_here, resolve_device
+from wsseg.parallel import worker_count
 from wsseg.running.recipe import SOURCES, Recipe, Step, load_recipe
 from wsseg.running.sources import Sources
 from wsseg.stages import TABLES
 from wsseg.store.artifact import MANIFEST, Artifact
 from wsseg.store.objects import ArtifactStore, key_of
-from wsseg.workers import worker_count
 
 CACHED, TO_RUN, TRAINING, RAN, SKIPPED, FAILED = "cached", "to run", "training", "ran", "skipped", "failed"
 

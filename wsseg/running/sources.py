@@ -10,8 +10,8 @@ from typing import Any
 
 from wsseg.config import parse_table
 from wsseg.data.config import DATA_KINDS, DemoData, input_paths
+from wsseg.data.file_memory import FileMemory
 from wsseg.data.images import LabeledImages, load_images
-from wsseg.data.reading import FileMemory
 from wsseg.errors import (
     ArtifactError,
     ConfigError,

@@ -7,13 +7,13 @@ from typing import Any
 
 from wsseg.data.masks import decode_mask
 from wsseg.errors import StageError
+from wsseg.parallel import map_threads
 from wsseg.progress import track
 from wsseg.stages.evaluate_masks import config as values
 from wsseg.stages.layout import CONFIDENCE_FOLDER, MASK_FOLDER, SEED_FOLDER, ArtifactMasks
 from wsseg.stages.protocol import Role, TruthSource
 from wsseg.store.artifact import Artifact
 from wsseg.store.files import atomic_write
-from wsseg.workers import map_threads
 
 
 class EvaluateMasks:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from wsseg.data.images import LabeledImages
 from wsseg.errors import StageError
+from wsseg.parallel import map_processes, worker_count
 from wsseg.progress import track
 from wsseg.stages.layout import SEED_FOLDER, mask_path, mask_shares
 from wsseg.stages.protocol import Role
@@ -17,7 +18,6 @@ from wsseg.stages.refine_masks import config as values
 from wsseg.store.artifact import Artifact
 from wsseg.store.files import atomic_write
 from wsseg.types import LabeledImage
-from wsseg.workers import map_processes, worker_count
 
 if TYPE_CHECKING:
     from wsseg.stages.refine_masks.choice import Evidence

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from wsseg.data.images import LabeledImages
+from wsseg.parallel import map_processes, worker_count
 from wsseg.progress import track
 from wsseg.stages.layout import ArtifactMasks, mask_path, mask_shares
 from wsseg.stages.protocol import MaskSource, Role, check_classes
@@ -13,7 +14,6 @@ from wsseg.stages.relabel_masks import config as values
 from wsseg.store.artifact import Artifact
 from wsseg.store.files import atomic_write
 from wsseg.types import LabeledImage, Mask, Scores
-from wsseg.workers import map_processes, worker_count
 
 
 @dataclass(frozen=True)

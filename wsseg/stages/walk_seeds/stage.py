@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wsseg.data.images import LabeledImages
+from wsseg.parallel import map_processes, worker_count
 from wsseg.progress import track
 from wsseg.saliency.seeds import decode_seed, encode_seed, enlarged
 from wsseg.stages.layout import SEED_FOLDER, ArtifactMasks, seed_path
@@ -20,7 +21,6 @@ from wsseg.stages.walk_seeds import config as values
 from wsseg.store.artifact import Artifact
 from wsseg.store.files import atomic_write
 from wsseg.types import LabeledImage, Seed
-from wsseg.workers import map_processes, worker_count
 
 log = logging.getLogger("wsseg")
 

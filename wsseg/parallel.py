@@ -1,0 +1,65 @@
+"""Ordered maps over processes and threads, with a bounded number of results in memory."""
+
+import os
+import sys
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
+from itertools import islice
+from typing import TypeVar
+
+from wsseg.workers import CONTEXT, follow_parent, startable
+
+Job = TypeVar("Job")
+Result = TypeVar("Result")
+_MOST_ON_WINDOWS = 61  # handles that Windows waits for at once
+
+
+def worker_count(workers: int) -> int:
+    """Return how many processes a setting of `workers` means; 0 stands for one per core that this process may use."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    wanted = workers or cores
+    return min(wanted, _MOST_ON_WINDOWS) if sys.platform == "win32" else wanted
+
+
+def map_processes(
+    function: Callable[[Job], Result], jobs: Iterable[Job], workers: int, ahead: int = 4
+) -> Iterator[Result]:
+    """Yield ``function(job)`` in order, computed by `workers` processes; at most `ahead` jobs per worker wait.
+
+    One worker means this process.
+    """
+    if workers <= 1 or not startable():
+        yield from map(function, jobs)
+        return
+    with ProcessPoolExecutor(workers, mp_context=CONTEXT, initializer=follow_parent) as pool:
+        try:
+            yield from _in_order(pool, function, jobs, ahead * workers)
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+def map_threads(
+    function: Callable[[Job], Result], jobs: Iterable[Job], workers: int = 0, ahead: int = 2
+) -> Iterator[Result]:
+    """Yield ``function(job)`` in order, computed by `workers` threads (see `worker_count`); at most `ahead` jobs per thread wait.
+
+    For work that releases the interpreter's lock: decoding, OpenCV, NumPy on large arrays.
+    """
+    threads = worker_count(workers)
+    with ThreadPoolExecutor(threads) as pool:
+        try:
+            yield from _in_order(pool, function, jobs, ahead * threads)
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _in_order(
+    pool: Executor, function: Callable[[Job], Result], jobs: Iterable[Job], in_flight: int
+) -> Iterator[Result]:
+    """Yield results in the order of the jobs; memory is that of `in_flight` results, whatever the number of jobs."""
+    queue = iter(jobs)
+    waiting = deque(pool.submit(function, job) for job in islice(queue, in_flight))
+    while waiting:
+        yield waiting.popleft().result()
+        waiting.extend(pool.submit(function, job) for job in islice(queue, 1))
