@@ -33,12 +33,12 @@ from torch import Tensor
 from wsseg.cli import common, overwrite_option
 from wsseg.data.reading import inspect_file, read_image
 from wsseg.data.transforms import normalised
+from wsseg.inspect.faithfulness import area_under, curve
 from wsseg.models.classifier import Classifier
 from wsseg.models.cpu.folding import folded
 from wsseg.models.device import autocast, resolve_precision
 from wsseg.outputs import Outputs
 from wsseg.saliency.cam import multiscale_maps
-from wsseg.saliency.faithfulness import area_under, curve
 from wsseg.saliency.methods import maps_of
 
 CLASSES = 6

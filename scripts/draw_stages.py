@@ -19,12 +19,12 @@ from wsseg.cli import common, overwrite_option, store_option
 from wsseg.data.config import input_paths
 from wsseg.data.reading import read_photograph
 from wsseg.errors import StageError
+from wsseg.inspect.pictures import overlay, panel, sheet
 from wsseg.labels import IGNORE_INDEX, voc_palette
 from wsseg.metrics.confusion import confusion, iou_per_class, mean_iou
 from wsseg.outputs import Outputs
 from wsseg.progress import track
 from wsseg.running.plan import Plan, make_plan
-from wsseg.saliency.pictures import overlay, panel, sheet
 from wsseg.saliency.seeds import decode_seed, enlarged
 from wsseg.stages.layout import SEED_FOLDER, ArtifactMasks
 from wsseg.store.objects import ArtifactStore

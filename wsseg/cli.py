@@ -820,7 +820,7 @@ def explain(
     wsseg explain photo.jpg --compare -o heat
     """
     from wsseg.data.images import photograph_files
-    from wsseg.explain import Request, explain_files, parsed
+    from wsseg.inspect.explain import Request, explain_files, parsed
     from wsseg.outputs import Outputs
     from wsseg.saliency.methods import METHODS, methods_for
 
@@ -873,10 +873,10 @@ def audit(
     wsseg audit -c voc_vehicles --method cam,layer_cam
     wsseg audit -c mine.toml --set seeds.scales=[1.0] -o audit.json
     """
-    from wsseg.audit import FAITHFULNESS, PLAUSIBILITY, STABILITY, Sample, agreement
-    from wsseg.audit import audit as judged
     from wsseg.data.config import input_paths
-    from wsseg.explain import parsed
+    from wsseg.inspect.audit import FAITHFULNESS, PLAUSIBILITY, STABILITY, Sample, agreement
+    from wsseg.inspect.audit import audit as judged
+    from wsseg.inspect.explain import parsed
     from wsseg.outputs import Outputs
     from wsseg.running.plan import open_config
     from wsseg.running.sources import Sources

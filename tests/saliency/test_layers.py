@@ -9,11 +9,11 @@ import torch
 from torch import nn
 
 from wsseg.errors import StageError
+from wsseg.inspect.receptive_field import effective_receptive_field
 from wsseg.saliency.activation_maps import WEIGHTINGS, ablation_cam, eigen_cam, gradient_cam, score_cam
 from wsseg.saliency.attention import attention_rollout, gradient_attention
 from wsseg.saliency.gradients import gradient, integrated_gradients, smooth_grad
 from wsseg.saliency.layers import _order_by_shape
-from wsseg.saliency.receptive_field import effective_receptive_field
 
 BY_LAYER = [gradient_cam, eigen_cam, score_cam, ablation_cam]
 BY_IMAGE = [gradient, partial(smooth_grad, samples=2), partial(integrated_gradients, steps=2)]

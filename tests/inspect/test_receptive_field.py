@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from wsseg.errors import StageError
-from wsseg.saliency.receptive_field import effective_receptive_field
+from wsseg.inspect.receptive_field import effective_receptive_field
 
 NOISE = torch.randn(4, 1, 129, 129, generator=torch.Generator().manual_seed(0))
 

@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from wsseg.errors import StageError
-from wsseg.saliency.stability import (
+from wsseg.inspect.stability import (
     cascading_randomisation,
     correlation,
     flip_agreement,

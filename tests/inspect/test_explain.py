@@ -6,10 +6,10 @@ from torch import nn
 
 from wsseg.data.images import photograph_files
 from wsseg.errors import DatasetError, OutputError, StageError
-from wsseg.explain import Request, explain, explain_files, parsed
+from wsseg.inspect.explain import Request, explain, explain_files, parsed
+from wsseg.inspect.pictures import heat, overlay, panel, sheet
 from wsseg.models.classifier import Classifier, ClassifierSpec
 from wsseg.outputs import Outputs
-from wsseg.saliency.pictures import heat, overlay, panel, sheet
 
 SPEC = ClassifierSpec("pixels", ("red", "b/lue <b>"), (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
 REQUEST = Request(("cam", "grad_cam"), (), ("backbone.same",), "logit", 64, (1.0, 2.0), True, False)
@@ -77,7 +77,7 @@ def test_one_sheet_of_all(model, photograph, tmp_path):
 
 @pytest.mark.parametrize("name", ["a.npz", "a.2-b_lue__b_.cam.png"])  # whichever class will be seen
 def test_a_file_of_the_user_stays_and_nothing_is_computed(model, photograph, tmp_path, name, monkeypatch):
-    monkeypatch.setattr("wsseg.explain.explain", lambda *_: pytest.fail("it was explained"))
+    monkeypatch.setattr("wsseg.inspect.explain.explain", lambda *_: pytest.fail("it was explained"))
     PILImage.fromarray(photograph).save(tmp_path / "a.png")
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / name).write_text("mine")

@@ -16,16 +16,16 @@ from wsseg.data.images import LabeledImages
 from wsseg.data.reading import read_photograph
 from wsseg.data.transforms import normalised
 from wsseg.errors import StageError
+from wsseg.inspect.faithfulness import Substrate, area_under, average_drop_and_increase, curve, road
+from wsseg.inspect.plausibility import best_iou, energy_inside, histograms, pixel_average_precision, pointing_game
+from wsseg.inspect.stability import cascading_randomisation, flip_agreement, max_sensitivity, shift_agreement
 from wsseg.labels import IGNORE_INDEX
 from wsseg.models.classifier import Classifier, ClassifierSpec
 from wsseg.models.device import autocast, resolve_device
 from wsseg.progress import track
 from wsseg.saliency.cam import multiscale_maps, normalise
-from wsseg.saliency.faithfulness import Substrate, area_under, average_drop_and_increase, curve, road
 from wsseg.saliency.layers import feature_levels
 from wsseg.saliency.methods import maps_of
-from wsseg.saliency.plausibility import best_iou, energy_inside, histograms, pixel_average_precision, pointing_game
-from wsseg.saliency.stability import cascading_randomisation, flip_agreement, max_sensitivity, shift_agreement
 from wsseg.stages.evaluate_masks.judgement import SeedJudge
 from wsseg.stages.make_seeds.config import Config as SeedValues
 from wsseg.stages.protocol import TruthSource, check_classes

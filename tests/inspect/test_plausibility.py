@@ -4,7 +4,7 @@ import torch
 from sklearn.metrics import average_precision_score
 
 from wsseg.errors import StageError
-from wsseg.saliency.plausibility import (
+from wsseg.inspect.plausibility import (
     best_iou,
     energy_inside,
     histograms,

@@ -6,10 +6,10 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from tests.test_explain import Pixels
-from wsseg.audit import Sample, agreement, audit
+from tests.inspect.test_explain import Pixels
 from wsseg.cli import cli
 from wsseg.errors import StageError
+from wsseg.inspect.audit import Sample, agreement, audit
 from wsseg.models.classifier import Classifier, ClassifierSpec
 from wsseg.running.plan import open_config
 from wsseg.running.sources import Sources
@@ -22,7 +22,7 @@ VALUES = Config(layers=("backbone.same",), size=64, scales=(1.0,), precision="fl
 
 @pytest.fixture
 def model(monkeypatch):
-    monkeypatch.setattr("wsseg.audit.feature_levels", lambda model: ["backbone.same"])
+    monkeypatch.setattr("wsseg.inspect.audit.feature_levels", lambda model: ["backbone.same"])
     network = Classifier(Pixels(), 3, 2)
     with torch.no_grad():
         network.head.weight.copy_(torch.tensor([[12.0, -6.0, -6.0], [-6.0, -6.0, 12.0]])[:, :, None, None])

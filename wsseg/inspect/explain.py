@@ -15,12 +15,12 @@ from wsseg.data.batches import at_size, network_size
 from wsseg.data.images import open_images
 from wsseg.data.transforms import normalised
 from wsseg.errors import StageError
+from wsseg.inspect.pictures import overlay, panel, sheet
 from wsseg.models.classifier import Classifier, ClassifierSpec
 from wsseg.models.device import resolve_device
 from wsseg.outputs import Outputs
 from wsseg.saliency.cam import multiscale_maps, normalise
 from wsseg.saliency.methods import maps_of
-from wsseg.saliency.pictures import overlay, panel, sheet
 from wsseg.saliency.targets import Target
 from wsseg.types import Image
 

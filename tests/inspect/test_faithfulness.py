@@ -6,8 +6,7 @@ import torch
 from torch import nn
 
 from wsseg.errors import StageError
-from wsseg.saliency.activation_maps import gradient_cam
-from wsseg.saliency.faithfulness import (
+from wsseg.inspect.faithfulness import (
     area_under,
     average_drop_and_increase,
     curve,
@@ -16,6 +15,7 @@ from wsseg.saliency.faithfulness import (
     road,
     substrate,
 )
+from wsseg.saliency.activation_maps import gradient_cam
 from wsseg.saliency.gradients import gradient
 
 
@@ -152,7 +152,7 @@ def test_a_faithful_map_points_at_the_shortcut_and_the_figures_show_it(shortcut)
 
 
 def test_road_fills_holes_from_their_border_and_leaves_the_rest():
-    from wsseg.saliency.faithfulness import _imputed
+    from wsseg.inspect.faithfulness import _imputed
 
     rows, columns = np.mgrid[:20, :30]
     image = torch.from_numpy((2.0 * rows + columns)[None].astype(np.float32))
