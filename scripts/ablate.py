@@ -66,19 +66,21 @@ def read_table(path: Path, recipe: str) -> tuple[list[int], list[Variant]]:
     raw = read_toml(path)
     for key in raw:
         if key not in ("rng_seeds", "variants"):
-            raise ConfigError(f"{path}: unknown key {key!r}; legal: rng_seeds, variants")
+            raise ConfigError(f"{path}: unknown key {key!r}; expected: rng_seeds, variants")
     seeds, variants = raw.get("rng_seeds", [0]), raw.get("variants")
     if not isinstance(seeds, list) or not seeds or not all(type(s) is int and s >= 0 for s in seeds):
-        raise ConfigError(f"{path}: rng_seeds: found {seeds!r}; legal: a list of whole numbers, such as [0, 1, 2]")
+        raise ConfigError(f"{path}: rng_seeds: found {seeds!r}; expected: a list of whole numbers, such as [0, 1, 2]")
     if not isinstance(variants, dict) or not variants:
         raise ConfigError(f"{path}: it has no [variants.NAME] table; an ablation needs at least one")
     rows = []
     for name, variant in variants.items():
         if not isinstance(variant, dict) or not set(variant) <= {"recipe", "set"}:
-            raise ConfigError(f"{path}: variants.{name}: found {variant!r}; legal keys: recipe, set")
+            raise ConfigError(f"{path}: variants.{name}: found {variant!r}; expected keys: recipe, set")
         overrides = variant.get("set", [])
         if not isinstance(overrides, list) or not all(isinstance(o, str) for o in overrides):
-            raise ConfigError(f'{path}: variants.{name}.set: found {overrides!r}; legal: a list of "TABLE.KEY=VALUE"')
+            raise ConfigError(
+                f'{path}: variants.{name}.set: found {overrides!r}; expected: a list of "TABLE.KEY=VALUE"'
+            )
         rows.append(Variant(name, str(variant.get("recipe", recipe)), tuple(overrides)))
     return seeds, rows
 

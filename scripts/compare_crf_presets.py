@@ -34,7 +34,7 @@ from wsseg.running.plan import make_plan
 from wsseg.saliency.pixel_adaptive import adapted
 from wsseg.saliency.seeds import decode_seed, enlarged
 from wsseg.stages.layout import SEED_FOLDER
-from wsseg.stages.refine_masks.choice import CANDIDATES, Way, evidence_of, sample_of, tightest
+from wsseg.stages.refine_masks.choice import CANDIDATES, Candidate, evidence_of, sample_of, tightest
 from wsseg.stages.refine_masks.policy import Refinement, labels_at
 from wsseg.store.objects import ArtifactStore
 from wsseg.types import LabeledImage, Mask
@@ -132,12 +132,12 @@ def main(
     for level in wanted:
         evidence = evidence_of(
             [read_photograph(item) for item in sample], [decode_seed(seed_of(item.id)) for item in sample],
-            [Way(background, level, name) for name in CANDIDATES], model.to(device), spec, device,
+            [Candidate(background, level, name) for name in CANDIDATES], model.to(device), spec, device,
         )  # fmt: skip
-        chosen = tightest(evidence, among=Way(background, level, "off")).crf
+        chosen = tightest(evidence, among=Candidate(background, level, "off")).crf
         click.echo(f"{background} {level:g}: auto chooses {chosen}")
         for name in (*CANDIDATES, EXACT, PAMR):
-            found = evidence.get(Way(background, level, name))
+            found = evidence.get(Candidate(background, level, name))
             beside = f"  score {found.score:.3f}  area {found.area:.3f}" if found else ""
             click.echo(f"    {name:12} {100 * rows[level, name]:6.2f} mIoU{beside}")
         result[str(level)] = {"auto": chosen, "miou": {name: rows[level, name] for name in (*CANDIDATES, EXACT, PAMR)}}

@@ -4,7 +4,7 @@ the same bytes again.
 python scripts/torture.py --json torture.json
 python scripts/torture.py kills rot --count 50
 
-Each torment prints its figures and what failed; the exit code is 1 where anything did. Without --count it takes an hour or two on two cores,
+Each stress prints its figures and what failed; the exit code is 1 where anything did. Without --count it takes an hour or two on two cores,
 and the load of a million items most of it. It forks, so it needs Linux or macOS; the small file system needs root, and is
 skipped where it cannot be mounted.
 """
@@ -28,36 +28,36 @@ from wsseg.cli import common, overwrite_option
 from wsseg.outputs import Outputs
 
 # how often, in a full run
-TORMENTS = {
+PARTS = {
     "names": 1, "texts": 3_000, "inputs": 5_000, "rot": 2_000, "outputs": 2_000, "determinism": 4, "disk": 1_000, "together": 8, "kills": 200,
     "environment": 12, "load": 1_000_000,
 }  # fmt: skip
 
 
 @click.command(help=__doc__)
-@click.argument("torments", nargs=-1, type=click.Choice(list(TORMENTS)))
-@click.option("--count", type=click.IntRange(2), help="How often, for each torment; a full run's number without it.")
+@click.argument("stresss", nargs=-1, type=click.Choice(list(PARTS)))
+@click.option("--count", type=click.IntRange(2), help="How often, for each stress; a full run's number without it.")
 @click.option(
     "--json", "target", type=click.Path(dir_okay=False, path_type=Path), help="Where the figures are written."
 )
 @overwrite_option
 @common
-def main(torments: tuple[str, ...], count: int | None, target: Path | None, overwrite: bool) -> None:
-    """Torment, print, write."""
+def main(stresss: tuple[str, ...], count: int | None, target: Path | None, overwrite: bool) -> None:
+    """Stress, print, write."""
     outputs = Outputs(None, overwrite=overwrite)
     outputs.check([target] if target else [])
     warm_up()
     found: dict[str, Any] = {}
     with tempfile.TemporaryDirectory(prefix="wsseg-torture-") as folder:
-        for name in torments or TORMENTS:
+        for name in stresss or PARTS:
             begin = time.monotonic()
-            figures = importlib.import_module(f"tortures.{name}").torment(count or TORMENTS[name], Path(folder) / name)
+            figures = importlib.import_module(f"tortures.{name}").stress(count or PARTS[name], Path(folder) / name)
             found[name] = {**figures, "seconds": round(time.monotonic() - begin, 1)}
             click.echo(f"{name}: {json.dumps(found[name])}")
             if target is not None:
                 outputs.write(target, (json.dumps(found, indent=1) + "\n").encode())
     failures = sum(len(figures["failures"]) for figures in found.values())
-    click.echo(f"{len(found)} torments, {failures} failures")
+    click.echo(f"{len(found)} stresss, {failures} failures")
     if failures:
         raise SystemExit(1)
 

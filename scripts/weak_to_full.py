@@ -97,7 +97,7 @@ def main(
     try:
         seeds = [int(seed) for seed in rng_seeds.split(",")]
     except ValueError as error:
-        raise ConfigError(f"--rng-seeds: found {rng_seeds!r}; legal: whole numbers, such as 0,1,2") from error
+        raise ConfigError(f"--rng-seeds: found {rng_seeds!r}; expected: whole numbers, such as 0,1,2") from error
     opened = ArtifactStore(store)
     results = earlier_results(output)
     outputs = Outputs(opened, overwrite=overwrite or bool(results))  # results are added to those in the file

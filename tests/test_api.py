@@ -42,10 +42,10 @@ def test_run_look_and_segment(csv_data, tmp_path):
         overrides={"segmenter.epochs": 2, "seeds.scales": (1.0,)},
         callbacks=[recorder],
     )
-    assert 0 <= done.result["miou"] <= 1 and done.result["terms"]["split"] == "val"
+    assert 0 <= done.result["miou"] <= 1 and done.result["conditions"]["split"] == "val"
     assert done.mask("pseudo_masks", "001").shape == (48, 64) and done.seed("seeds", "001").size == (48, 64)
     assert set(done.metrics("classifier")) == {"loss"} and done.failed == {}
-    assert set(done.metrics("classifier_quality")) == {"map", "ap", "exact_match", "images", "terms"}
+    assert set(done.metrics("classifier_quality")) == {"map", "ap", "exact_match", "images", "conditions"}
     steps = list(done.artifacts)
     assert [s for kind, s in (t for t in recorder.told if len(t) == 2) if kind == "done"] == steps
     assert [t for t in recorder.told if t[0] == "segmenter"] == [("segmenter", 1, 2), ("segmenter", 2, 2)]
@@ -78,7 +78,7 @@ def test_run_look_and_segment(csv_data, tmp_path):
     ):
         with pytest.raises(error):
             segmenter.predict(wrong)
-    with pytest.raises(ArtifactError, match="legal: segmenter"):
+    with pytest.raises(ArtifactError, match="expected: segmenter"):
         wsseg.load_segmenter("classifier", store=store)
     with pytest.raises(ConfigError, match="did you mean 'flip'"):
         wsseg.load_segmenter(store=store, flipp=True)
@@ -87,7 +87,7 @@ def test_run_look_and_segment(csv_data, tmp_path):
 def test_values_are_checked_as_in_a_config(csv_data, tmp_path):
     with pytest.raises(ConfigError, match="did you mean 'epochs'"):
         wsseg.run("cam_crf", csv_data, store=tmp_path / "store", overrides={"segmenter.epoch": 2})
-    with pytest.raises(ConfigError, match="legal: TOML's values"):
+    with pytest.raises(ConfigError, match="expected: TOML's values"):
         wsseg.run("cam_crf", csv_data, store=tmp_path / "store", overrides={"segmenter.epochs": None})
 
 
@@ -132,7 +132,7 @@ def test_tensorboard_reads_what_was_written(tmp_path):
     writer.step_started("segmenter")
     for epoch, loss in ((1, 0.5), (2, 0.25)):
         writer.epoch_done("segmenter", epoch, 2, {"loss": loss})
-    writer.step_done("evaluation", {"miou": 0.75, "iou": {"boat": 0.5, "none": None}, "terms": {}})
+    writer.step_done("evaluation", {"miou": 0.75, "iou": {"boat": 0.5, "none": None}, "conditions": {}})
     found = events.EventAccumulator(str(tmp_path / "board"))
     found.Reload()
     assert [(e.step, e.value) for e in found.Scalars("segmenter/loss")] == [(1, 0.5), (2, 0.25)]

@@ -126,8 +126,8 @@ def test_a_whole_run_and_all_that_is_done_with_it(csv_data, tmp_path):
     assert {s["status"] for s in stages.values()} == {"ran"}
     last = stages["evaluation"]["metrics"]
     assert 0 <= last["miou"] <= 1 and set(last["iou"]) == {"background", "red", "blue"}
-    assert last["terms"]["split"] == "val" and last["terms"]["rng_seed"] == 3
-    assert last["terms"]["pseudo_masks"]["levels"] == [0.3, 0.6]
+    assert last["conditions"]["split"] == "val" and last["conditions"]["rng_seed"] == 3
+    assert last["conditions"]["pseudo_masks"]["levels"] == [0.3, 0.6]
 
     again = json.loads(wsseg(*run, cwd=tmp_path).stdout)["stages"]
     assert {s["status"] for s in again.values()} == {"cached"}
@@ -208,11 +208,11 @@ def test_choices_are_the_same_wherever_they_are_named():
     from wsseg.saliency.targets import Target
     from wsseg.stages.make_seeds.config import Config as Seeds
 
-    legal = {
+    expected = {
         command: {o.name: getattr(o.type, "choices", ()) for o in command.params} for command in (predict, explain)
     }
-    assert tuple(PRESETS) == get_args(Preset) and tuple(legal[predict]["crf"]) == (*PRESETS, "off")
-    assert tuple(legal[explain]["target"]) == get_args(Target)
+    assert tuple(PRESETS) == get_args(Preset) and tuple(expected[predict]["crf"]) == (*PRESETS, "off")
+    assert tuple(expected[explain]["target"]) == get_args(Target)
     hints = get_type_hints(Seeds)
     assert get_args(hints["method"]) == (*METHODS, "lpcam") and get_args(hints["target"]) == get_args(Target)
 

@@ -1,14 +1,17 @@
-"""Every message of a config, and the values that come out of a legal one."""
+"""Every message of a config, and the values that come out of a valid one."""
 
 import contextlib
 import time
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
 from wsseg.config import as_config_path, expand_path, find_file, hashed, read_toml, shipped_folder, to_toml
 from wsseg.errors import ConfigError
+from wsseg.renamed_keys import RENAMED
 from wsseg.running.plan import open_config
+from wsseg.stages import TABLES
 from wsseg.store.objects import key_of
 
 DATA = """
@@ -29,26 +32,26 @@ def load(tmp_path: Path, text: str, *overrides: str):
     [
         ("[data", (), "not valid TOML"),
         ("", (), "the table [data] is missing"),
-        ('[data]\nkind = "vok"', (), "data.kind: found 'vok'; legal: 'folder', 'csv', 'voc', 'coco', 'demo'; did you mean 'voc'?"),
-        ('[data]\nkind = "csv"', (), "data.train is missing; legal: a table"),
-        ('[data]\nkind = "csv"\ntrain = { images = "i" }', (), "data.train.labels is missing; legal: a path"),
+        ('[data]\nkind = "vok"', (), "data.kind: found 'vok'; expected: 'folder', 'csv', 'voc', 'coco', 'demo'; did you mean 'voc'?"),
+        ('[data]\nkind = "csv"', (), "data.train is missing; expected: a table"),
+        ('[data]\nkind = "csv"\ntrain = { images = "i" }', (), "data.train.labels is missing; expected: a path"),
         ('[data]\nkind = "csv"\ntrain = { images = "$NO_SUCH_VARIABLE/i", labels = "l" }', (), "variable NO_SUCH_VARIABLE is not set"),
         (DATA + "[segmentr]\nepochs = 3", (), "unknown key 'segmentr'"),
         (DATA + "[segmenter]\nepoch = 3", (), "unknown key 'segmenter.epoch'"),
         (DATA + "[segmenter]\nepoch = 3", (), "did you mean 'epochs'?"),
-        (DATA + "[segmenter]\nepochs = 2.5", (), "segmenter.epochs: found 2.5; legal: a whole number from 1 to 10000"),
+        (DATA + "[segmenter]\nepochs = 2.5", (), "segmenter.epochs: found 2.5; expected: a whole number from 1 to 10000"),
         (DATA + "[segmenter]\nepochs = true", (), "segmenter.epochs: found True"),
         (DATA + "[segmenter]\nepochs = 0", (), "segmenter.epochs: found 0"),
-        (DATA + "[segmenter]\nlearning_rate = nan", (), "segmenter.learning_rate: found nan; legal: a number from 0 to 10"),
-        (DATA + '[segmenter]\nschedule = "one_cicle"', (), 'legal: "one_cycle", "poly"; did you mean \'one_cycle\'?'),
-        (DATA + '[seeds]\nscales = 1.0', (), "seeds.scales: found 1.0; legal: a list"),
+        (DATA + "[segmenter]\nlearning_rate = nan", (), "segmenter.learning_rate: found nan; expected: a number from 0 to 10"),
+        (DATA + '[segmenter]\nschedule = "one_cicle"', (), 'expected: "one_cycle", "poly"; did you mean \'one_cycle\'?'),
+        (DATA + '[seeds]\nscales = 1.0', (), "seeds.scales: found 1.0; expected: a list"),
         (DATA + '[seeds]\nscales = [1.0, "x"]', (), "seeds.scales[1]: found 'x'"),
-        (DATA + "[pseudo_masks]\nlevels = [0.1, 0.2, 0.3]", (), "levels: found 3 values; legal: none (one is chosen), one, or two"),
-        (DATA + "[pseudo_masks]\nlevels = [4.0]", (), "legal for a threshold: between 0 and 1"),
+        (DATA + "[pseudo_masks]\nlevels = [0.1, 0.2, 0.3]", (), "levels: found 3 values; expected: none (one is chosen), one, or two"),
+        (DATA + "[pseudo_masks]\nlevels = [4.0]", (), "expected for a threshold: between 0 and 1"),
         (DATA + "seeds = 3", (), "unknown key 'data.seeds'"),
-        ("seeds = 3" + DATA, (), "seeds: found 3; legal: a table"),
+        ("seeds = 3" + DATA, (), "seeds: found 3; expected: a table"),
         ("rng_seed = -1" + DATA, (), "rng_seed: found -1"),
-        (DATA, ("segmenter.epochs",), "--set segmenter.epochs: legal is TABLE.KEY=VALUE"),
+        (DATA, ("segmenter.epochs",), "--set segmenter.epochs: expected TABLE.KEY=VALUE"),
         ("rng_seed = 1" + DATA, ("rng_seed.x=1",), "'rng_seed' is a value, not a table"),
         (DATA, ("segmenter.epoks=1",), "did you mean 'epochs'?"),
         (DATA + "[segmenter]\nlearning_rate = inf", (), "segmenter.learning_rate: found inf"),
@@ -57,7 +60,7 @@ def load(tmp_path: Path, text: str, *overrides: str):
         (DATA + f"[seeds]\nscales = [1{'0' * 400}]", (), "seeds.scales[0]: found 1000"),
         (DATA, ("segmenter.epochs=" + "9" * 5000,), "segmenter.epochs: found '9999"),
         (DATA, ("segmenter.epochs=1\nrng_seed=2",), "segmenter.epochs: found '1\\nrng_seed=2'"),
-        (DATA, (".".join("a" * 21) + "=1",), "legal is TABLE.KEY=VALUE"),
+        (DATA, (".".join("a" * 21) + "=1",), "expected TABLE.KEY=VALUE"),
         ('[data]\nkind = "folder"\ntrain = { images = "ph$1tos" }', (), "for a dollar sign write $$"),
         ('[data]\nkind = "folder"\ntrain = { images = "~nosuchuser/x" }', (),
          "data.train.images: '~nosuchuser/x': there is no home folder of '~nosuchuser'"),
@@ -126,7 +129,7 @@ def test_another_encoding_is_told(tmp_path):
         ("seeds", "scales = [1, 2]", "scales = [1.0, 2.0]"),
         ("seeds", "output_stride = 16", "output_stride = 16.0"),
         ("seeds", "batch_size = 4", "batch_size = 4.0"),
-        ("segmenter", "absent = 0", "absent = -0.0"),
+        ("segmenter", "absent_class_weight = 0", "absent_class_weight = -0.0"),
         ("segmenter", "decoder = { decoder_pyramid_channels = 64 }", "decoder = { decoder_pyramid_channels = 64.0 }"),
     ],
 )
@@ -221,7 +224,7 @@ def test_a_file_beside_it_may_be_meant(tmp_path):
 
 
 def test_unknown_name_lists_the_shipped_ones():
-    with pytest.raises(ConfigError, match=r"legal: a path ending in \.toml, or .*demo.*did you mean 'demo'"):
+    with pytest.raises(ConfigError, match=r"expected: a path ending in \.toml, or .*demo.*did you mean 'demo'"):
         find_file("dmo", "configs")
 
 
@@ -265,3 +268,15 @@ def test_a_path_made_to_keep_us_busy_ends_at_once(tmp_path, unit):
     with contextlib.suppress(ConfigError):
         expand_path(unit * (990_000 // len(unit)), "k", tmp_path / "c.toml")
     assert time.monotonic() - begin < 5
+
+
+def test_every_renamed_key_is_refused_with_its_new_name(tmp_path):
+    known = {"rng_seed", *TABLES, *(f"{table}.{f.name}" for table, cls in TABLES.items() for f in fields(cls))}
+    assert set(RENAMED.values()) <= known and not set(RENAMED) & known
+    text = DATA + "[segmenter]\nteacher = 0.9\ncolor = 0.1\n[rounds]\ncertainty = 0.5\n"
+    with pytest.raises(ConfigError) as caught:
+        load(tmp_path, text)
+    assert "segmenter.teacher is now called segmenter.ema_decay" in str(caught.value)
+    assert "segmenter.color is now called segmenter.color_jitter" in str(caught.value)
+    assert "rounds is now called relabeling" in str(caught.value)
+    assert "rounds.certainty is now called relabeling.min_confidence" in str(caught.value)

@@ -23,7 +23,7 @@ def test_a_run_with_masks_for_some_images(csv_data, tmp_path):
     header = lines[lines.index("IoU in percent") + 1]
     assert header.split() == ["background", "red", "blue", "mean"]  # the order of the classes
     reports = [json.loads(p.read_text()) for p in (tmp_path / "store").glob("objects/*/report.json")]
-    (terms,) = [report["terms"] for report in reports if "without_truth" in report.get("terms", {})]
+    (terms,) = [report["conditions"] for report in reports if "without_truth" in report.get("conditions", {})]
     assert (terms["images"], terms["without_truth"]) == (3, 3)
     page = CliRunner().invoke(cli, ["report", "-o", str(tmp_path / "page.html"), *store])
     assert page.exit_code == 0, page.output

@@ -54,14 +54,22 @@ def test_sixty_real_photographs(tmp_path, real_data, config, classes, kilobytes)
 @pytest.mark.slow
 def test_rounds_of_self_training(csv_data, tmp_path):
     done = wsseg(
-        "run", "self_training", "-c", str(csv_data), "--set", "rounds.certainty=0.99", "--json", "--quiet", cwd=tmp_path
+        "run",
+        "self_training",
+        "-c",
+        str(csv_data),
+        "--set",
+        "relabeling.min_confidence=0.99",
+        "--json",
+        "--quiet",
+        cwd=tmp_path,
     )
     assert done.returncode == 0, done.stderr
     stages = json.loads(done.stdout)["stages"]
     for number in (1, 2):
         metrics = stages[f"pseudo_masks_{number}"]["metrics"]
         assert metrics["images"] == 12 and 0 <= metrics["changed"] <= 1 and 0 < metrics["undecided"] < 1
-    assert stages["evaluation"]["metrics"]["terms"]["rounds"]["certainty"] == 0.99
+    assert stages["evaluation"]["metrics"]["conditions"]["relabeling"]["min_confidence"] == 0.99
     folder = tmp_path / "wsseg-store" / "objects" / stages["pseudo_masks_2"]["key"] / "masks"
     for index in range(12):  # only what the image-level labels allow
         mask = np.asarray(PILImage.open(folder / f"{index:03d}.png"))
@@ -94,21 +102,21 @@ def test_levels_and_preset_are_chosen_without_truth(csv_data, tmp_path):
     assert len(levels) == 10 and len(evidence) == 10 + 4  # the levels, and then four presets at the one chosen
     floor = 0.95 * max(way["score"] for way in levels)
     assert kept["levels"] == [min((w for w in levels if w["score"] >= floor), key=lambda w: w["area"])["level"]]
-    terms = stages["pseudo_mask_quality"]["metrics"]["terms"]["pseudo_masks"]
+    terms = stages["pseudo_mask_quality"]["metrics"]["conditions"]["pseudo_masks"]
     assert terms["levels"] == kept["levels"] and terms["crf"] == kept["crf"]
     wrong = wsseg("run", "best", "-c", str(csv_data), "--set", "affinity_labels.levels=[]", cwd=tmp_path)
-    assert wrong.returncode == 1 and "legal here: two" in wrong.stderr and "Traceback" not in wrong.stderr
+    assert wrong.returncode == 1 and "expected here: two" in wrong.stderr and "Traceback" not in wrong.stderr
 
 
 EVERYTHING_ON = (
     "classifier.sampling=balanced",
     "classifier.erase=salient",
     "classifier.consistency=0.5",
-    "pseudo_masks.adaptive=3",
+    "pseudo_masks.pamr_iterations=3",
     "segmenter.loss=symmetric",
-    "segmenter.absent=0.1",
-    "segmenter.teacher=0.9",
-    "segmenter.unchanged=1.0",
+    "segmenter.absent_class_weight=0.1",
+    "segmenter.ema_decay=0.9",
+    "segmenter.stop_below_change=1.0",
 )
 
 

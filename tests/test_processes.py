@@ -45,7 +45,7 @@ def test_an_error_is_one_line_of_the_first_process(csv_data, tmp_path):
     assert done.returncode != 0
     lines = [line for line in done.stderr.splitlines() if line.startswith("error:")]
     assert len(lines) == 2 and all(
-        "batch_size: found 3; legal with 2 processes: a multiple of that" in x for x in lines
+        "batch_size: found 3; expected with 2 processes: a multiple of that" in x for x in lines
     )
     done = launch(csv_data, tmp_path / "store", "--set", "classifier.epoch=3")
     assert sum(line.startswith("error:") for line in done.stderr.splitlines()) == 1, done.stderr
@@ -142,7 +142,7 @@ def environment(monkeypatch):
 )  # fmt: skip
 def test_a_process_without_a_launcher_is_alone(environment, variables):
     environment(**variables)
-    assert processes.count() == 1 and processes.is_first()
+    assert processes.count() == 1 and processes.is_main()
     with processes.launcher_hidden():
         assert not [name for name in processes.LAUNCHER_VARIABLES if name in os.environ]
     assert all(os.environ[name] == value for name, value in variables.items())
@@ -150,7 +150,7 @@ def test_a_process_without_a_launcher_is_alone(environment, variables):
 
 def test_a_launched_process_knows_its_place(environment):
     environment(**LAUNCHED)
-    assert processes.count() == 2 and not processes.is_first()
+    assert processes.count() == 2 and not processes.is_main()
     with processes.launcher_hidden():
         assert os.environ["RANK"] == "1"
 
@@ -169,4 +169,4 @@ def test_a_launched_process_knows_its_place(environment):
 def test_what_no_launcher_sets_is_refused(environment, variables, said):
     environment(**variables)
     with pytest.raises(LaunchError, match=said):
-        processes.is_first()
+        processes.is_main()

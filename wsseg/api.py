@@ -59,7 +59,7 @@ class Run:
     def result(self) -> Mapping[str, Any] | None:
         """The metrics of the last step that judged held-out masks (``miou``, ``iou`` by class ...), or None."""
         reports = [a.manifest["metrics"] for a in self.artifacts.values() if a.kind == "report"]
-        held_out = [m for m in reports if not m["terms"]["diagnostic"]]
+        held_out = [m for m in reports if not m["conditions"]["diagnostic"]]
         return held_out[-1] if held_out else None
 
     def mask(self, step: str, image_id: str) -> Mask:
@@ -121,7 +121,7 @@ def run(
         try:
             texts.append(f"{key}={tomli_w.dumps({'value': given}).split('=', 1)[1].strip()}")
         except TypeError as error:
-            raise ConfigError(f"overrides: {key}: found {value!r}; legal: TOML's values") from error
+            raise ConfigError(f"overrides: {key}: found {value!r}; expected: TOML's values") from error
     with explaining(), processes.first_goes_ahead():
         plan = make_plan(recipe, str(config), ArtifactStore(Path(expand_home(str(store)))), tuple(texts))
     with listening(*callbacks):
@@ -160,7 +160,7 @@ class Segmenter:
         photograph = read_image(Path(image)) if isinstance(image, str | Path) else image
         if photograph.ndim != 3 or photograph.shape[2] != 3 or photograph.dtype != np.uint8 or 0 in photograph.shape:
             raise StageError(
-                f"predict: found an array {photograph.shape} {photograph.dtype}; legal: (H, W, 3) uint8, RGB"
+                f"predict: found an array {photograph.shape} {photograph.dtype}; expected: (H, W, 3) uint8, RGB"
             )
         return self._predictor.predict([photograph])[0].mask
 
@@ -175,7 +175,7 @@ def load_segmenter(segmenter: str = "segmenter", *, store: str | Path = STORE, *
 
     Raises:
         ArtifactError: there is no such artifact, or it is another kind.
-        ConfigError: a value is not legal.
+        ConfigError: a value is not valid.
     """
     from wsseg.config import parse_table, plain
     from wsseg.models.segmenter import load_segmenter as load
@@ -185,6 +185,6 @@ def load_segmenter(segmenter: str = "segmenter", *, store: str | Path = STORE, *
     with explaining():
         found = find_artifact(ArtifactStore(Path(expand_home(str(store))), make=False), segmenter)
     if found.kind != "segmenter":
-        raise ArtifactError(f"{segmenter}: it is of kind {found.kind}; legal: segmenter")
+        raise ArtifactError(f"{segmenter}: it is of kind {found.kind}; expected: segmenter")
     config = parse_table(Config, {n: plain(v) for n, v in values.items()}, "predictions", Path("load_segmenter"))
     return Segmenter(Predictor(*load(found.read_bytes, str(found.folder)), config))

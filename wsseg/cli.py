@@ -46,7 +46,7 @@ def common(command: Callable[..., None]) -> Callable[..., None]:
             if debug:
                 raise
             known = explained(error)
-            if isinstance(known, OtherProcessError) and not processes.is_first():
+            if isinstance(known, OtherProcessError) and not processes.is_main():
                 sys.exit(1)
             text = (str(error).strip().splitlines() or [""])[0]
             defect = (
@@ -127,7 +127,7 @@ def open_classifier(store: "ArtifactStore", name: str) -> "tuple[Classifier, Cla
 
     found = find_artifact(store, name)
     if found.kind != "classifier":
-        raise ArtifactError(f"{name}: it is of kind {found.kind}; legal: classifier")
+        raise ArtifactError(f"{name}: it is of kind {found.kind}; expected: classifier")
     return load_classifier(found.read_bytes, str(found.folder))
 
 
@@ -164,14 +164,14 @@ def run(
     from wsseg.running.execute import run_plan
     from wsseg.running.plan import make_plan, summary
 
-    if not processes.is_first():
+    if not processes.is_main():
         log.setLevel(logging.WARNING)
     with processes.first_goes_ahead():
         plan = make_plan(recipe, config, open_store(store, make=True), overrides)
-    listeners = [tensorboard_in(tensorboard, plan.store)] if tensorboard and processes.is_first() else []
+    listeners = [tensorboard_in(tensorboard, plan.store)] if tensorboard and processes.is_main() else []
     with progress.listening(*listeners):
         run_id = run_plan(plan, repair)
-    if not processes.is_first():
+    if not processes.is_main():
         return
     page = write_page(plan, run_id) if report else None
     if as_json:
@@ -233,7 +233,7 @@ def print_results(plan: "Plan", run_id: str) -> None:
         click.echo("\nIoU in percent\n" + table(["", *names, "mean"], rows))
         for planned in judged:
             metrics = planned.artifact.manifest["metrics"]  # type: ignore[union-attr]
-            click.echo(f"{planned.step.name}: {terms_text(metrics)}")
+            click.echo(f"{planned.step.name}: {conditions_text(metrics)}")
     if all(p.state == "cached" for p in plan.active):
         click.echo("\nnothing to do: every step was cached")
     click.echo("")
@@ -263,25 +263,28 @@ def headline(metrics: dict[str, Any]) -> str:
     return f"{metrics['images']} images" if "images" in metrics else ""
 
 
-def terms_text(metrics: dict[str, Any]) -> str:
-    """Return the terms under which a figure holds, in one line."""
-    terms = metrics["terms"]
-    words = [f"{terms['images']} {terms['split']} images", f"{metrics['classes_counted']} classes with background"]
-    if unjudged := terms.get("without_truth"):
+def conditions_text(metrics: dict[str, Any]) -> str:
+    """Return the conditions under which a figure holds, in one line."""
+    conditions = metrics["conditions"]
+    words = [
+        f"{conditions['images']} {conditions['split']} images",
+        f"{metrics['classes_counted']} classes with background",
+    ]
+    if unjudged := conditions.get("without_truth"):
         words.insert(1, f"{unjudged} others have no mask and are not judged")
     if "best_threshold" in metrics:
         words.append(f"best threshold {metrics['best_threshold']:.2f}, chosen on these masks: a diagnostic")
-    elif terms["diagnostic"]:
+    elif conditions["diagnostic"]:
         words.append("a diagnostic")
     if "coverage" in metrics:
         words.append(f"{percent(metrics['coverage'])} % decided, mIoU there {percent(metrics['miou_decided'])}")
     if "boundary_miou" in metrics:
         words.append(f"boundary mIoU {percent(metrics['boundary_miou'])}")
-    for name in ("pseudo_masks", "walk", "walked_masks", "rounds", "predictions"):
-        if name in terms:
-            values = ", ".join(f"{k} {v}" for k, v in terms[name].items())
+    for name in ("pseudo_masks", "walk", "walked_masks", "relabeling", "predictions"):
+        if name in conditions:
+            values = ", ".join(f"{k} {v}" for k, v in conditions[name].items())
             words.append(f"{name.replace('_', '-')}: {values}")
-    return "; ".join([*words, f"rng_seed {terms['rng_seed']}"])
+    return "; ".join([*words, f"rng_seed {conditions['rng_seed']}"])
 
 
 def percent(fraction: float | None) -> str:
@@ -593,7 +596,7 @@ def export(artifact: str, form: str, output: Path | None, overwrite: bool, store
     inputs = recorded_inputs(referring_runs(opened, found))
     if form in NETWORK_FORMS:
         if found.kind != "segmenter":
-            raise ArtifactError(f"{artifact}: it is of kind {found.kind}; legal for {form}: segmenter")
+            raise ArtifactError(f"{artifact}: it is of kind {found.kind}; expected for {form}: segmenter")
         from wsseg.export.networks import SUFFIXES, write_network
         from wsseg.models.segmenter import load_segmenter
 
@@ -603,7 +606,7 @@ def export(artifact: str, form: str, output: Path | None, overwrite: bool, store
         click.echo(f"{path}: {path.stat().st_size / 2**20:.1f} MiB; largest difference to torch {difference:.1g}")
         return
     if found.kind not in ("pseudo_masks", "predictions"):
-        raise ArtifactError(f"{artifact}: it is of kind {found.kind}; legal for {form}: pseudo_masks, predictions")
+        raise ArtifactError(f"{artifact}: it is of kind {found.kind}; expected for {form}: pseudo_masks, predictions")
     from wsseg.export.masks import SUFFIXES as ENDINGS
     from wsseg.export.masks import WRITERS
     from wsseg.running.sources import images_of
@@ -661,7 +664,7 @@ def init(
     name = "".join(c if c.isprintable() else "_" for c in folder.resolve().name)
     target = output or Path(f"{name or 'photos'}.toml")
     if target.suffix != ".toml":
-        raise click.BadParameter(f"{target}: legal: a name that ends in .toml", param_hint="--output")
+        raise click.BadParameter(f"{target}: expected: a name that ends in .toml", param_hint="--output")
     if kind and kind not in FORMS:
         raise click.BadParameter(f"{kind}: expected one of {', '.join(FORMS)}", param_hint="--kind")
     if separator == "":
@@ -778,7 +781,7 @@ def predict(
     opened = open_store(store)
     found = find_artifact(opened, artifact)
     if found.kind != "segmenter":
-        raise ArtifactError(f"{artifact}: it is of kind {found.kind}; legal: segmenter")
+        raise ArtifactError(f"{artifact}: it is of kind {found.kind}; expected: segmenter")
     unnamed: list[tuple[Path, str]] = []
     files = photograph_files(images, unnamed)
     model, spec = load_segmenter(found.read_bytes, str(found.folder))
@@ -854,7 +857,11 @@ def explain(
 @click.option("--substrate", type=click.Choice(["blur", "mean", "zero"]), default="blur", show_default=True,
               help="What stands where evidence is deleted.")  # fmt: skip
 @click.option(
-    "--steady", type=click.IntRange(1), default=4, show_default=True, help="Photographs to measure stability on."
+    "--stability-images",
+    type=click.IntRange(1),
+    default=4,
+    show_default=True,
+    help="Photographs to measure stability on.",
 )
 @click.option("--road", is_flag=True, help="Also measure ROAD; it takes seconds an image and method.")
 @click.option("-o", "--output", type=click.Path(dir_okay=False, path_type=Path), help="JSON file for the figures.")
@@ -864,7 +871,7 @@ def explain(
 @json_option
 @common
 def audit(
-    config: str, split: str, classifier: str, methods: str, images: int, steps: int, substrate: Any, steady: int, road: bool,
+    config: str, split: str, classifier: str, methods: str, images: int, steps: int, substrate: Any, stability_images: int, road: bool,
     output: Path | None, overwrite: bool, overrides: tuple[str, ...], store: Path, as_json: bool,
 ) -> None:  # fmt: skip
     """Judge a classifier's maps: faithful to the network, steady, plausible to the masks; a row a method.
@@ -889,7 +896,7 @@ def audit(
     model, spec = open_classifier(opened, classifier)
     sources = Sources(loaded.data, opened)
     truth = sources.get(f"truth.{split}") if sources.has(f"truth.{split}") else None
-    sample = Sample(images, steps, substrate, road, steady)
+    sample = Sample(images, steps, substrate, road, stability_images)
     names = parsed(methods, METHODS, "method") or methods_for(model)
     better = {**FAITHFULNESS, **STABILITY, **PLAUSIBILITY, "ms_per_image": False}
     report: dict[str, Any] = {"split": split, "images_at_most": images, "steps": steps, "substrate": substrate}

@@ -15,7 +15,7 @@ def script(command: click.Command, shell: str) -> str:
     """Return what a shell evaluates to complete ``wsseg``."""
     found = get_completion_class(shell)
     if found is None:
-        raise click.UsageError(f"{shell}: no such shell; legal: {', '.join(SHELLS)}")
+        raise click.UsageError(f"{shell}: no such shell; expected: {', '.join(SHELLS)}")
     return found(command, {}, "wsseg", "_WSSEG_COMPLETE").source()
 
 

@@ -14,7 +14,7 @@ import re
 import tomllib
 import types
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -24,6 +24,7 @@ import tomli_w
 
 from wsseg.errors import ConfigError, nearest
 from wsseg.files import open_file
+from wsseg.renamed_keys import RENAMED
 
 _LONGEST_TOML = 1_000_000  # characters
 # Each part of a dotted key costs the parser the time of all parts before it. Both patterns take linear time: a part is
@@ -48,8 +49,8 @@ def setting(
 
     Args:
         default: its value where the config is silent; without one the key is required.
-        low: smallest legal number (of each element, for a list).
-        high: largest legal number.
+        low: smallest valid number (of each element, for a list).
+        high: largest valid number.
         execution: True for how, not what, is computed (workers, device): never part of an artifact's key.
     """
     metadata = {"low": low, "high": high, "execution": execution}
@@ -61,13 +62,13 @@ def setting(
 def check_zoom(scale: tuple[float, ...]) -> None:
     """Raise ConfigError unless a range of random zoom is two factors, the smaller one first."""
     if len(scale) != 2 or scale[0] > scale[1]:
-        raise ConfigError(f"scale: found {list(scale)}; legal: [smallest, largest], such as [0.7, 1.5]")
+        raise ConfigError(f"scale: found {list(scale)}; expected: [smallest, largest], such as [0.7, 1.5]")
 
 
 def check_scales(scales: tuple[float, ...]) -> None:
     """Raise ConfigError unless there is a scale to average over."""
     if not scales:
-        raise ConfigError("scales: found []; legal: at least one scale, such as [1.0]")
+        raise ConfigError("scales: found []; expected: at least one scale, such as [1.0]")
 
 
 @dataclass(frozen=True)
@@ -119,7 +120,7 @@ def find_file(name: str, folder: str) -> Path:
     beside = [str(path.with_name(p.name)) for p in path.parent.glob("*.toml")] if path.parent.is_dir() else []
     raise ConfigError(
         f"{name}: no such file, and no name of a shipped one in {folder}; "
-        f"legal: a path ending in .toml, or {', '.join(shipped)}{nearest(name, [*shipped, *beside])}"
+        f"expected: a path ending in .toml, or {', '.join(shipped)}{nearest(name, [*shipped, *beside])}"
     )
 
 
@@ -138,7 +139,7 @@ def read_toml(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
     if len(text) > _LONGEST_TOML or _DEEP_KEY.search(_TOML_TEXT.sub("_", text)):
-        raise ConfigError(f"{path}: legal: at most {_LONGEST_TOML // 1000} kB, and at most 20 parts in a key")
+        raise ConfigError(f"{path}: expected: at most {_LONGEST_TOML // 1000} kB, and at most 20 parts in a key")
     try:
         return tomllib.loads(text)
     except (ValueError, RecursionError) as error:  # numbers of thousands of digits are no TOMLDecodeError
@@ -214,7 +215,7 @@ def load_config(
         overrides: ``KEY=VALUE`` strings; VALUE is read as TOML, or taken as text where it is not.
 
     Raises:
-        ConfigError: with file, key, what was found and what is legal, for every problem at once.
+        ConfigError: with file, key, what was found and what is valid, for every problem at once.
     """
     raw = read_toml(path)
     for override in overrides:
@@ -236,7 +237,9 @@ def _load_values(
     known = ("rng_seed", "data", *tables)
     for key in raw:
         if key not in known:
-            problems.lines.append(f"unknown key {_found(key)}; legal: {', '.join(known)}{nearest(key, known)}")
+            problems.lines.append(_unknown_key(key, known, ""))
+            if key in RENAMED and isinstance(raw[key], dict):
+                problems.lines += [_unknown_key(f"{key}.{k}", (), key) for k in raw[key] if f"{key}.{k}" in RENAMED]
     seed, data = 0, None
     with problems.gather():
         seed = _convert(int, raw.get("rng_seed", 0), {"low": 0, "high": 2**32 - 1}, "rng_seed", path)
@@ -245,8 +248,8 @@ def _load_values(
     if not isinstance(data_raw, dict):
         problems.lines.append("the table [data] is missing; it names the images and labels")
     elif not isinstance(kind, str) or kind not in data_kinds:
-        legal = ", ".join(repr(k) for k in data_kinds)
-        problems.lines.append(f"data.kind: found {_found(kind)}; legal: {legal}{nearest(str(kind), data_kinds)}")
+        expected = ", ".join(repr(k) for k in data_kinds)
+        problems.lines.append(f"data.kind: found {_found(kind)}; expected: {expected}{nearest(str(kind), data_kinds)}")
     else:
         with problems.gather():
             data = _parse_table(data_kinds[kind], data_raw, "data", path)
@@ -266,7 +269,7 @@ def apply_override(raw: dict[str, Any], override: str) -> None:
     key, equals, text = override.partition("=")
     parts = key.strip().split(".")
     if not equals or not all(parts) or len(parts) > 20:
-        raise ConfigError(f"--set {_shown(override)}: legal is TABLE.KEY=VALUE, such as --set segmenter.epochs=5")
+        raise ConfigError(f"--set {_shown(override)}: expected TABLE.KEY=VALUE, such as --set segmenter.epochs=5")
     try:
         document = tomllib.loads(f"value = {text}")
         value = document["value"] if len(document) == 1 else text.strip()
@@ -294,27 +297,33 @@ def parse_table(cls: type, table: Any, where: str, path: Path) -> Any:
 
 def _parse_table(cls: type, table: Any, where: str, path: Path) -> Any:
     if not isinstance(table, dict):
-        raise _ProblemsError(f"{where}: found {_found(table)}; legal: a table")
+        raise _ProblemsError(f"{where}: found {_found(table)}; expected: a table")
     hints = typing.get_type_hints(cls)
     fields = {f.name: f for f in dataclasses.fields(cls)}
     problems = _Collector()
     for key in table:
         if key not in fields:
-            problems.lines.append(
-                f"unknown key {_found(f'{where}.{key}')}; legal in [{where}]: {', '.join(fields)}{nearest(key, fields)}"
-            )
+            problems.lines.append(_unknown_key(f"{where}.{key}", fields, where))
     values = {}
     for name, field in fields.items():
         if name in table:
             with problems.gather():
                 values[name] = _convert(hints[name], table[name], field.metadata, f"{where}.{name}", path)
         elif field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
-            problems.lines.append(f"{where}.{name} is missing; legal: {_describe(hints[name], field.metadata)}")
+            problems.lines.append(f"{where}.{name} is missing; expected: {_describe(hints[name], field.metadata)}")
     problems.stop_if_any()
     try:
         return cls(**values)
     except ConfigError as error:
         raise _ProblemsError(f"{where}: {error}") from error
+
+
+def _unknown_key(key: str, known: Iterable[str], table: str) -> str:
+    """Return what is wrong with a key: it was renamed, or it is none."""
+    if key in RENAMED:
+        return f"{key} is now called {RENAMED[key]}"
+    near = nearest(key.rpartition(".")[2] if table else key, known)
+    return f"unknown key {_found(key)}; expected{f' in [{table}]' if table else ''}: {', '.join(known)}{near}"
 
 
 def _convert(hint: Any, value: Any, limits: Mapping[str, Any], where: str, path: Path) -> Any:
@@ -323,7 +332,7 @@ def _convert(hint: Any, value: Any, limits: Mapping[str, Any], where: str, path:
     def refuse() -> ConfigError:
         texts = [m for m in typing.get_args(hint) if isinstance(m, str)] if _is_literal(hint) else []
         close = nearest(value, texts) if isinstance(value, str) else ""
-        return _ProblemsError(f"{where}: found {_found(value)}; legal: {_describe(hint, limits)}{close}")
+        return _ProblemsError(f"{where}: found {_found(value)}; expected: {_describe(hint, limits)}{close}")
 
     if dataclasses.is_dataclass(hint):
         return _parse_table(typing.cast(type, hint), value, where, path)
@@ -447,7 +456,7 @@ def _is_literal(hint: Any) -> bool:
 
 
 def _describe(hint: Any, limits: Mapping[str, Any]) -> str:
-    """Return what is legal for a field, in words."""
+    """Return what is expected for a field, in words."""
     if isinstance(hint, types.UnionType):
         return _describe(next(t for t in typing.get_args(hint) if t is not type(None)), limits)
     if _is_literal(hint):

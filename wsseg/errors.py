@@ -11,7 +11,7 @@ class WssegError(Exception):
 
 
 class ConfigError(WssegError):
-    """A config file or a ``--set`` override holds something that is not legal."""
+    """A config file or a ``--set`` override holds something that is not valid."""
 
 
 class RecipeError(WssegError):

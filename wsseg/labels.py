@@ -44,7 +44,7 @@ class ClassMap:
 
     def __post_init__(self) -> None:
         if not 1 <= len(self.names) <= MAX_CLASSES:
-            raise ConfigError(f"classes: found {len(self.names)} names; legal: 1 to {MAX_CLASSES}")
+            raise ConfigError(f"classes: found {len(self.names)} names; expected: 1 to {MAX_CLASSES}")
         seen: set[str] = set()
         for name in self.names:
             if not name.strip():

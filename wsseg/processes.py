@@ -50,7 +50,7 @@ def count() -> int:
     return world
 
 
-def is_first() -> bool:
+def is_main() -> bool:
     """Return whether this process is the one that plans and writes."""
     return count() == 1 or _number("RANK", 0) == 0
 
@@ -83,7 +83,7 @@ def wait() -> None:
         _together(torch.distributed.barrier)
 
 
-def tell(message: str = "") -> str:
+def broadcast(message: str = "") -> str:
     """Return the first process's message (its first 4,000 bytes), in every process.
 
     Raises:
@@ -138,14 +138,14 @@ def first_goes_ahead() -> Iterator[None]:
     Raises:
         OtherProcessError: in the others, if the first process has failed.
     """
-    if not is_first():
-        if failure := tell():
+    if not is_main():
+        if failure := broadcast():
             raise OtherProcessError(f"the first process failed: {failure}")
         yield
         return
     try:
         yield
     except Exception as error:
-        tell(str(error) or type(error).__name__)
+        broadcast(str(error) or type(error).__name__)
         raise
-    tell()
+    broadcast()

@@ -1,4 +1,4 @@
-"""A tiny pipeline to torment, and processes that run it and may be killed."""
+"""A tiny pipeline to stress, and processes that run it and may be killed."""
 
 import logging
 import os
@@ -66,10 +66,10 @@ frozen_levels = 0
 size = 64
 epochs = 3
 batch_size = 4
-teacher = 0.9
+ema_decay = 0.9
 workers = {loaders}
 
-[rounds]
+[relabeling]
 workers = {workers}
 
 [predictions]

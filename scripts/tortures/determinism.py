@@ -11,7 +11,7 @@ SPELLINGS = ("seeds.output_stride=16", "seeds.output_stride=16.0")  # one value
 NEED_VAL = 3  # artifacts of the recipe: what measures the classifier, predictions, and what measures those
 
 
-def torment(count: int, folder: Path) -> dict[str, Any]:
+def stress(count: int, folder: Path) -> dict[str, Any]:
     """Run the whole tiny pipeline `count` times and once without validation images; compare every file.
 
     The runs take one worker and two, and write a value as 16 and as 16.0, by turns.

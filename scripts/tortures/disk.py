@@ -179,8 +179,8 @@ def fill(path: Path) -> None:
                 time.sleep(0.05)
 
 
-def torment(count: int, folder: Path) -> dict[str, Any]:
-    """Let up to `count` writes fail, then torment a run on a real, small file system."""
+def stress(count: int, folder: Path) -> dict[str, Any]:
+    """Let up to `count` writes fail, then stress a run on a real, small file system."""
     shutil.rmtree(folder, ignore_errors=True)
     injections = over_every_write(count, folder)
     small = over_a_small_file_system(folder)

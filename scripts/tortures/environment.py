@@ -200,7 +200,7 @@ def spawned(pid: int) -> list[int]:
     return found
 
 
-def torment(count: int, folder: Path) -> dict[str, Any]:
+def stress(count: int, folder: Path) -> dict[str, Any]:
     """Run in all surroundings, in `count` of each kind at most; so many are the memory limits and the workers killed."""
     shutil.rmtree(folder, ignore_errors=True)
     trial = Trial(folder)

@@ -261,7 +261,7 @@ def measure_memory(folder: Path, side: int) -> tuple[dict[str, float], list[str]
     return figures, failures
 
 
-def torment(count: int, folder: Path) -> dict[str, Any]:
+def stress(count: int, folder: Path) -> dict[str, Any]:
     """Read sound, hostile and `count` mutated files; return figures and failures."""
     folder.mkdir(parents=True, exist_ok=True)
     failures: list[str] = []

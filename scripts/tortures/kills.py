@@ -175,7 +175,7 @@ def over_interrupts(count: int, folder: Path, rng: np.random.Generator) -> dict[
     return {"interrupts": count, "longest_end_seconds": round(max(waits), 2), "failures": failures}
 
 
-def torment(count: int, folder: Path) -> dict[str, Any]:
+def stress(count: int, folder: Path) -> dict[str, Any]:
     """Kill `count` times in all, a third of it within the store's own care, and press Ctrl-C a tenth as often."""
     rng = np.random.default_rng(0)
     over_store = over_care(count // 3, folder / "care", rng)

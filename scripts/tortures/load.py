@@ -79,7 +79,7 @@ def measured(items: int, folder: Path) -> tuple[str, float, float]:
     return state, float(seconds), float(peak)
 
 
-def torment(count: int, folder: Path) -> dict[str, Any]:
+def stress(count: int, folder: Path) -> dict[str, Any]:
     """Run with 10 thousand items and `count`; then again, finished."""
     failures: list[str] = []
     figures: dict[str, Any] = {}

@@ -38,7 +38,7 @@ CLASSES = (
 
 
 def write_data(folder: Path) -> Path:
-    """Write a CSV data set whose ids and classes are all legal, and odd; return its config."""
+    """Write a CSV data set whose ids and classes are all valid, and odd; return its config."""
     for split in ("train", "val"):
         with (folder / f"{split}.csv").open("w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file)
@@ -68,8 +68,8 @@ def write_data(folder: Path) -> Path:
     return config
 
 
-def torment(count: int, folder: Path) -> dict[str, Any]:
-    """Refuse the illegal ids, and take the legal ones through the whole pipeline; nothing may appear beside its folders."""
+def stress(count: int, folder: Path) -> dict[str, Any]:
+    """Refuse the invalid ids, and take the valid ones through the whole pipeline; nothing may appear beside its folders."""
     del count  # there is one list of names
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
@@ -77,7 +77,7 @@ def torment(count: int, folder: Path) -> dict[str, Any]:
     for item_id in ILLEGAL:
         try:
             check_id(item_id, "here")
-            failures.append(f"{item_id!r} was taken for a legal id")
+            failures.append(f"{item_id!r} was taken for a valid id")
         except DatasetError as error:
             if "\n" in str(error):
                 failures.append(f"{item_id!r}: not one line")

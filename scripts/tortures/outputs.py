@@ -134,7 +134,7 @@ def after_a_kill(folder: Path, target: Path) -> Iterator[str]:
         path.unlink()
 
 
-def torment(count: int, folder: Path) -> dict[str, Any]:
+def stress(count: int, folder: Path) -> dict[str, Any]:
     """Name `count` places, and kill a tenth as often."""
     shutil.rmtree(folder, ignore_errors=True)
     rng = np.random.default_rng(0)

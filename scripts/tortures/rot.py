@@ -273,7 +273,7 @@ def over_forged_stores(folder: Path) -> dict[str, Any]:
     return {"forged": len(cases), "failures": failures}
 
 
-def torment(count: int, folder: Path) -> dict[str, Any]:
+def stress(count: int, folder: Path) -> dict[str, Any]:
     """Damage `count` files and 20 times as many weights files, repair a hundredth as many, offer hostile ones."""
     shutil.rmtree(folder, ignore_errors=True)
     rng = np.random.default_rng(0)

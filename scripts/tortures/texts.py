@@ -147,7 +147,7 @@ def judge(read: Callable[[bytes], object], data: bytes) -> tuple[str, str]:
     return verdict
 
 
-def torment(count: int, folder: Path) -> dict[str, Any]:
+def stress(count: int, folder: Path) -> dict[str, Any]:
     """Read `count` mutants of each kind of text, and the bombs."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)

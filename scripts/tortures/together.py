@@ -14,7 +14,7 @@ PATIENCE = 300.0
 RECIPES = ("best", "cam_crf", "full_supervision", "best")
 
 
-def torment(processes: int, folder: Path) -> dict[str, Any]:
+def stress(processes: int, folder: Path) -> dict[str, Any]:
     """Run up to `processes` at once, 2, 4, 8 ..., kill half of them midway, let all finish, compare bytes and work done."""
     shutil.rmtree(folder, ignore_errors=True)
     rng = np.random.default_rng(0)

@@ -243,15 +243,15 @@ HALVES = np.full((2, 4, 5), 0.5, np.float32)
 @pytest.mark.parametrize(
     ("image", "scores", "message"),
     [
-        (image_of(5, 4), HALVES, r"the image is \(5, 4, 3\), the scores \(2, 4, 5\); legal: \(C, 5, 4\)"),
-        (image_of(4, 5)[..., 0], HALVES, r"the image is \(4, 5\); legal: \(H, W, 3\)"),
+        (image_of(5, 4), HALVES, r"the image is \(5, 4, 3\), the scores \(2, 4, 5\); expected: \(C, 5, 4\)"),
+        (image_of(4, 5)[..., 0], HALVES, r"the image is \(4, 5\); expected: \(H, W, 3\)"),
         (image_of(0, 5), HALVES, "at least one pixel"),
-        (image_of(4, 5).astype(np.float32), HALVES, "the image is float32; legal: uint8"),
+        (image_of(4, 5).astype(np.float32), HALVES, "the image is float32; expected: uint8"),
         (None, HALVES, "the image is NoneType"),
         (image_of(4, 5), HALVES * np.nan, "NaN or infinity"),
         (image_of(4, 5), HALVES[0], r"the scores \(4, 5\)"),
         (image_of(4, 5), HALVES[:0], r"the scores \(0, 4, 5\)"),
-        (image_of(4, 5), HALVES * 4, "scores between 2 and 2; legal: 0 to 1"),
+        (image_of(4, 5), HALVES * 4, "scores between 2 and 2; expected: 0 to 1"),
     ],
 )
 def test_bad_input_is_named(image, scores, message):

@@ -16,7 +16,7 @@ def test_unary_of_labels_by_hand():
 
 @pytest.mark.parametrize("label", [-1, 3])
 def test_labels_out_of_range_are_named(label):
-    with pytest.raises(StageError, match=f"found label {label}; legal: 0 to 2"):
+    with pytest.raises(StageError, match=f"found label {label}; expected: 0 to 2"):
         label_unary(np.array([[0, label]]), 3, 0.7)
 
 
@@ -37,10 +37,10 @@ def test_costs_are_symmetric_and_a_weight_rewards_likeness():
 @pytest.mark.parametrize(
     ("field", "value", "message"),
     [
-        ("gaussian_sxy", 0, "gaussian_sxy: found 0; legal: more than 0"),
+        ("gaussian_sxy", 0, "gaussian_sxy: found 0; expected: more than 0"),
         ("bilateral_srgb", float("nan"), "bilateral_srgb: found nan"),
         ("iterations", -1, "iterations: found -1"),
-        ("gt_prob", 1.0, "gt_prob: found 1.0; legal: between 0 and 1"),
+        ("gt_prob", 1.0, "gt_prob: found 1.0; expected: between 0 and 1"),
         ("normalization", "sideways", "normalization: found 'sideways'"),
     ],
 )

@@ -116,7 +116,7 @@ REFUSED = {
     "a negative size": (lambda c: c["images"][0].update(height=-8), "its height and width are"),
     "one side only": (lambda c: c["images"][0].pop("height"), "its height and width are"),
     "no annotations": (lambda c: c.pop("annotations"), "the list 'annotations' is missing"),
-    "a place outside": (lambda c: c["images"][0].update(file_name="../a.png"), "no legal image id|not an image id|image id"),
+    "a place outside": (lambda c: c["images"][0].update(file_name="../a.png"), "no valid image id|not an image id|image id"),
 }  # fmt: skip
 
 

@@ -85,4 +85,4 @@ def test_the_command(csv_data, tmp_path):
     report = json.loads((tmp_path / "audit.json").read_text())
     assert set(report["methods"]) == {"cam", "layer_cam", "gradient"} and report["said"]
     bad = runner.invoke(cli, [*command[:3], "--method", "kam", *store])
-    assert bad.exit_code == 1 and bad.stderr.startswith("error: method: found 'kam'; legal: cam, ")
+    assert bad.exit_code == 1 and bad.stderr.startswith("error: method: found 'kam'; expected: cam, ")

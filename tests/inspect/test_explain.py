@@ -87,9 +87,9 @@ def test_a_file_of_the_user_stays_and_nothing_is_computed(model, photograph, tmp
 
 
 def test_mistakes_are_named(model, photograph, tmp_path):
-    with pytest.raises(StageError, match="classes: found 'green'; legal: red, b/lue <b>"):
+    with pytest.raises(StageError, match="classes: found 'green'; expected: red, b/lue <b>"):
         explain(model, SPEC, photograph, Request(("cam",), ("green",), (), "logit", 64, (1.0,), True, False))
-    with pytest.raises(StageError, match="method: found 'came'; legal: cam, x"):
+    with pytest.raises(StageError, match="method: found 'came'; expected: cam, x"):
         parsed("cam, came", ["cam", "x"], "method")
     with pytest.raises(DatasetError, match="no image was found"):
         photograph_files(tmp_path)

@@ -169,7 +169,7 @@ def test_road_fills_holes_from_their_border_and_leaves_the_rest():
     [
         (torch.zeros(2, 3, 4, 5), torch.zeros(2, 5, 4), 5, r"the images are \(2, 3, 4, 5\), the maps \(2, 5, 4\)"),
         (torch.zeros(2, 3, 4, 5), torch.full((2, 4, 5), torch.nan), 5, "NaN or infinity"),
-        (torch.zeros(2, 3, 4, 5), torch.zeros(2, 4, 5), 21, "steps: found 21; legal: 1 to 20"),
+        (torch.zeros(2, 3, 4, 5), torch.zeros(2, 4, 5), 21, "steps: found 21; expected: 1 to 20"),
     ],
 )
 def test_bad_input_is_named(images, maps, steps, message):
@@ -178,5 +178,5 @@ def test_bad_input_is_named(images, maps, steps, message):
 
 
 def test_unknown_substrates_are_named(images):
-    with pytest.raises(StageError, match="substrate: found 'pink'; legal: zero, mean, blur"):
+    with pytest.raises(StageError, match="substrate: found 'pink'; expected: zero, mean, blur"):
         substrate(images, "pink")

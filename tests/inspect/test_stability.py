@@ -65,5 +65,5 @@ def test_randomised_layers_change_a_map_of_the_weights_and_not_one_of_the_edges(
 def test_bad_input_is_named(images):
     with pytest.raises(StageError, match="no layer 'nine'"):
         list(cascading_randomisation(lambda n: brightness, nn.Sequential(nn.ReLU()), images, ["nine"]))
-    with pytest.raises(StageError, match="shift: found 20; legal: 1 to 19 px"):
+    with pytest.raises(StageError, match="shift: found 20; expected: 1 to 19 px"):
         shift_agreement(brightness, images, 20)

@@ -46,5 +46,5 @@ def test_torch_is_asked_if_the_flags_do_not_decide(monkeypatch, seen):
 def test_a_device_that_is_not_there_is_refused():
     if torch.backends.mps.is_available():
         pytest.skip("this machine has it")
-    with pytest.raises(StageError, match="device: 'mps' is not available on this machine; legal here: auto, cpu"):
+    with pytest.raises(StageError, match="device: 'mps' is not available on this machine; expected here: auto, cpu"):
         precision_here("mps")

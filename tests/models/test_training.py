@@ -38,7 +38,7 @@ def data(tmp_path):
 
 
 def schedule(**values):
-    base = {"epochs": 3, "batch_size": 2, "learning_rate": 0.01, "head_factor": 2.0, "weight_decay": 0.01,
+    base = {"epochs": 3, "batch_size": 2, "learning_rate": 0.01, "head_lr_multiplier": 2.0, "weight_decay": 0.01,
             "schedule": "one_cycle", "rng_seed": 0, "precision": "float32", "device": "cpu", "workers": 0}  # fmt: skip
     return Schedule(**{**base, **values})
 
@@ -176,13 +176,13 @@ def test_frozen_levels_keep_weights_and_statistics(data, tmp_path):
     fit(model, model.net.fc, data, loss_of, schedule(epochs=1), tmp_path, "tiny")
     changed = {name.split(".")[1] for name, tensor in state(model).items() if not torch.equal(tensor, before[name])}
     assert changed & {"conv1", "bn1", "layer1"} == set() and {"layer3", "fc"} <= changed
-    with pytest.raises(StageError, match="legal: 0 to"):
+    with pytest.raises(StageError, match="expected: 0 to"):
         freeze_levels(model.net, 9, "test_resnet")
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has CUDA")
 def test_a_device_that_is_not_there():
-    with pytest.raises(StageError, match="'cuda' is not available on this machine; legal here: auto, cpu"):
+    with pytest.raises(StageError, match="'cuda' is not available on this machine; expected here: auto, cpu"):
         resolve_device("cuda")
 
 
@@ -305,7 +305,7 @@ def test_levels_of_any_encoder_are_frozen_up_to_the_one_asked_for(name):
     features = encoder.train()(image)
     assert not features[2].requires_grad and features[3].requires_grad  # what leads to level 2, and nothing behind it
     assert all(p.grad is None for p in encoder.parameters())
-    with pytest.raises(StageError, match="frozen_levels: .* legal: 0 to"):
+    with pytest.raises(StageError, match="frozen_levels: .* expected: 0 to"):
         freeze_levels(encoder, 9, name)
 
 
@@ -325,7 +325,7 @@ def test_a_batch_that_has_one_value_per_channel_is_trained_on(tmp_path):
 
 def test_float16_on_a_cpu_is_refused(data, tmp_path):
     model = network()
-    with pytest.raises(StageError, match='precision: found "float16" on a CPU; legal in a training there: auto'):
+    with pytest.raises(StageError, match='precision: found "float16" on a CPU; expected in a training there: auto'):
         fit(model, model[5], data, loss_of, schedule(precision="float16"), tmp_path, "tiny")
 
 

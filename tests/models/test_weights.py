@@ -47,10 +47,10 @@ def test_messages(tmp_path):
     with pytest.raises(StageError, match="no such weights file"):
         read_state(tmp_path / "w.pth")
     (tmp_path / "w.h5").write_bytes(b"")
-    with pytest.raises(StageError, match=r"legal: \.safetensors, \.pth, \.pt, \.bin"):
+    with pytest.raises(StageError, match=r"expected: \.safetensors, \.pth, \.pt, \.bin"):
         read_state(tmp_path / "w.h5")
     torch.save([1, 2], tmp_path / "w.pth")
-    with pytest.raises(StageError, match="legal: a state dict"):
+    with pytest.raises(StageError, match="expected: a state dict"):
         read_state(tmp_path / "w.pth")
     with pytest.raises(StageError, match="only 0 of the network's 2 tensors fit"):
         load_matching(nn.Linear(2, 2), {"x": torch.zeros(1)}, "here")
@@ -136,7 +136,7 @@ def test_segmenter_messages():
     for architecture, encoder, decoder, message in (
         ("unett", "resnet18", {}, "did you mean 'unet'"),
         ("unet", "resnet_18", {}, "has no 'resnet_18'; did you mean 'resnet18'"),
-        ("fpn", "resnet18", {"nonsense": 3}, "fpn has no 'nonsense'; legal: .*decoder_pyramid_channels"),
+        ("fpn", "resnet18", {"nonsense": 3}, "fpn has no 'nonsense'; expected: .*decoder_pyramid_channels"),
     ):
         with pytest.raises(StageError, match=message):
             build_segmenter(SegmenterSpec(architecture, encoder, decoder, **base))
@@ -224,16 +224,16 @@ def test_names_that_would_ask_a_hub_are_refused_wherever_they_come_from(name, no
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"size": "64"}, "network.json.size: found '64'; legal: a whole number from 32 to 8192"),
+        ({"size": "64"}, "network.json.size: found '64'; expected: a whole number from 32 to 8192"),
         ({"size": 10**9}, "size: found 1000000000"),
-        ({"classes": "ab"}, "classes: found 'ab'; legal: a list"),
+        ({"classes": "ab"}, "classes: found 'ab'; expected: a list"),
         ({"classes": None}, "classes: found None"),
         ({"mean": [0.5]}, r"mean: found \[0.5\]; expected: three numbers"),
         ({"std": [0.0, 0.5, 0.5]}, "std"),
         ({"mean": [float("nan"), 0.5, 0.5]}, "mean"),
         ({"decoder": {"decoder_pyramid_channels": 10**9}}, "decoder_pyramid_channels: found 1000000000"),
         ({"decoder": [1]}, "decoder: found"),
-        ({"encoder": 3}, "encoder: found 3; legal: a text"),
+        ({"encoder": 3}, "encoder: found 3; expected: a text"),
         ({"pretrained_cfg": {"hf_hub_id": "x"}}, "unknown key 'network.json.pretrained_cfg'"),
         ({"architecture": "Fpn"}, "architecture: found 'Fpn'"),
     ],

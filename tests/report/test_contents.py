@@ -19,7 +19,7 @@ def contents(runs):
 
 def test_figures_are_those_of_the_stages(contents):
     """Judged anew, image by image, the masks give the mIoU that `evaluate_masks` gave."""
-    assert contents.result["terms"]["split"] == "val"
+    assert contents.result["conditions"]["split"] == "val"
     for split, step in (("train", "pseudo_mask_quality"), ("val", "evaluation")):
         judgement = contents.splits[split].judgement
         assert judgement.miou == pytest.approx(contents.reports[step]["metrics"]["miou"])

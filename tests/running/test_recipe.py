@@ -1,4 +1,4 @@
-"""Every message of a recipe, and the order that comes out of a legal one."""
+"""Every message of a recipe, and the order that comes out of a valid one."""
 
 import pytest
 
@@ -15,22 +15,22 @@ SEGMENTER = '[steps.segmenter]\nstage = "train_segmenter"\ninputs = { images = "
     ("text", "message"),
     [
         ("", "no [steps.NAME] table"),
-        ("step = 1", "unknown key 'step'; legal: description, steps; did you mean 'steps'?"),
-        ("[steps]\na = 1", "steps.a: found 1; legal: a table"),
+        ("step = 1", "unknown key 'step'; expected: description, steps; did you mean 'steps'?"),
+        ("[steps]\na = 1", "steps.a: found 1; expected: a table"),
         ('[steps.a]\nstage = "train_clasifier"', "did you mean 'train_classifier'?"),
-        ("[steps.a]\nstage = { a = 1 }", "steps.a.stage: found {'a': 1}; legal: train_classifier"),
-        ('[steps.a]\nstag = "x"', "unknown key 'stag'; legal: stage, inputs, optional, supervision, table; did you mean 'stage'?"),
+        ("[steps.a]\nstage = { a = 1 }", "steps.a.stage: found {'a': 1}; expected: train_classifier"),
+        ('[steps.a]\nstag = "x"', "unknown key 'stag'; expected: stage, inputs, optional, supervision, table; did you mean 'stage'?"),
         ('[steps.a]\nstage = "make_seeds"', "the role 'images' is missing; make_seeds needs images"),
-        ('[steps.a]\nstage = "train_classifier"\ninputs = { image = "data.train" }', "no role 'image'; legal: images; did you mean 'images'?"),
-        (CLASSIFIER.replace(" }", ', val_images = "data.val" }'), "no role 'val_images'; legal: images; a step of its own, with the stage measure_classifier"),
+        ('[steps.a]\nstage = "train_classifier"\ninputs = { image = "data.train" }', "no role 'image'; expected: images; did you mean 'images'?"),
+        (CLASSIFIER.replace(" }", ', val_images = "data.val" }'), "no role 'val_images'; expected: images; a step of its own, with the stage measure_classifier"),
         ('[steps.a]\nstage = "train_classifier"\ninputs = { images = "data.trian" }', "did you mean 'data.train'?"),
-        ('[steps.a]\nstage = "train_classifier"\ninputs = { images = "truth.train" }', "'truth.train' is of kind truth; legal: images"),
+        ('[steps.a]\nstage = "train_classifier"\ninputs = { images = "truth.train" }', "'truth.train' is of kind truth; expected: images"),
         ('[steps.a]\nstage = "train_classifier"\ninputs = { images = "data.train" }\noptional = 1', "optional: found 1"),
-        (CLASSIFIER + SEEDS.replace('"classifier" }', '"seeds" }'), "'seeds' is of kind seeds; legal: classifier"),
-        (CLASSIFIER + 'table = "seeds"', "steps.classifier.table: found 'seeds'; legal: classifier"),
+        (CLASSIFIER + SEEDS.replace('"classifier" }', '"seeds" }'), "'seeds' is of kind seeds; expected: classifier"),
+        (CLASSIFIER + 'table = "seeds"', "steps.classifier.table: found 'seeds'; expected: classifier"),
         (SEGMENTER % "truth.train", 'it takes true masks; say supervision = "truth"'),
-        (SEGMENTER % "truth.val" + 'supervision = "truth"', "'truth.val' is held out; legal: truth.train"),
-        (SEGMENTER % "truth.train" + 'supervision = "true"', "found 'true'; legal: \"truth\""),
+        (SEGMENTER % "truth.val" + 'supervision = "truth"', "'truth.val' is held out; expected: truth.train"),
+        (SEGMENTER % "truth.train" + 'supervision = "true"', "found 'true'; expected: \"truth\""),
         (CLASSIFIER + 'supervision = "truth"', "it takes no true masks; leave supervision out"),
         (CLASSIFIER + "optional = true\n" + SEEDS, "'classifier' is optional, so this step must be optional too"),
         ('[steps.a]\nstage = "refine_masks"\ninputs = { images = "data.train", seeds = "b" }\n'

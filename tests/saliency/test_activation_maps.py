@@ -210,7 +210,7 @@ def test_the_network_is_as_before_errors_included(function, images):
     [
         ("backbone.blocks.33", [0], r"no layer 'backbone.blocks.33'; nearest: backbone.blocks.3"),
         ("", [0], "no layer ''"),
-        (LAYER, [4], "found class channel 4; legal: 0 to 3"),
+        (LAYER, [4], "found class channel 4; expected: 0 to 3"),
         (LAYER, [-1], "found class channel -1"),
     ],
 )

@@ -125,8 +125,8 @@ def test_targets_by_hand():
 @pytest.mark.parametrize(
     ("logits", "channel", "target", "message"),
     [
-        (torch.zeros(2, 3), 3, "logit", "found class channel 3; legal: 0 to 2"),
-        (torch.zeros(2, 3), 0, "loudness", "target: found 'loudness'; legal: logit, sigmoid, softmax, margin"),
+        (torch.zeros(2, 3), 3, "logit", "found class channel 3; expected: 0 to 2"),
+        (torch.zeros(2, 3), 0, "loudness", "target: found 'loudness'; expected: logit, sigmoid, softmax, margin"),
         (torch.zeros(2, 1), 0, "margin", "one class"),
         (torch.zeros(2, 3, 4, 4), 0, "logit", r"returns \(2, 3, 4, 4\)"),
     ],
@@ -147,5 +147,5 @@ def test_the_network_is_as_before(name, images):
 
 
 def test_guided_backpropagation_says_where_it_is_nothing_but_the_gradient(images):
-    with pytest.raises(StageError, match=r"the network has none; legal: gradient"):
+    with pytest.raises(StageError, match=r"the network has none; expected: gradient"):
         guided_backpropagation(Convolutional(nn.ReLU6), images, [0])

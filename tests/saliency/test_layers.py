@@ -116,7 +116,7 @@ def test_swin_of_torchvision_and_of_timm():
         16,
         24,
     )  # channels first, in the same network
-    with pytest.raises(StageError, match="legal: feature maps with as many spatial dimensions"):
+    with pytest.raises(StageError, match="expected: feature maps with as many spatial dimensions"):
         gradient_cam(swin, IMAGES, [0], "layers.0.blocks.0.attn.qkv")  # windows
 
 
@@ -174,7 +174,7 @@ def test_networks_without_logits_are_refused_in_one_line(output, message):
     ("channels", "message"),
     [
         ([], "found no class channel"),
-        ([-1], "found class channel -1; legal: 0 to 3"),
+        ([-1], "found class channel -1; expected: 0 to 3"),
         ([0, 9], "channel 9"),
         ([0.5], "0.5"),
     ],

@@ -126,5 +126,5 @@ def test_it_can_be_trained_through(boundary):
 
 
 def test_bad_input_is_named():
-    with pytest.raises(StageError, match=r"legal: \(H, W\) in \[0, 1\]"):
+    with pytest.raises(StageError, match=r"expected: \(H, W\) in \[0, 1\]"):
         walked(np.ones((1, 4, 4), np.float32), np.full((4, 4), 2, np.float32))

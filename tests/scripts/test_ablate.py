@@ -49,11 +49,11 @@ def test_a_table_of_two_variants_and_two_seeds(invoke, csv_data, tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("a = 1", "unknown key 'a'; legal: rng_seeds, variants"),
+        ("a = 1", "unknown key 'a'; expected: rng_seeds, variants"),
         ("rng_seeds = [-1]\n[variants.a]", "rng_seeds: found [-1]"),
         ("rng_seeds = [0]", "no [variants.NAME] table"),
-        ("[variants.a]\nsets = []", "variants.a: found {'sets': []}; legal keys: recipe, set"),
-        ("[variants.a]\nset = [1]", 'variants.a.set: found [1]; legal: a list of "TABLE.KEY=VALUE"'),
+        ("[variants.a]\nsets = []", "variants.a: found {'sets': []}; expected keys: recipe, set"),
+        ("[variants.a]\nset = [1]", 'variants.a.set: found [1]; expected: a list of "TABLE.KEY=VALUE"'),
         ('[variants.a]\nset = ["segmenter.epoch=1"]', "did you mean"),
     ],
 )

@@ -1,4 +1,4 @@
-"""The short form of `scripts/torture.py`, and Hypothesis at the parsers that it torments."""
+"""The short form of `scripts/torture.py`, and Hypothesis at the parsers that it stresss."""
 
 import json
 import os
@@ -31,7 +31,7 @@ def test_names_that_would_leave_their_folder_are_refused(tmp_path):
 
 
 def test_broken_and_hostile_texts(tmp_path):
-    figures = texts.torment(60, tmp_path / "texts")
+    figures = texts.stress(60, tmp_path / "texts")
     assert figures["failures"] == []
     assert all(
         found["refused"] > 20 for name, found in figures["texts"].items() if name != "run"
@@ -108,14 +108,14 @@ def test_the_sound_texts_are_read(known):
 
 @pytest.mark.slow
 def test_a_stage_of_many_items_is_found_finished_and_its_memory_is_flat(tmp_path):
-    figures = load.torment(20_000, tmp_path / "load")
+    figures = load.stress(20_000, tmp_path / "load")
     assert figures["failures"] == []
     ten, twenty = figures["items"]["10000"], figures["items"]["20000"]
     assert twenty["peak_mib"] < ten["peak_mib"] + 60
 
 
 def test_outputs_at_any_place_and_killed_midway(tmp_path):
-    assert outputs.torment(60, tmp_path / "outputs")["failures"] == []
+    assert outputs.stress(60, tmp_path / "outputs")["failures"] == []
 
 
 def test_forged_stores_touch_nothing_outside(tmp_path):
@@ -124,15 +124,15 @@ def test_forged_stores_touch_nothing_outside(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "torment", ["names", "rot", "outputs", "disk", "kills", "together", "determinism", "environment"]
+    "stress", ["names", "rot", "outputs", "disk", "kills", "together", "determinism", "environment"]
 )
-def test_the_short_form(tmp_path, torment):
+def test_the_short_form(tmp_path, stress):
     target = tmp_path / "figures.json"
-    count = {"rot": 150, "together": 2, "determinism": 2, "environment": 2}.get(torment, 6)
+    count = {"rot": 150, "together": 2, "determinism": 2, "environment": 2}.get(stress, 6)
     command = [
         sys.executable,
         str(REPOSITORY / "scripts" / "torture.py"),
-        torment,
+        stress,
         "--count",
         str(count),
         "--json",
@@ -140,5 +140,5 @@ def test_the_short_form(tmp_path, torment):
     ]
     done = subprocess.run(command, capture_output=True, text=True, timeout=600)
     assert target.is_file(), done.stderr[-500:]
-    assert json.loads(target.read_text())[torment]["failures"] == []
+    assert json.loads(target.read_text())[stress]["failures"] == []
     assert done.returncode == 0

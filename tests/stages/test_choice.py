@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from wsseg.models.classifier import ClassifierSpec
-from wsseg.stages.refine_masks.choice import CANDIDATES, LEVELS, Evidence, Way, evidence_of, tightest
+from wsseg.stages.refine_masks.choice import CANDIDATES, LEVELS, Candidate, CandidateScore, evidence_of, tightest
 from wsseg.types import Seed
 
 SPEC = ClassifierSpec("none", ("red",), (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
@@ -29,22 +29,22 @@ def scene(red, area, colour=(230, 20, 20)):
 
 def chosen(images, seeds):
     """Return the evidence by preset, and the preset chosen."""
-    ways = [Way("threshold", 0.3, name) for name in CANDIDATES]
-    found = evidence_of(images, seeds, ways, SeesRed().eval(), SPEC, torch.device("cpu"))
-    return {way.crf: own for way, own in found.items()}, tightest(found, ways[0]).crf
+    candidates = [Candidate("threshold", 0.3, name) for name in CANDIDATES]
+    found = evidence_of(images, seeds, candidates, SeesRed().eval(), SPEC, torch.device("cpu"))
+    return {candidate.crf: own for candidate, own in found.items()}, tightest(found, candidates[0]).crf
 
 
 def test_the_tightest_that_keep_the_score_by_hand():
-    off, irn, psa, deeplab = (Way("threshold", 0.3, name) for name in ("off", "irn", "psa", "deeplab"))
+    off, irn, psa, deeplab = (Candidate("threshold", 0.3, name) for name in ("off", "irn", "psa", "deeplab"))
     found = {
-        off: Evidence(0.80, 0.30),
-        irn: Evidence(0.77, 0.20),  # 0.76 is the floor
-        psa: Evidence(0.75, 0.10),
-        deeplab: Evidence(0.90, 0.25),
+        off: CandidateScore(0.80, 0.30),
+        irn: CandidateScore(0.77, 0.20),  # 0.76 is the floor
+        psa: CandidateScore(0.75, 0.10),
+        deeplab: CandidateScore(0.90, 0.25),
     }
     assert tightest(found, among=off) == irn
     assert tightest(found) == deeplab  # 0.855 is the floor
-    assert tightest(found | {irn: Evidence(0.1, 0.01), deeplab: Evidence(0.1, 0.01)}, among=off) == off
+    assert tightest(found | {irn: CandidateScore(0.1, 0.01), deeplab: CandidateScore(0.1, 0.01)}, among=off) == off
 
 
 def test_the_level_whose_masks_are_the_object_is_found():
@@ -62,10 +62,10 @@ def test_the_level_whose_masks_are_the_object_is_found():
             shown = ((images[:, 0] - images[:, 1:].amax(1)) > 1.5).float().mean((1, 2))
             return (40 * (shown / red.mean() - 0.8))[:, None]
 
-    ways = [Way("threshold", level, "off") for level in LEVELS["threshold"]]
-    found = evidence_of([image], [seed], ways, SeesAllOfIt().eval(), SPEC, torch.device("cpu"))
+    candidates = [Candidate("threshold", level, "off") for level in LEVELS["threshold"]]
+    found = evidence_of([image], [seed], candidates, SeesAllOfIt().eval(), SPEC, torch.device("cpu"))
     assert tightest(found).level == 0.4  # at 0.5 the object's border is lost, at 0.3 the masks are larger
-    assert found[ways[0]].area > found[tightest(found)].area > 0.9 * red.mean()
+    assert found[candidates[0]].area > found[tightest(found)].area > 0.9 * red.mean()
 
 
 def test_a_crf_that_tightens_masks_around_a_large_object_is_taken():

@@ -41,14 +41,14 @@ def test_suppressed_by_hand():
 
 @pytest.mark.parametrize(("red", "blue", "expected"), [(5.0, 5.0, 2), (5.0, -5.0, 1), (-5.0, -5.0, 0)])
 def test_a_class_that_the_classifier_does_not_see_is_not_predicted(red, blue, expected):
-    config = Config(crf="off", suppress=0.1, device="cpu")
+    config = Config(crf="off", min_class_probability=0.1, device="cpu")
     predictor = Predictor(Constant(0.0, 1.0, 2.0), SPEC, config, Sees(red, blue))
     assert (predictor.predict([np.zeros((48, 64, 3), np.uint8)])[0].mask == expected).all()
 
 
 def test_suppression_without_a_classifier_says_so():
     with pytest.raises(StageError, match="recipe gives this step none"):
-        Predictor(Constant(0.0, 1.0, 2.0), SPEC, Config(suppress=0.1))
+        Predictor(Constant(0.0, 1.0, 2.0), SPEC, Config(min_class_probability=0.1))
 
 
 @pytest.mark.parametrize("crf", ["off", "deeplab"])

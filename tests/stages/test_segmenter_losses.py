@@ -6,7 +6,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from wsseg.stages.train_segmenter.losses import absent_loss, per_pixel, weighted_mean
-from wsseg.stages.train_segmenter.teacher import TaughtNetwork, boxes, lesson, pasted
+from wsseg.stages.train_segmenter.teacher import TaughtNetwork, cutmix, random_boxes, teacher_targets
 
 LOGITS = torch.tensor([[0.0, 2.0], [1.0, -1.0], [0.5, 0.0]]).reshape(1, 3, 1, 2)  # three classes, two pixels
 
@@ -68,7 +68,7 @@ def test_absent_classes_by_hand():
 
 def test_the_teacher_labels_what_is_undecided_among_the_classes_present_only():
     probabilities = torch.tensor([[0.2, 0.3, 0.5], [0.6, 0.1, 0.3]]).T.reshape(1, 3, 1, 2)
-    labels, weights = lesson(torch.tensor([[[255, 1]]]), probabilities, torch.tensor([[1.0, 0.0]]))
+    labels, weights = teacher_targets(torch.tensor([[[255, 1]]]), probabilities, torch.tensor([[1.0, 0.0]]))
     assert labels.tolist() == [[[1, 1]]]  # class 2 is most probable, but not in the image
     assert weights.flatten().tolist() == pytest.approx([0.3 / 0.5, (1 + 0.1 / 0.7) / 2])
 
@@ -94,15 +94,15 @@ def test_a_checkpoint_holds_teacher_and_steps():
 
 def test_boxes_hold_a_quarter_and_pasting_takes_the_next_image_there():
     torch.manual_seed(0)
-    box = boxes(50, (8, 12), torch.device("cpu"))
+    box = random_boxes(50, (8, 12), torch.device("cpu"))
     assert (box.flatten(1).sum(1) == 24).all()
-    assert (boxes(2000, (8, 12), torch.device("cpu")).float().mean(0) > 0).all()
+    assert (random_boxes(2000, (8, 12), torch.device("cpu")).float().mean(0) > 0).all()
     images = torch.arange(50.0).reshape(50, 1, 1, 1).expand(50, 3, 8, 12)
-    mixed = pasted(images, box)
+    mixed = cutmix(images, box)
     assert (mixed[7][:, box[7]] == 8).all()
     assert (mixed[7][:, ~box[7]] == 7).all()
     assert (mixed[49][:, box[49]] == 0).all()
-    assert (pasted(images[:, 0], box) == mixed[:, 0]).all()
+    assert (cutmix(images[:, 0], box) == mixed[:, 0]).all()
 
 
 def test_a_taught_network_learns_through_wrong_labels():
@@ -118,10 +118,10 @@ def test_a_taught_network_learns_through_wrong_labels():
     for _ in range(60):
         network.follow()
         present = torch.ones(16, 1)
-        target, weights = lesson(noisy, network(images, taught=True).softmax(1), present)
-        box = boxes(16, (16, 16), images.device)
-        logits = network(pasted(images, box))
-        loss = weighted_mean(per_pixel(logits, pasted(target, box), "cross_entropy"), pasted(weights, box))
+        target, weights = teacher_targets(noisy, network(images, taught=True).softmax(1), present)
+        box = random_boxes(16, (16, 16), images.device)
+        logits = network(cutmix(images, box))
+        loss = weighted_mean(per_pixel(logits, cutmix(target, box), "cross_entropy"), cutmix(weights, box))
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -134,5 +134,5 @@ def test_a_pair_that_denies_a_rare_class_still_has_a_loss():
     masks = torch.zeros(1, 10, 10, dtype=torch.int64)
     masks[0, :2] = 1
     denial = torch.stack([torch.full((1, 10, 10), 8.0), torch.full((1, 10, 10), -8.0)], 1)
-    labels, weights = lesson(masks, denial.softmax(1), torch.ones(1, 1))
+    labels, weights = teacher_targets(masks, denial.softmax(1), torch.ones(1, 1))
     assert weighted_mean(per_pixel(denial, labels, "cross_entropy"), weights) > 1

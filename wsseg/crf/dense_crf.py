@@ -36,11 +36,11 @@ class DenseCrf:
     def __init__(self, image: Image, settings: CrfSettings, engine: Engine = "numba", exact: bool = False) -> None:
         if not isinstance(image, np.ndarray) or image.dtype != np.uint8:
             found = getattr(image, "dtype", type(image).__name__)
-            raise StageError(f"CRF: the image is {found}; legal: uint8, 0 to 255 (srgb is measured on that scale)")
+            raise StageError(f"CRF: the image is {found}; expected: uint8, 0 to 255 (srgb is measured on that scale)")
         if image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
-            raise StageError(f"CRF: the image is {image.shape}; legal: (H, W, 3), at least one pixel")
+            raise StageError(f"CRF: the image is {image.shape}; expected: (H, W, 3), at least one pixel")
         if engine not in ("numba", "torch", "reference"):
-            raise StageError(f"CRF: engine: found {engine!r}; legal: numba, torch, reference")
+            raise StageError(f"CRF: engine: found {engine!r}; expected: numba, torch, reference")
         self.image, self.settings, self.engine = np.ascontiguousarray(image), settings, engine
         fits = min(image.shape[:2]) >= _COARSE_FROM and settings.is_potts
         self.exact = exact or not fits
@@ -55,7 +55,7 @@ class DenseCrf:
         """
         self._check(scores, "scores")
         if scores.min() < 0 or scores.max() > 1 + 1e-3:
-            raise StageError(f"CRF: scores between {scores.min():.3g} and {scores.max():.3g}; legal: 0 to 1")
+            raise StageError(f"CRF: scores between {scores.min():.3g} and {scores.max():.3g}; expected: 0 to 1")
         if len(scores) == 1:
             return scores.copy()
         if self.settings.gt_prob is None:
@@ -74,7 +74,9 @@ class DenseCrf:
         labels = len(unary)
         for compat in (self.settings.gaussian_compat, self.settings.bilateral_compat):
             if np.ndim(compat) and np.shape(compat) != (labels, labels):
-                raise StageError(f"CRF: costs of shape {np.shape(compat)} for {labels} labels; legal: a square of that")
+                raise StageError(
+                    f"CRF: costs of shape {np.shape(compat)} for {labels} labels; expected: a square of that"
+                )
         if labels == 1:
             return np.ones_like(unary)
         if self.engine == "reference":
@@ -98,10 +100,10 @@ class DenseCrf:
         size = self.image.shape[:2]
         if values.ndim != 3 or values.shape[1:] != size or len(values) == 0:
             raise StageError(
-                f"CRF: the image is {self.image.shape}, the {what} {values.shape}; legal: (C, {size[0]}, {size[1]})"
+                f"CRF: the image is {self.image.shape}, the {what} {values.shape}; expected: (C, {size[0]}, {size[1]})"
             )
         if not np.isfinite(values).all():
-            raise StageError(f"CRF: the {what} hold NaN or infinity; legal: finite numbers")
+            raise StageError(f"CRF: the {what} hold NaN or infinity; expected: finite numbers")
 
     @property
     def _samples(self) -> tuple[NDArray[np.int32], NDArray[np.int32]]:

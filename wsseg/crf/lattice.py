@@ -110,7 +110,7 @@ def key_space(size: tuple[int, ...], widths: tuple[float, ...], images: int = 1)
     if room * (features + 1) * images >= 2**63:
         raise StageError(
             f"CRF: kernels of {', '.join(f'{w:g}' for w in widths)} (px, grey levels) are too fine for an image of "
-            f"{size[0]} x {size[1]} px; legal: wider ones, or smaller or fewer images at once"
+            f"{size[0]} x {size[1]} px; expected: wider ones, or smaller or fewer images at once"
         )
     return KeySpace(axes, origin, room)
 

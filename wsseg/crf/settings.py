@@ -43,13 +43,15 @@ class CrfSettings:
     def __post_init__(self) -> None:
         for name in ("gaussian_sxy", "bilateral_sxy", "bilateral_srgb"):
             if not getattr(self, name) > 0:
-                raise StageError(f"CRF: {name}: found {getattr(self, name)}; legal: more than 0")
+                raise StageError(f"CRF: {name}: found {getattr(self, name)}; expected: more than 0")
         if self.iterations < 0:
-            raise StageError(f"CRF: iterations: found {self.iterations}; legal: 0 or more")
+            raise StageError(f"CRF: iterations: found {self.iterations}; expected: 0 or more")
         if self.gt_prob is not None and not 0 < self.gt_prob < 1:
-            raise StageError(f"CRF: gt_prob: found {self.gt_prob}; legal: between 0 and 1")
+            raise StageError(f"CRF: gt_prob: found {self.gt_prob}; expected: between 0 and 1")
         if self.normalization not in ("symmetric", "before", "after", "none"):
-            raise StageError(f"CRF: normalization: found {self.normalization!r}; legal: symmetric, before, after, none")
+            raise StageError(
+                f"CRF: normalization: found {self.normalization!r}; expected: symmetric, before, after, none"
+            )
 
     @property
     def is_potts(self) -> bool:
@@ -95,7 +97,7 @@ def label_unary(labels: NDArray[np.integer], count: int, gt_prob: float) -> NDAr
     """
     for found in (int(labels.max(initial=0)), int(labels.min(initial=0))):
         if not 0 <= found < count:
-            raise StageError(f"CRF: found label {found}; legal: 0 to {count - 1}")
+            raise StageError(f"CRF: found label {found}; expected: 0 to {count - 1}")
     if count == 1:
         return np.zeros((1, *labels.shape), dtype=np.float32)
     agree, other = np.float32(-np.log(gt_prob)), np.float32(-np.log((1 - gt_prob) / (count - 1)))

@@ -174,7 +174,7 @@ def list_split(data: Any, split: str) -> Listing:
     """List one split of a data set.
 
     Raises:
-        DatasetError: the split is not configured, files are missing or malformed, ids are illegal or doubled.
+        DatasetError: the split is not configured, files are missing or malformed, ids are invalid or doubled.
     """
     part = getattr(data, split)
     if part is None:

@@ -38,7 +38,7 @@ _MOST_SLOW_PIXELS = 4_000_000
 _MOST_SCANS = 64  # of a JPEG; each goes over the whole image again; photographs have about ten
 _DARK_BELOW = 64  # of 255
 _BLOCK = 512  # px of height and width that are converted at a time
-# a damaged file is told of by its error alone; and the size that Pillow warns of is legal here
+# a damaged file is told of by its error alone; and the size that Pillow warns of is expected here
 warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
 warnings.filterwarnings("ignore", category=PILImage.DecompressionBombWarning)
 PILImage.init()  # not thread-safe when it happens at the first picture

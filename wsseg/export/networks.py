@@ -52,7 +52,7 @@ class Portable(nn.Module):
 
 
 def portable(model: nn.Module, spec: SegmenterSpec) -> Portable:
-    """Return a copy of a segmenter that every exporter can follow; on inputs of legal size it computes the same."""
+    """Return a copy of a segmenter that every exporter can follow; on inputs of valid size it computes the same."""
     own = folded(copy.deepcopy(model).cpu().float().eval(), torch.zeros(1, 3, 64, 64))
     return Portable(_with_constant_padding(own), spec).eval()
 

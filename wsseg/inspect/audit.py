@@ -47,14 +47,14 @@ class Sample:
         steps: of the deletion and insertion curves.
         substrate: what stands where evidence was deleted.
         road: whether ROAD is measured too; it takes seconds an image.
-        steady: on how many of the images stability is measured; it takes a dozen maps of each.
+        stability_images: on how many of the images stability is measured; it takes a dozen maps of each.
     """
 
     images: int = 32
     steps: int = 20
     substrate: Substrate = "blur"
     road: bool = False
-    steady: int = 4
+    stability_images: int = 4
 
 
 def audit(
@@ -92,7 +92,7 @@ def audit(
             judge = _Judge(model, spec, images, truth, method, values, sample, device)
             for item in track(items, len(items), f"audit {method}", "images"):
                 judge.add(item)
-            row = {**judge.figures(), **judge.stability(items[:: -(-len(items) // sample.steady)])}
+            row = {**judge.metrics(), **judge.stability(items[:: -(-len(items) // sample.stability_images)])}
         yield method, row
 
 
@@ -161,7 +161,7 @@ class _Judge:
         for class_id, own in zip(item.class_ids, counts, strict=True):
             self.counts[class_id - 1] += own
 
-    def figures(self) -> dict[str, Any]:
+    def metrics(self) -> dict[str, Any]:
         """Return the means of what was measured."""
         means: dict[str, Any] = {
             name: float(np.nanmean(torch.cat(found).cpu().double().numpy())) for name, found in self.found.items()

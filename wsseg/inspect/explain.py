@@ -75,7 +75,7 @@ def explain(model: Classifier, spec: ClassifierSpec, image: Image, request: Requ
     """
     unknown = [name for name in request.classes if name not in spec.classes]
     if unknown:
-        raise StageError(f"classes: found {unknown[0]!r}; legal: {', '.join(spec.classes)}")
+        raise StageError(f"classes: found {unknown[0]!r}; expected: {', '.join(spec.classes)}")
     size = (image.shape[0], image.shape[1])
     tensor = normalised(image, spec.mean, spec.std)[None].to(model.head.weight.device)
     seen = [at_size(tensor, network_size(size, request.size, scale)) for scale in request.scales]
@@ -151,10 +151,10 @@ def _png(picture: Image) -> bytes:
     return buffer.getvalue()
 
 
-def parsed(text: str, legal: Sequence[str], what: str) -> tuple[str, ...]:
-    """Return names separated by commas; StageError for one that is not legal."""
+def parsed(text: str, expected: Sequence[str], what: str) -> tuple[str, ...]:
+    """Return names separated by commas; StageError for one that is not valid."""
     names = tuple(name.strip() for name in text.split(",") if name.strip())
     for name in names:
-        if name not in legal:
-            raise StageError(f"{what}: found {name!r}; legal: {', '.join(legal)}")
+        if name not in expected:
+            raise StageError(f"{what}: found {name!r}; expected: {', '.join(expected)}")
     return names

@@ -25,10 +25,10 @@ _BLUR = 10.0  # px, standard deviation
 def _check(images: Tensor, maps: Tensor) -> None:
     if images.ndim not in (3, 4) or maps.shape != (images.shape[0], *images.shape[2:]):
         raise StageError(
-            f"faithfulness: the images are {tuple(images.shape)}, the maps {tuple(maps.shape)}; legal: (N, C, *S), (N, *S)"
+            f"faithfulness: the images are {tuple(images.shape)}, the maps {tuple(maps.shape)}; expected: (N, C, *S), (N, *S)"
         )
     if not (torch.isfinite(images).all() and torch.isfinite(maps).all()):
-        raise StageError("faithfulness: the images or maps hold NaN or infinity; legal: finite numbers")
+        raise StageError("faithfulness: the images or maps hold NaN or infinity; expected: finite numbers")
 
 
 def substrate(images: Tensor, kind: Substrate) -> Tensor:
@@ -50,7 +50,7 @@ def substrate(images: Tensor, kind: Substrate) -> Tensor:
             padded = F.pad(flat, (reach, reach), mode="replicate")
             result = F.conv1d(padded, kernel).view(lines.shape).movedim(-1, axis)
         return result
-    raise StageError(f"faithfulness: substrate: found {kind!r}; legal: {', '.join(get_args(Substrate))}")
+    raise StageError(f"faithfulness: substrate: found {kind!r}; expected: {', '.join(get_args(Substrate))}")
 
 
 def removal_order(maps: Tensor) -> Tensor:
@@ -83,7 +83,7 @@ def curve(
     _check(images, maps)
     places = maps[0].numel()
     if not 1 <= steps <= places:
-        raise StageError(f"faithfulness: steps: found {steps}; legal: 1 to {places}, the number of places")
+        raise StageError(f"faithfulness: steps: found {steps}; expected: 1 to {places}, the number of places")
     bottom = substrate(images, base)
     ranks = removal_order(maps).view(maps.shape)
     limits = torch.linspace(0, places, steps + 1, device=images.device).round().long()
@@ -116,7 +116,7 @@ def average_drop_and_increase(score: Score, images: Tensor, maps: Tensor) -> tup
     """
     _check(images, maps)
     if maps.min() < 0 or maps.max() > 1:
-        raise StageError(f"faithfulness: maps from {maps.min():.3g} to {maps.max():.3g}; legal: 0 to 1")
+        raise StageError(f"faithfulness: maps from {maps.min():.3g} to {maps.max():.3g}; expected: 0 to 1")
     whole, masked = score(images).float(), score(images * maps[:, None]).float()
     return (whole - masked).relu() / whole.clamp_min(1e-8), (masked > whole).float()
 

@@ -16,10 +16,10 @@ def _check(maps: Tensor, inside: Tensor, counted: Tensor) -> None:
     if maps.shape != inside.shape or maps.shape != counted.shape or maps.ndim < 2:
         raise StageError(
             f"plausibility: maps {tuple(maps.shape)}, masks {tuple(inside.shape)}, counted {tuple(counted.shape)}; "
-            "legal: (N, *S), all of one shape"
+            "expected: (N, *S), all of one shape"
         )
     if not torch.isfinite(maps).all() or (maps < 0).any():
-        raise StageError("plausibility: the maps hold negative values, NaN or infinity; legal: 0 or more")
+        raise StageError("plausibility: the maps hold negative values, NaN or infinity; expected: 0 or more")
 
 
 def pointing_game(maps: Tensor, inside: Tensor, counted: Tensor, tolerance: int = 0) -> Tensor:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from wsseg.errors import StageError
-from wsseg.saliency.layers import check_images, full, gradients_of, layer_of, passed, quiet, recorded, spatial
+from wsseg.saliency.layers import check_images, frozen_eval, full, gradients_of, layer_of, passed, recorded, spatial
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ def effective_receptive_field(
     """
     check_images(images)
     generator = torch.Generator().manual_seed(rng_seed)
-    with quiet(model), torch.enable_grad():
+    with frozen_eval(model), torch.enable_grad():
         inputs = images.detach().clone().requires_grad_()
         with recorded([layer_of(model, layer)]) as outputs:
             passed(model, inputs)

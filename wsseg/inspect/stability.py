@@ -37,7 +37,7 @@ def max_sensitivity(
 def correlation(one: Tensor, other: Tensor) -> Tensor:
     """Return (N,) the correlation of maps (N, h, w); 0 where one is constant."""
     if one.shape != other.shape:
-        raise StageError(f"stability: maps of {tuple(one.shape)} and {tuple(other.shape)}; legal: equal shapes")
+        raise StageError(f"stability: maps of {tuple(one.shape)} and {tuple(other.shape)}; expected: equal shapes")
     a, b = (m.flatten(1) - m.flatten(1).mean(1, keepdim=True) for m in (one, other))
     result: Tensor = (a * b).sum(1) / (a.norm(dim=1) * b.norm(dim=1)).clamp_min(1e-12)
     return result
@@ -51,7 +51,7 @@ def flip_agreement(explain: Explain, images: Tensor) -> Tensor:
 def shift_agreement(explain: Explain, images: Tensor, pixels: int) -> Tensor:
     """Return (N,) the correlation with the map of the image shifted right by `pixels`, over what both show."""
     if not 0 < pixels < images.shape[-1]:
-        raise StageError(f"stability: shift: found {pixels}; legal: 1 to {images.shape[-1] - 1} px")
+        raise StageError(f"stability: shift: found {pixels}; expected: 1 to {images.shape[-1] - 1} px")
     size = tuple(images.shape[2:])
     border = images[..., :1].expand(*images.shape[:-1], pixels)
     moved = torch.cat([border, images[..., :-pixels]], dim=-1)

@@ -171,7 +171,7 @@ def check_hub(backbone: str) -> None:
     """Raise StageError unless timm's hub has weights of a backbone, by timm's own list; the hub is not asked."""
     config = timm.get_pretrained_cfg(backbone)
     if config is None or not config.has_weights:
-        raise StageError(f'weights = "hub": timm lists no trained weights of {backbone!r}; legal: "file", "none"')
+        raise StageError(f'weights = "hub": timm lists no trained weights of {backbone!r}; expected: "file", "none"')
 
 
 def load_backbone_weights(model: Classifier, backbone: str, weights: str, file: Path | None) -> None:

@@ -31,8 +31,8 @@ def resolve_device(device: Device) -> "torch.device":
         return found if found is not None else torch.device("cpu")
     available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if not available[device]:
-        legal = ", ".join(name for name, there in available.items() if there)
-        raise StageError(f"device: {device!r} is not available on this machine; legal here: auto, {legal}")
+        expected = ", ".join(name for name, there in available.items() if there)
+        raise StageError(f"device: {device!r} is not available on this machine; expected here: auto, {expected}")
     return torch.device(device)
 
 
@@ -61,7 +61,7 @@ def training_precision(precision: Precision, device: "torch.device") -> "torch.d
     """
     dtype = resolve_precision(precision, device)
     if str(dtype) == "torch.float16" and device.type == "cpu":
-        raise StageError('precision: found "float16" on a CPU; legal in a training there: auto, bfloat16, float32')
+        raise StageError('precision: found "float16" on a CPU; expected in a training there: auto, bfloat16, float32')
     return dtype
 
 

@@ -24,7 +24,7 @@ def freeze_levels(network: nn.Module, levels: int, name: str) -> None:
         _freeze_returned(network, levels, name)
         return
     if levels > len(modules):
-        raise StageError(f"frozen_levels: {name!r} names {len(modules)} feature levels; legal: 0 to {len(modules)}")
+        raise StageError(f"frozen_levels: {name!r} names {len(modules)} feature levels; expected: 0 to {len(modules)}")
     prefix = "model." if hasattr(network, "model") else ""
     names = [n for n, _ in network.named_parameters()]
 
@@ -49,7 +49,7 @@ def _freeze_returned(encoder: nn.Module, levels: int, name: str) -> None:
     encoder.train(mode)
     if not isinstance(features, list | tuple) or levels >= len(features):
         deepest = max(len(features) - 1, 0) if isinstance(features, list | tuple) else 0
-        raise StageError(f"frozen_levels: {name!r} has {deepest} feature levels; legal: 0 to {deepest}")
+        raise StageError(f"frozen_levels: {name!r} has {deepest} feature levels; expected: 0 to {deepest}")
     if not features[levels].requires_grad:  # a level that stands for a stride that the network does not have
         return
     parameters = list(encoder.parameters())

@@ -76,9 +76,9 @@ def build_segmenter(spec: SegmenterSpec) -> nn.Module:
         StageError: unknown architecture or encoder, or a pair that does not fit.
     """
     if spec.architecture not in ARCHITECTURES:
-        legal = ", ".join(ARCHITECTURES)
+        expected = ", ".join(ARCHITECTURES)
         raise StageError(
-            f"architecture: found {spec.architecture!r}; legal: {legal}{nearest(spec.architecture, ARCHITECTURES)}"
+            f"architecture: found {spec.architecture!r}; expected: {expected}{nearest(spec.architecture, ARCHITECTURES)}"
         )
     check_encoder(spec.encoder)
     signature = inspect.signature(ARCHITECTURES[spec.architecture]).parameters
@@ -86,7 +86,7 @@ def build_segmenter(spec: SegmenterSpec) -> nn.Module:
     for option in spec.decoder:  # the constructors swallow what they do not know
         if option not in options:
             raise StageError(
-                f"decoder: {spec.architecture} has no {option!r}; legal: {', '.join(options)}{nearest(option, options)}; "
+                f"decoder: {spec.architecture} has no {option!r}; expected: {', '.join(options)}{nearest(option, options)}; "
                 "decoder = {} leaves all as they are"
             )
     try:

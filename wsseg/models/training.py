@@ -36,7 +36,7 @@ class Schedule:
         epochs: passes over the data.
         batch_size: images a step, over all processes.
         learning_rate: the highest learning rate of the pre-trained part.
-        head_factor: how much faster freshly initialised parts learn.
+        head_lr_multiplier: how much faster freshly initialised parts learn.
         weight_decay: AdamW's, on weights of two or more dimensions.
         schedule: ``one_cycle`` (linear warm-up over a tenth, then cosine to 0) or ``poly`` (power 0.9).
         rng_seed: source of all randomness.
@@ -48,7 +48,7 @@ class Schedule:
     epochs: int
     batch_size: int
     learning_rate: float
-    head_factor: float
+    head_lr_multiplier: float
     weight_decay: float
     schedule: Literal["one_cycle", "poly"]
     rng_seed: int
@@ -103,7 +103,7 @@ def fit(
 
     Args:
         model: the network.
-        fresh: the part of it without pre-trained weights, which learns `head_factor` times faster.
+        fresh: the part of it without pre-trained weights, which learns `head_lr_multiplier` times faster.
         data: augmented training images; its `epoch` is set.
         loss_of: returns the scalar loss of a batch.
         schedule: how to train.
@@ -122,7 +122,7 @@ def fit(
         raise StageError("there is no image to train on")
     if schedule.batch_size % processes.count():
         raise StageError(
-            f"batch_size: found {schedule.batch_size}; legal with {processes.count()} processes: a multiple of that"
+            f"batch_size: found {schedule.batch_size}; expected with {processes.count()} processes: a multiple of that"
         )
     device = resolve_device(schedule.device)
     dtype = training_precision(schedule.precision, device)
@@ -266,7 +266,7 @@ def _parameter_groups(model: nn.Module, fresh: nn.Module, schedule: Schedule) ->
     return [
         {
             "params": parameters,
-            "lr": (rate := schedule.learning_rate * (schedule.head_factor if is_fresh else 1.0)),
+            "lr": (rate := schedule.learning_rate * (schedule.head_lr_multiplier if is_fresh else 1.0)),
             "initial_lr": rate,  # where LambdaLR starts from when a checkpoint is resumed
             "weight_decay": schedule.weight_decay if decays else 0.0,
         }

@@ -45,7 +45,7 @@ def read_state(path: Path) -> dict[str, Tensor]:
         raise StageError(f"{path}: the weights cannot be read: {error.strerror}") from error
     suffix = path.suffix.lower()
     if suffix not in SUFFIXES:
-        raise StageError(f"{path}: weights of an unknown form; legal: {', '.join(SUFFIXES)}")
+        raise StageError(f"{path}: weights of an unknown form; expected: {', '.join(SUFFIXES)}")
     try:
         if suffix == ".safetensors":
             return dict(safetensors.torch.load_file(path))
@@ -60,7 +60,7 @@ def read_state(path: Path) -> dict[str, Tensor]:
         if isinstance(state, dict) and isinstance(state.get(wrapper), Mapping):
             state = dict(state[wrapper])
     if not isinstance(state, dict) or not all(isinstance(n, str) and _is_plain(v) for n, v in state.items()):
-        raise StageError(f"{path}: it holds more than named tensors; legal: a state dict")
+        raise StageError(f"{path}: it holds more than named tensors; expected: a state dict")
     return state
 
 
@@ -215,7 +215,7 @@ def read_spec(cls: type[Spec], data: bytes, where: str) -> Spec:
     """Read the dataclass kept as network.json beside a network's weights and figures of its training.
 
     Raises:
-        StageError: not JSON, a key that is missing or unknown, or a value that is not legal.
+        StageError: not JSON, a key that is missing or unknown, or a value that is not valid.
     """
     try:
         values = json.loads(data)

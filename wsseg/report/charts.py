@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from wsseg.report.contents import Contents, StepFacts
+from wsseg.report.contents import RunReport, StepFacts
 from wsseg.report.judging import SIZES, Judgement, SeedCurves
 
 # Okabe & Ito (2008): told apart by colour-blind people, on white and on black
@@ -43,7 +43,7 @@ def _svg(figure: Figure, name: str) -> str:
     return text.replace("<svg", '<svg aria-hidden="true" focusable="false"', 1)
 
 
-def charts(contents: Contents) -> list[dict[str, str]]:
+def charts(contents: RunReport) -> list[dict[str, str]]:
     """Return the figures that this run has data for: ``name``, ``title``, ``svg`` and ``text``, what it shows in words."""
     found: list[dict[str, str]] = []
 
@@ -106,7 +106,7 @@ def charts(contents: Contents) -> list[dict[str, str]]:
     return found
 
 
-def iou(contents: Contents) -> Figure | None:
+def iou(contents: RunReport) -> Figure | None:
     """Bars of IoU by class, one colour a judged step, and dots for other seeds of the result."""
     reports = {name: r["metrics"] for name, r in contents.reports.items() if r["metrics"]["miou"] is not None}
     if not reports:

@@ -69,7 +69,7 @@ class Split:
 
 
 @dataclass
-class Contents:
+class RunReport:
     """A run.
 
     Args:
@@ -106,7 +106,7 @@ class Contents:
         return float(self.result["metrics"]["miou"]) / self.bound[1]
 
 
-def gather(store: ArtifactStore, run: str, record: Mapping[str, Any], judged: bool = True) -> Contents:
+def gather(store: ArtifactStore, run: str, record: Mapping[str, Any], judged: bool = True) -> RunReport:
     """Gather what there is to say of a run.
 
     Args:
@@ -116,7 +116,7 @@ def gather(store: ArtifactStore, run: str, record: Mapping[str, Any], judged: bo
         judged: also compare every image with its truth, where there is one.
     """
     artifacts = {name: _artifact(store, step["key"]) for name, step in record["steps"].items()}
-    contents = Contents(run, record, [_facts(name, artifacts, record) for name in record["steps"]])
+    contents = RunReport(run, record, [_facts(name, artifacts, record) for name in record["steps"]])
     contents.reports = {name: a.read_json("report.json") for name, a in artifacts.items() if a and a.kind == "report"}
     contents.result = _result(contents.reports)
     failed = {name: step["failed"] for name, step in record["steps"].items() if "failed" in step}
@@ -160,11 +160,11 @@ def _facts(name: str, artifacts: Mapping[str, Artifact | None], record: Mapping[
 
 def _result(reports: Mapping[str, Mapping[str, Any]]) -> Mapping[str, Any] | None:
     """Return the last report that is no diagnostic."""
-    held_out = [r for r in reports.values() if not r["terms"]["diagnostic"] and r["metrics"]["miou"] is not None]
+    held_out = [r for r in reports.values() if not r["conditions"]["diagnostic"] and r["metrics"]["miou"] is not None]
     return held_out[-1] if held_out else None
 
 
-def _compare(contents: Contents, store: ArtifactStore) -> None:
+def _compare(contents: RunReport, store: ArtifactStore) -> None:
     """Find full supervision of the same network and data (the newest, of the same seed where it is there), and other seeds."""
     record, data = contents.record, contents.record["config"].get("data")
     seed = record["config"].get("rng_seed")
@@ -211,7 +211,7 @@ def _without_seeds(config: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _add_split(contents: Contents, name: str, sources: Sources, artifacts: Mapping[str, Artifact | None]) -> None:
+def _add_split(contents: RunReport, name: str, sources: Sources, artifacts: Mapping[str, Artifact | None]) -> None:
     images = sources.get(f"data.{name}")
     layers = [Layer("photograph", "photo")]
     for step, artifact in artifacts.items():

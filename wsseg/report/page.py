@@ -13,7 +13,7 @@ from wsseg.errors import WssegError
 from wsseg.progress import track
 from wsseg.report import pictures, words
 from wsseg.report.charts import charts
-from wsseg.report.contents import Contents, Split, StepFacts
+from wsseg.report.contents import RunReport, Split, StepFacts
 from wsseg.report.judging import KINDS, shown
 
 MOST_PICTURES = 300  # images whose pictures a page holds itself
@@ -34,7 +34,7 @@ class Box:
     text: str
 
 
-def render(contents: Contents, served: bool = False) -> str:
+def render(contents: RunReport, served: bool = False) -> str:
     """Return the page of a run.
 
     Args:
@@ -52,7 +52,7 @@ def render(contents: Contents, served: bool = False) -> str:
     )  # fmt: skip
 
 
-def render_comparison(one: Contents, other: Contents) -> str:
+def render_comparison(one: RunReport, other: RunReport) -> str:
     """Return the page that sets two runs side by side: what changed in values, in figures, and on which images most."""
     splits = {}
     for name, split in other.splits.items():
@@ -124,7 +124,7 @@ def _flat(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any
             yield prefix + key, value
 
 
-def differing_figures(one: Contents, other: Contents) -> list[dict[str, Any]]:
+def differing_figures(one: RunReport, other: RunReport) -> list[dict[str, Any]]:
     """Return a row for each judged step of either run: mIoU of both, and the change by class."""
     rows = []
     for step in dict.fromkeys([*one.reports, *other.reports]):
@@ -154,7 +154,7 @@ def embedded(data: Any) -> Markup:
     return Markup(text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026"))  # noqa: S704
 
 
-def page_data(contents: Contents, rows: Mapping[str, Any], held: Mapping[str, Any], served: bool) -> dict[str, Any]:
+def page_data(contents: RunReport, rows: Mapping[str, Any], held: Mapping[str, Any], served: bool) -> dict[str, Any]:
     """Return what the script works on."""
     images = next((split.images for split in contents.splits.values()), None)
     names = images.classes.with_background if images else ()
@@ -251,7 +251,7 @@ def _cost(step: StepFacts) -> str:
     return f"{time}, {size}"
 
 
-def _figures(contents: Contents) -> dict[str, Any]:
+def _figures(contents: RunReport) -> dict[str, Any]:
     """Return the table of all figures: header, and a row a judged step."""
     reports = {name: r for name, r in contents.reports.items() if r["metrics"]["miou"] is not None}
     if not reports:
@@ -259,10 +259,12 @@ def _figures(contents: Contents) -> dict[str, Any]:
     names = list(next(iter(reports.values()))["metrics"]["iou"])
     rows = []
     for step, report in reports.items():
-        metrics, terms = report["metrics"], report["terms"]
-        note = "diagnostic" if terms["diagnostic"] else "result"
+        metrics, conditions = report["metrics"], report["conditions"]
+        note = "diagnostic" if conditions["diagnostic"] else "result"
         if "best_threshold" in metrics:
             note = f"diagnostic, best threshold {metrics['best_threshold']:.2f}"
         values = [metrics["iou"].get(n) for n in names]
-        rows.append({"step": step, "split": terms["split"], "note": note, "values": values, "miou": metrics["miou"]})
+        rows.append(
+            {"step": step, "split": conditions["split"], "note": note, "values": values, "miou": metrics["miou"]}
+        )
     return {"names": names, "rows": rows}

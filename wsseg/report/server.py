@@ -21,7 +21,7 @@ from starlette.routing import Mount, Route
 
 from wsseg.errors import WssegError
 from wsseg.report import pictures
-from wsseg.report.contents import Contents
+from wsseg.report.contents import RunReport
 from wsseg.report.page import render
 
 SIDE = 900  # px, of a picture that is asked for
@@ -32,7 +32,7 @@ _HEADERS = {
 }
 
 
-def application(contents: Contents, token: str) -> Starlette:
+def application(contents: RunReport, token: str) -> Starlette:
     """Return the ASGI application that shows one run below ``/TOKEN/``."""
     page = render(contents, served=True)
     items = {name: {item.id: item for item in split.images.items} for name, split in contents.splits.items()}
@@ -62,7 +62,7 @@ def application(contents: Contents, token: str) -> Starlette:
     return Starlette(routes=[Mount(f"/{token}", routes=inside)], middleware=guards)
 
 
-def serve(contents: Contents, port: int, ready: Callable[[str], None]) -> None:
+def serve(contents: RunReport, port: int, ready: Callable[[str], None]) -> None:
     """Serve one run on 127.0.0.1 until Ctrl-C.
 
     Args:

@@ -3,35 +3,35 @@
 from collections.abc import Mapping
 from itertools import pairwise
 
-from wsseg.report.contents import Contents, Split, spread
+from wsseg.report.contents import RunReport, Split, spread
 from wsseg.report.judging import SIZES, Judgement, worst_first
 
 _MOST = 8  # sentences: more are not read
 _SELDOM = 0.02  # of the class's errors
 
 
-def headline(contents: Contents) -> str:
-    """Return the result with its terms, in a sentence."""
+def headline(contents: RunReport) -> str:
+    """Return the result with its conditions, in a sentence."""
     if contents.result is None:
         return "There is no result: the data set names no masks of held-out images, or the run is not finished."
-    metrics, terms = contents.result["metrics"], contents.result["terms"]
-    values = [metrics["miou"], *(m["miou"] for s, m in contents.siblings.items() if s != terms["rng_seed"])]
+    metrics, conditions = contents.result["metrics"], contents.result["conditions"]
+    values = [metrics["miou"], *(m["miou"] for s, m in contents.siblings.items() if s != conditions["rng_seed"])]
     made = [
-        f"{name.replace('_', '-')}: " + ", ".join(f"{k} {v}" for k, v in terms[name].items())
-        for name in ("pseudo_masks", "walk", "walked_masks", "rounds", "predictions")
-        if name in terms
+        f"{name.replace('_', '-')}: " + ", ".join(f"{k} {v}" for k, v in conditions[name].items())
+        for name in ("pseudo_masks", "walk", "walked_masks", "relabeling", "predictions")
+        if name in conditions
     ]
-    unjudged = terms.get("without_truth", 0)
+    unjudged = conditions.get("without_truth", 0)
     others = f" ({unjudged} others have no mask and are not judged)" if unjudged else ""
     several = f", over all seeds {spread(values)}" if len(values) > 1 else ""
     return (
-        f"mIoU {100 * metrics['miou']:.1f} % on {terms['images']} {terms['split']} images{others}, "
+        f"mIoU {100 * metrics['miou']:.1f} % on {conditions['images']} {conditions['split']} images{others}, "
         f"{metrics['classes_counted']} classes "
-        f"with background{several}; rng_seed {terms['rng_seed']}" + "".join(f"; {words}" for words in made) + "."
+        f"with background{several}; rng_seed {conditions['rng_seed']}" + "".join(f"; {words}" for words in made) + "."
     )
 
 
-def first_looks(contents: Contents) -> list[str]:
+def first_looks(contents: RunReport) -> list[str]:
     """Return what to look at first, the most telling at the top."""
     said = []
     if contents.ratio is not None and contents.bound is not None:
@@ -102,10 +102,12 @@ def _width(size: str) -> str:
     )
 
 
-def _of_steps(contents: Contents) -> list[str]:
+def _of_steps(contents: RunReport) -> list[str]:
     """Return what the chain of figures says: a step that made things worse, and where the time went."""
     said = []
-    chain = [(name, r["metrics"]["miou"]) for name, r in contents.reports.items() if r["terms"]["split"] == "train"]
+    chain = [
+        (name, r["metrics"]["miou"]) for name, r in contents.reports.items() if r["conditions"]["split"] == "train"
+    ]
     for (before, old), (after, new) in pairwise(chain):
         if old is not None and new is not None and new < old - 0.005:
             said.append(
@@ -124,7 +126,7 @@ def _of_steps(contents: Contents) -> list[str]:
     return said
 
 
-def changes(one: Contents, other: Contents, by_image: Mapping[str, Mapping[str, float]]) -> list[str]:
+def changes(one: RunReport, other: RunReport, by_image: Mapping[str, Mapping[str, float]]) -> list[str]:
     """Return what changed from one run to the other, the most telling first.
 
     Args:

@@ -45,8 +45,8 @@ def run_plan(plan: Plan, repair: bool = False) -> str:
         WssegError: a stage cannot go on, or the machine does not let it; what is finished stays, and the same command
             resumes there.
     """
-    if not processes.is_first():
-        return _help_run(plan)
+    if not processes.is_main():
+        return _run_helper(plan)
     store = plan.store
     with explaining():
         run_id, record = _recorded(plan)
@@ -60,12 +60,12 @@ def run_plan(plan: Plan, repair: bool = False) -> str:
                         if not planned.step.stage.measures:
                             raise
                         _note_failure(planned, error)
-            processes.tell(_END + run_id)
+            processes.broadcast(_END + run_id)
         except BaseException as error:
             record["status"] = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
             if isinstance(error, Exception) and all(p.state != TRAINING for p in plan.active):
                 with suppress(OtherProcessError):
-                    processes.tell(_FAILED + str(error))  # within a training the others fail by themselves
+                    processes.broadcast(_FAILED + str(error))  # within a training the others fail by themselves
             raise
         else:
             record["status"] = "failed" if plan.failed else "finished"
@@ -174,7 +174,7 @@ def _execute(planned: PlannedStep, plan: Plan) -> tuple[Artifact, float]:
     if free < 50 * 2**20:
         raise ArtifactError(f"{plan.store.root}: only {free / 2**20:.0f} MiB are free; make room and run again")
     if stage.distributed:
-        processes.tell(_STEP + planned.step.name)
+        processes.broadcast(_STEP + planned.step.name)
         processes.wait()  # the others have copied what they need
         planned.state = TRAINING
     start = time.monotonic()
@@ -216,13 +216,13 @@ def _inputs(planned: PlannedStep, plan: Plan) -> dict[str, Any]:
     return inputs
 
 
-def _help_run(plan: Plan) -> str:
+def _run_helper(plan: Plan) -> str:
     """Train along with the first process until it is done; returns the run's id.
 
     The work is done in a throw-away copy of the first process's work folder, which holds the checkpoint that it resumes.
     """
     by_name = {planned.step.name: planned for planned in plan.active}
-    while (said := processes.tell()).startswith(_STEP):
+    while (said := processes.broadcast()).startswith(_STEP):
         planned = by_name[said.removeprefix(_STEP)]
         with tempfile.TemporaryDirectory() as folder, explaining(planned.step.name, planned.values()):
             copy = shutil.copytree(plan.store.open_work(planned.key), Path(folder) / "work")

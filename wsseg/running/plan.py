@@ -113,7 +113,7 @@ def make_plan(recipe_name: str, config_name: str, store: ArtifactStore, override
         overrides: ``TABLE.KEY=VALUE`` strings.
 
     Raises:
-        RecipeError, ConfigError, DatasetError: the recipe, the config or the data set is not legal.
+        RecipeError, ConfigError, DatasetError: the recipe, the config or the data set is not valid.
     """
     recipe = load_recipe(find_file(recipe_name, "pipelines"))
     config = open_config(config_name, overrides)

@@ -54,14 +54,14 @@ def load_recipe(path: Path) -> Recipe:
     """Read and check a recipe.
 
     Raises:
-        RecipeError: with file, key, what was found and what is legal, for unknown keys, stages, roles and inputs,
+        RecipeError: with file, key, what was found and what is valid, for unknown keys, stages, roles and inputs,
             wrong kinds, missing inputs and cycles.
     """
     raw = read_toml(path)
     for key in raw:
         if key not in ("description", "steps"):
             raise RecipeError(
-                f"{path}: unknown key {key!r}; legal: description, steps{nearest(key, ['description', 'steps'])}"
+                f"{path}: unknown key {key!r}; expected: description, steps{nearest(key, ['description', 'steps'])}"
             )
     tables = raw.get("steps")
     if not isinstance(tables, dict) or not tables:
@@ -94,30 +94,32 @@ def _file_order(graph: dict[str, list[str]]) -> list[str]:
 def _read_step(name: str, table: Any, tables: dict[str, Any], path: Path) -> Step:
     where = f"{path}: steps.{name}"
     if not isinstance(table, dict):
-        raise RecipeError(f"{where}: found {table!r}; legal: a table with stage and inputs")
+        raise RecipeError(f"{where}: found {table!r}; expected: a table with stage and inputs")
     if not name.isidentifier():
         raise RecipeError(f"{where}: a step's name is made of letters, digits and _")
     for key in table:
         if key not in STEP_KEYS:
-            raise RecipeError(f"{where}: unknown key {key!r}; legal: {', '.join(STEP_KEYS)}{nearest(key, STEP_KEYS)}")
+            raise RecipeError(
+                f"{where}: unknown key {key!r}; expected: {', '.join(STEP_KEYS)}{nearest(key, STEP_KEYS)}"
+            )
     stage_name = table.get("stage")
     if not isinstance(stage_name, str) or stage_name not in STAGES:
         raise RecipeError(
-            f"{where}.stage: found {stage_name!r}; legal: {', '.join(STAGES)}{nearest(str(stage_name), STAGES)}"
+            f"{where}.stage: found {stage_name!r}; expected: {', '.join(STAGES)}{nearest(str(stage_name), STAGES)}"
         )
     stage = STAGES[stage_name]
     inputs = table.get("inputs", {})
     if not isinstance(inputs, dict) or not all(isinstance(v, str) for v in inputs.values()):
-        raise RecipeError(f'{where}.inputs: found {inputs!r}; legal: a table of role = "step or source"')
+        raise RecipeError(f'{where}.inputs: found {inputs!r}; expected: a table of role = "step or source"')
     known = [*tables, *SOURCES]
     for role, source in inputs.items():
         if role not in stage.inputs:
-            legal = ", ".join(stage.inputs)
+            expected = ", ".join(stage.inputs)
             advice = _MOVED.get((stage_name, role)) or nearest(role, stage.inputs)
-            raise RecipeError(f"{where}.inputs: {stage_name} has no role {role!r}; legal: {legal}{advice}")
+            raise RecipeError(f"{where}.inputs: {stage_name} has no role {role!r}; expected: {expected}{advice}")
         if source not in known:
             raise RecipeError(
-                f"{where}.inputs.{role}: found {source!r}; legal: a step ({', '.join(tables)}) or a source "
+                f"{where}.inputs.{role}: found {source!r}; expected: a step ({', '.join(tables)}) or a source "
                 f"({', '.join(SOURCES)}){nearest(source, known)}"
             )
     for role, needed in stage.inputs.items():
@@ -127,12 +129,12 @@ def _read_step(name: str, table: Any, tables: dict[str, Any], path: Path) -> Ste
             )
     optional = table.get("optional", False)
     if not isinstance(optional, bool):
-        raise RecipeError(f"{where}.optional: found {optional!r}; legal: true, false")
+        raise RecipeError(f"{where}.optional: found {optional!r}; expected: true, false")
     values = table.get("table", stage.table)
     fitting = [stage.table, *(t for t, cls in TABLES.items() if t != stage.table and issubclass(cls, stage.Config))]
     if values not in fitting:
         raise RecipeError(
-            f"{where}.table: found {values!r}; legal: {', '.join(fitting)}{nearest(str(values), fitting)}"
+            f"{where}.table: found {values!r}; expected: {', '.join(fitting)}{nearest(str(values), fitting)}"
         )
     return Step(name, stage, dict(inputs), values, optional)
 
@@ -140,18 +142,18 @@ def _read_step(name: str, table: Any, tables: dict[str, Any], path: Path) -> Ste
 def _check_kinds(step: Step, steps: dict[str, Step], supervision: Any, path: Path) -> None:
     where = f"{path}: steps.{step.name}"
     if supervision not in (None, "truth"):
-        raise RecipeError(f'{where}.supervision: found {supervision!r}; legal: "truth", or leave it out')
+        raise RecipeError(f'{where}.supervision: found {supervision!r}; expected: "truth", or leave it out')
     learns_from_truth = False
     for role, source in step.inputs.items():
         kind = SOURCES[source] if source in SOURCES else steps[source].stage.output
-        legal = step.stage.inputs[role].kinds
-        if kind not in legal:
-            raise RecipeError(f"{where}.inputs.{role}: {source!r} is of kind {kind}; legal: {' or '.join(legal)}")
+        expected = step.stage.inputs[role].kinds
+        if kind not in expected:
+            raise RecipeError(f"{where}.inputs.{role}: {source!r} is of kind {kind}; expected: {' or '.join(expected)}")
         if source in steps and steps[source].optional and not step.optional and not step.stage.inputs[role].optional:
             raise RecipeError(f"{where}.inputs.{role}: {source!r} is optional, so this step must be optional too")
         learns_from_truth |= kind == "truth" and role == "masks"
         if kind == "truth" and role == "masks" and source != "truth.train":
-            raise RecipeError(f"{where}.inputs.{role}: {source!r} is held out; legal: truth.train")
+            raise RecipeError(f"{where}.inputs.{role}: {source!r} is held out; expected: truth.train")
     if learns_from_truth != (supervision == "truth"):
         found = "it takes true masks" if learns_from_truth else "it takes no true masks"
         advice = 'say supervision = "truth"' if learns_from_truth else "leave supervision out"

@@ -20,13 +20,13 @@ from wsseg.errors import StageError
 from wsseg.saliency.layers import (
     check_images,
     check_logits,
+    frozen_eval,
     full,
     gradients_of,
     layer_of,
     logits_in,
     logits_of,
     passed,
-    quiet,
     recorded,
     replaced,
     spatial,
@@ -113,7 +113,7 @@ def gradient_cams(
     if list(layers) == [getattr(model, "last_layer", None)] and hasattr(model, "logits"):
         return [_pooled_cams(model, images, channels, method, target)]
     found = [layer_of(model, name) for name in layers]
-    with quiet(model), torch.enable_grad():
+    with frozen_eval(model), torch.enable_grad():
         with recorded(found) as recordings:
             logits = logits_of(model, images, channels)
         views = [view_of(r, images, model, n, channels_last) for r, n in zip(recordings, layers, strict=True)]
@@ -140,7 +140,7 @@ def _pooled_cams(model: Any, images: Tensor, channels: Sequence[int], method: st
 
     Behind a mean over space the gradient is the same at every place: the gradient of the mean, over the number of places.
     """
-    with quiet(model):
+    with frozen_eval(model):
         with torch.no_grad():
             activations = full(passed(model.features, images))
         places = activations.shape[2:].numel()
@@ -175,7 +175,7 @@ def eigen_cam(
 ) -> Tensor:
     """Return the activations' first principal component, the same for all classes (Muhammad & Yeasin 2020)."""
     check_images(images)
-    with quiet(model):
+    with frozen_eval(model):
         with recorded([layer_of(model, layer)]) as activations:
             logits_of(model, images, channels)
         maps = spatial(full(activations[0].detach()), images, model, layer, channels_last)
@@ -205,7 +205,7 @@ def score_cam(
     together; as many as go fastest, if None.
     """
     check_images(images)
-    with quiet(model):
+    with frozen_eval(model):
         with recorded([layer_of(model, layer)]) as activations:
             logits_of(model, images, channels)
         maps = spatial(full(activations[0].detach()), images, model, layer, channels_last)
@@ -241,7 +241,7 @@ def ablation_cam(
     """
     check_images(images)
     found = layer_of(model, layer)
-    with quiet(model):
+    with frozen_eval(model):
         runs = []
 
         def counted(_: int, output: Tensor) -> Tensor:

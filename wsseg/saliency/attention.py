@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from wsseg.errors import StageError
-from wsseg.saliency.layers import check_images, full, gradients_of, logits_of, quiet, recorded, spatial
+from wsseg.saliency.layers import check_images, frozen_eval, full, gradients_of, logits_of, recorded, spatial
 from wsseg.saliency.targets import Target, target_scores
 
 
@@ -20,7 +20,7 @@ def _attentions(model: nn.Module) -> list[nn.Module]:
     """Return a network's attention modules in order, those of which timm can show the weights."""
     found = [m for m in model.modules() if isinstance(getattr(m, "attn_drop", None), nn.Module) and hasattr(m, "qkv")]
     if not found:
-        raise StageError("saliency: the network has no attention to look at; legal here: grad_cam and others")
+        raise StageError("saliency: the network has no attention to look at; expected here: grad_cam and others")
     return found
 
 
@@ -43,7 +43,7 @@ def _checked(weights: Sequence[Tensor], images: Tensor) -> None:
     if any(w.ndim != 4 or len(w) != len(images) or w.shape[2:] != (tokens, tokens) for w in weights):
         raise StageError(
             "saliency: the attention is within windows or between stages of different size; "
-            "legal: networks where every token looks at every token, such as vit and deit"
+            "expected: networks where every token looks at every token, such as vit and deit"
         )
 
 
@@ -60,7 +60,7 @@ def attention_rollout(model: nn.Module, images: Tensor, channels: Sequence[int],
     """
     check_images(images)
     attentions = _attentions(model)
-    with quiet(model), _weights_shown(attentions) as weights:
+    with frozen_eval(model), _weights_shown(attentions) as weights:
         reads = _reading(model, images, attentions[-1], channels, target)
         _checked(weights, images)
         identity = torch.eye(weights[0].shape[-1], device=images.device)
@@ -79,7 +79,7 @@ def gradient_attention(model: nn.Module, images: Tensor, channels: Sequence[int]
     check_images(images)
     attentions = _attentions(model)
     results = []
-    with quiet(model), torch.enable_grad(), _weights_shown(attentions) as weights:
+    with frozen_eval(model), torch.enable_grad(), _weights_shown(attentions) as weights:
         reads = _reading(model, images, attentions[-1], channels, target)
         logits = logits_of(model, images, channels)
         _checked(weights, images)

@@ -13,14 +13,14 @@ import torch
 from torch import Tensor, nn
 
 from wsseg.errors import StageError
-from wsseg.saliency.layers import check_images, gradients_of, logits_of, quiet
+from wsseg.saliency.layers import check_images, frozen_eval, gradients_of, logits_of
 from wsseg.saliency.targets import Target, target_scores
 
 
 def gradient(model: nn.Module, images: Tensor, channels: Sequence[int], target: Target = "logit") -> Tensor:
     """Return the gradient of each class's target (Simonyan, Vedaldi & Zisserman 2014)."""
     check_images(images)
-    with quiet(model), torch.enable_grad():
+    with frozen_eval(model), torch.enable_grad():
         inputs = images.detach().clone().requires_grad_()
         logits = logits_of(model, inputs, channels)
         results = []
@@ -91,7 +91,7 @@ def integrated_gradients(
 def _gauss_legendre(steps: int) -> list[tuple[float, float]]:
     """Return the places in (0, 1) and weights, sum 1, of the rule that is exact for polynomials of degree 2 steps - 1."""
     if steps < 1:
-        raise StageError(f"saliency: steps: found {steps}; legal: 1 or more")
+        raise StageError(f"saliency: steps: found {steps}; expected: 1 or more")
     places, weights = np.polynomial.legendre.leggauss(steps)
     return [(float(p + 1) / 2, float(w) / 2) for p, w in zip(places, weights, strict=True)]
 
@@ -110,7 +110,7 @@ def guided_backpropagation(
     check_images(images)
     if not any(isinstance(module, nn.ReLU) for module in model.modules()):
         raise StageError(
-            "saliency: guided backpropagation changes the gradient of nn.ReLU, and the network has none; legal: gradient"
+            "saliency: guided backpropagation changes the gradient of nn.ReLU, and the network has none; expected: gradient"
         )
     try:
         from captum.attr import GuidedBackprop
@@ -119,7 +119,7 @@ def guided_backpropagation(
             'saliency: guided backpropagation is Captum\'s, which is not installed; pip install "wsseg[saliency]"'
         ) from error
     results = []
-    with quiet(model), torch.enable_grad():
+    with frozen_eval(model), torch.enable_grad():
         with torch.no_grad():
             logits_of(model, images, channels)
         for channel in channels:

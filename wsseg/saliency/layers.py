@@ -54,15 +54,17 @@ def full(values: Tensor) -> Tensor:
 def check_images(images: Tensor) -> None:
     """Raise StageError unless images are finite (N, C, L) or (N, C, H, W) of a floating-point type."""
     if images.ndim not in (3, 4) or 0 in images.shape:
-        raise StageError(f"saliency: the images are {tuple(images.shape)}; legal: (N, C, H, W) or (N, C, L), not empty")
+        raise StageError(
+            f"saliency: the images are {tuple(images.shape)}; expected: (N, C, H, W) or (N, C, L), not empty"
+        )
     if not images.is_floating_point():
         raise StageError(f"saliency: the images are {images.dtype}; expected: normalised floating-point images")
     if not torch.isfinite(images).all():
-        raise StageError("saliency: the images hold NaN or infinity; legal: finite numbers")
+        raise StageError("saliency: the images hold NaN or infinity; expected: finite numbers")
 
 
 @contextmanager
-def quiet(model: nn.Module) -> Iterator[None]:
+def frozen_eval(model: nn.Module) -> Iterator[None]:
     """Put a network into eval mode, parameters without gradients; put all back as it was, errors included.
 
     Inference mode is left for the time being: its tensors can have no gradient. Whether gradients are recorded stays.
@@ -142,7 +144,7 @@ def check_logits(logits: Tensor, count: int, channels: Sequence[int]) -> None:
         raise StageError(f"saliency: found no class channel; expected: at least one of 0 to {logits.shape[1] - 1}")
     for channel in channels:
         if not 0 <= channel < logits.shape[1] or int(channel) != channel:
-            raise StageError(f"saliency: found class channel {channel}; legal: 0 to {logits.shape[1] - 1}")
+            raise StageError(f"saliency: found class channel {channel}; expected: 0 to {logits.shape[1] - 1}")
     if not torch.isfinite(logits).all():
         raise StageError(
             f"saliency: the network's logits of these images ({logits.dtype}) hold NaN or infinity; "
@@ -195,7 +197,7 @@ def replaced(layers: Sequence[nn.Module], change: Callable[[int, Tensor], Tensor
                 return type(output)(change(index, v) if isinstance(v, Tensor) else v for v in output)  # type: ignore
             raise StageError(
                 f"saliency: {type(module).__name__} returns {type(output).__name__}; "
-                "legal: a tensor, or a tuple or list with one; choose a layer within it or behind it"
+                "expected: a tensor, or a tuple or list with one; choose a layer within it or behind it"
             )
 
         return changed
@@ -265,7 +267,7 @@ def view_of(values: Tensor, images: Tensor, model: nn.Module, name: str, channel
             return (lambda v: v.movedim(-1, 1)) if channels_last else (lambda v: v)
     raise StageError(
         f"saliency: layer {name!r} gives {tuple(values.shape)} for images {tuple(images.shape)}; "
-        "legal: feature maps with as many spatial dimensions, or a vision transformer's tokens; choose another layer"
+        "expected: feature maps with as many spatial dimensions, or a vision transformer's tokens; choose another layer"
     )
 
 
@@ -295,7 +297,7 @@ def _channels_are_last(values: Tensor, images: Tensor, model: nn.Module, name: s
     for other in ([max(1, extent // 2) for extent in size], [extent * 2 for extent in size]):
         resized = F.interpolate(images[:1], size=other, mode="nearest")
         try:
-            with quiet(model), torch.no_grad(), recorded([modules[name]]) as found:
+            with frozen_eval(model), torch.no_grad(), recorded([modules[name]]) as found:
                 passed(model, resized)
         except (StageError, KeyError):  # a network of one size; or no layer by this name
             continue

@@ -41,7 +41,7 @@ def maps_of(
         class_maps = getattr(model, "class_maps", None)
         if class_maps is None:
             raise StageError(
-                "saliency: cam needs a network with a linear head over pooled features; legal here: grad_cam and others"
+                "saliency: cam needs a network with a linear head over pooled features; expected here: grad_cam and others"
             )
 
         @torch.no_grad()
@@ -69,7 +69,7 @@ def maps_of(
             return maps[0] if len(maps) == 1 else fused(maps, maps[0].shape[2:])
 
         return each
-    raise StageError(f"saliency: method: found {method!r}; legal: {', '.join(METHODS)}")
+    raise StageError(f"saliency: method: found {method!r}; expected: {', '.join(METHODS)}")
 
 
 def methods_for(model: nn.Module) -> tuple[str, ...]:

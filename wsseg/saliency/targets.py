@@ -26,9 +26,9 @@ def target_scores(logits: Tensor, channel: int, target: Target = "logit") -> Ten
         StageError: no such class or target; ``margin`` of a single class.
     """
     if logits.ndim != 2:
-        raise StageError(f"saliency: the network returns {tuple(logits.shape)}; legal: logits (N, K)")
+        raise StageError(f"saliency: the network returns {tuple(logits.shape)}; expected: logits (N, K)")
     if not 0 <= channel < logits.shape[1]:
-        raise StageError(f"saliency: found class channel {channel}; legal: 0 to {logits.shape[1] - 1}")
+        raise StageError(f"saliency: found class channel {channel}; expected: 0 to {logits.shape[1] - 1}")
     if target == "logit":
         return logits[:, channel]
     if target == "sigmoid":
@@ -37,7 +37,7 @@ def target_scores(logits: Tensor, channel: int, target: Target = "logit") -> Ten
         return logits.softmax(1)[:, channel]
     if target == "margin":
         if logits.shape[1] == 1:
-            raise StageError('saliency: target "margin" of a network with one class; legal: logit, sigmoid')
+            raise StageError('saliency: target "margin" of a network with one class; expected: logit, sigmoid')
         others = torch.cat([logits[:, :channel], logits[:, channel + 1 :]], dim=1)
         return logits[:, channel] - others.amax(1)
-    raise StageError(f"saliency: target: found {target!r}; legal: {', '.join(get_args(Target))}")
+    raise StageError(f"saliency: target: found {target!r}; expected: {', '.join(get_args(Target))}")

@@ -82,7 +82,7 @@ def transition(boundary: NDArray[np.float32], radius: int, beta: float) -> csr_a
         StageError: the boundary leaves [0, 1] or is not (H, W).
     """
     if boundary.ndim != 2 or not (boundary.min() >= 0 and boundary.max() <= 1):
-        raise StageError(f"walk: the boundary is {boundary.shape}; legal: (H, W) in [0, 1]")
+        raise StageError(f"walk: the boundary is {boundary.shape}; expected: (H, W) in [0, 1]")
     size = (boundary.shape[0], boundary.shape[1])
     index = np.arange(math.prod(size), dtype=np.int32).reshape(size)
     one, other, weights = [index.ravel()], [index.ravel()], [np.ones(index.size, np.float32)]

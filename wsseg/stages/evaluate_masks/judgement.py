@@ -38,7 +38,7 @@ def named(values: NDArray[np.float64], classes: ClassMap) -> dict[str, float | N
     return {n: None if math.isnan(v) else float(v) for n, v in zip(classes.with_background, values, strict=True)}
 
 
-def figures(counts: Counts, classes: ClassMap) -> dict[str, Any]:
+def metrics_of(counts: Counts, classes: ClassMap) -> dict[str, Any]:
     """Return mIoU, IoU per class name, pixel accuracy and how many classes (the background included) count."""
     iou = iou_per_class(counts)
     miou = mean_iou(iou)
@@ -109,14 +109,14 @@ class MaskJudge:
 
     def metrics(self) -> dict[str, Any]:
         """Return the figures, fractions all."""
-        metrics = {**figures(self._counts, self.classes), "images": self._images}
+        metrics = {**metrics_of(self._counts, self.classes), "images": self._images}
         if self.with_boundary:
             bands = boundary_iou(self._boundary)
             mean = mean_iou(bands)
             metrics["boundary_miou"] = None if math.isnan(mean) else mean
             metrics["boundary_iou"] = named(bands, self.classes)
         if self.undecided:
-            decided = figures(decided_only(self._counts), self.classes)
+            decided = metrics_of(decided_only(self._counts), self.classes)
             metrics |= {"coverage": coverage(self._counts), "miou_decided": decided["miou"]}
         if self._confidence.any():
             metrics["calibration_error"] = calibration_error(self._calibration())
@@ -141,7 +141,7 @@ def _confidence_counts(item_id: str, truth: Mask, mask: Mask, confidence: NDArra
     """Return (101, 2) how many pixels have a confidence, and how many of them are right."""
     if confidence.shape != mask.shape or confidence.max() > 100:
         raise StageError(
-            f"{item_id}: the confidence is {confidence.shape} up to {confidence.max()}; legal: {mask.shape}, 100"
+            f"{item_id}: the confidence is {confidence.shape} up to {confidence.max()}; expected: {mask.shape}, 100"
         )
     judged = truth != IGNORE_INDEX
     every = np.bincount(confidence[judged], minlength=101)
@@ -208,7 +208,7 @@ class SeedJudge:
         curve = self._curve()
         best = max(curve, key=lambda t: (curve[t], -t))
         return {
-            **figures(counts_at(self.histogram, best), self.classes),
+            **metrics_of(counts_at(self.histogram, best), self.classes),
             "best_threshold": best / 255,
             "images": self._images,
         }

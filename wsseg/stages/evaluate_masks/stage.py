@@ -1,4 +1,4 @@
-"""I/O of `evaluate_masks`: report.json, with the terms under which each number holds."""
+"""I/O of `evaluate_masks`: report.json, with the conditions under which each number holds."""
 
 import json
 from collections.abc import Mapping
@@ -70,26 +70,26 @@ class EvaluateMasks:
         for counts in track(counted, len(ids), f"judging {artifact.kind.replace('_', '-')}"):
             judge.add(counts)
         metrics = judge.metrics()
-        terms = {**terms_of(artifact, truth), "without_truth": len(given_ids) - len(ids)}
-        report = {"metrics": metrics, "terms": terms, **judge.details()}
+        conditions = {**terms_of(artifact, truth), "without_truth": len(given_ids) - len(ids)}
+        report = {"metrics": metrics, "conditions": conditions, **judge.details()}
         atomic_write(out / "report.json", json.dumps(report, indent=1).encode())
-        return {**metrics, "terms": terms}
+        return {**metrics, "conditions": conditions}
 
 
 def terms_of(artifact: Artifact, truth: TruthSource) -> dict[str, Any]:
     """Return what must stand beside a number: split, images, seed, and the values that decide masks."""
     made_from = artifact.manifest["provenance"]
-    terms: dict[str, Any] = {"split": truth.split, "images": len(truth.ids), "diagnostic": truth.split == "train"}
+    conditions: dict[str, Any] = {"split": truth.split, "images": len(truth.ids), "diagnostic": truth.split == "train"}
     told = {
         "pseudo_masks": ("background", "levels", "crf"),
         "walk": ("when",),
         "walked_masks": ("background", "levels", "crf"),
-        "rounds": ("crf", "scales", "flip", "certainty"),
+        "relabeling": ("crf", "scales", "flip", "min_confidence"),
         "predictions": ("crf", "scales", "flip"),
     }
     for table, keys in told.items():
         if table in made_from:
-            terms[table] = {key: made_from[table][key] for key in keys}
+            conditions[table] = {key: made_from[table][key] for key in keys}
     seeds = {values["rng_seed"] for values in made_from.values() if "rng_seed" in values}
-    terms["rng_seed"] = seeds.pop() if len(seeds) == 1 else sorted(seeds)
-    return terms
+    conditions["rng_seed"] = seeds.pop() if len(seeds) == 1 else sorted(seeds)
+    return conditions

@@ -23,11 +23,11 @@ def check(config: Config, images: LabeledImages, backbone: str) -> None:
     outline = outlined(lambda: build_classifier(spec, config.output_stride))
     if config.method not in (*methods_for(outline), "lpcam"):
         raise StageError(
-            f"seeds.method: found {config.method!r}; legal with the backbone {backbone!r}: {', '.join(methods_for(outline))}, lpcam"
+            f"seeds.method: found {config.method!r}; expected with the backbone {backbone!r}: {', '.join(methods_for(outline))}, lpcam"
         )
     targeted = (*WEIGHTINGS, *GRADIENT_METHODS, *ATTENTION_METHODS)
     if config.target == "margin" and config.method in targeted and len(images.classes) == 1:
-        raise StageError('seeds.target: found "margin" with one class; legal: logit, sigmoid')
+        raise StageError('seeds.target: found "margin" with one class; expected: logit, sigmoid')
     family = config.method in WEIGHTINGS or config.method in ACTIVATION_METHODS
     layers = config.layers if family else ()
     for name in layers:

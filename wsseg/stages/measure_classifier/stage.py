@@ -38,6 +38,6 @@ class MeasureClassifier:
         size = int(trained_with["size"])
         metrics = metrics_of(model, spec, images, size, config)
         terms = {"split": images.split, "images": len(images), "size": size, "rng_seed": trained_with["rng_seed"]}
-        report = {**metrics, "terms": terms}
+        report = {**metrics, "conditions": terms}
         atomic_write(out / "report.json", json.dumps(report, indent=1).encode())
         return report

@@ -13,7 +13,7 @@ class Config:
     scales: factors on the segmenter's size that are averaged over.
     flip: also average over the mirrored image.
     crf: preset of the dense CRF, or ``off``.
-    suppress: a class that the recipe's ``classifier`` gives a lower probability is not in the image; 0 asks nobody.
+    min_class_probability: a class that the recipe's ``classifier`` gives a lower probability is not in the image; 0 asks nobody.
     batch_size: images of one size that go through the network together.
     precision: autocast; ``auto`` is bfloat16 where the device computes in it.
     """
@@ -21,7 +21,7 @@ class Config:
     scales: tuple[float, ...] = setting((1.0, 1.5), low=0.1, high=8.0)
     flip: bool = setting(True)
     crf: Literal[Preset, "off"] = setting("deeplab")
-    suppress: float = setting(0.0, low=0.0, high=0.99)
+    min_class_probability: float = setting(0.0, low=0.0, high=0.99)
     batch_size: int = setting(8, low=1, high=4096)
     precision: Literal["auto", "float32", "bfloat16", "float16"] = setting("auto")
     device: Literal["auto", "cpu", "cuda", "mps"] = setting("auto", execution=True)

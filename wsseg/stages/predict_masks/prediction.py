@@ -46,22 +46,24 @@ class Predictor:
         model: the segmenter.
         spec: its classes and input.
         config: values.
-        classifier: of the same classes and input; it says which classes are in a photograph, where `config.suppress` asks.
+        classifier: of the same classes and input; it says which classes are in a photograph, where `config.min_class_probability` asks.
     """
 
     def __init__(
         self, model: nn.Module, spec: SegmenterSpec, config: Config, classifier: nn.Module | None = None
     ) -> None:
         if not config.scales:
-            raise StageError("predictions.scales: found an empty list; legal: at least one scale, such as [1.0]")
+            raise StageError("predictions.scales: found an empty list; expected: at least one scale, such as [1.0]")
         self.device = resolve_device(config.device)
         model = folded(model.eval(), torch.zeros(1, 3, 64, 64, device=next(model.parameters()).device))
         self.model = model.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.spec, self.config = spec, config
         self.classifier = None
-        if config.suppress > 0:
+        if config.min_class_probability > 0:
             if classifier is None:
-                raise StageError("predictions.suppress asks the classifier, but the recipe gives this step none")
+                raise StageError(
+                    "predictions.min_class_probability asks the classifier, but the recipe gives this step none"
+                )
             self.classifier = classifier.eval().to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def predict(self, images: Sequence[Image]) -> list[Prediction]:
@@ -83,7 +85,7 @@ class Predictor:
         with autocast(self.config.precision, self.device):
             scores = segment(self.model, inputs, sizes[0], self.config.flip)
             if self.classifier is not None:
-                scores = suppressed(scores, self._probabilities(first), self.config.suppress)
+                scores = suppressed(scores, self._probabilities(first), self.config.min_class_probability)
         for photograph, own in zip(photographs, scores.float().cpu().numpy(), strict=True):
             yield self._decide(photograph, size, own)
 

@@ -32,7 +32,7 @@ class PredictMasks:
 
     def check(self, config: values.Config, inputs: Mapping[str, Any]) -> None:
         """Compare what classifier and segmenter expect of their input, if both are asked."""
-        if "classifier" in inputs and config.suppress > 0:
+        if "classifier" in inputs and config.min_class_probability > 0:
             from wsseg.models.classifier import backbone_statistics
             from wsseg.models.segmenter import encoder_statistics
 
@@ -56,7 +56,7 @@ class PredictMasks:
         model, spec = load_segmenter(segmenter.read_bytes, str(segmenter.folder))
         check_classes("segmenter", spec.classes, images)
         classifier = None
-        if "classifier" in inputs and config.suppress > 0:
+        if "classifier" in inputs and config.min_class_probability > 0:
             classifier, seen = load_classifier(inputs["classifier"].read_bytes, str(inputs["classifier"].folder))
             check_classes("classifier", seen.classes, images)
             _check_statistics((seen.mean, seen.std), (spec.mean, spec.std))
@@ -74,4 +74,6 @@ class PredictMasks:
 
 def _check_statistics(classifier: object, segmenter: object) -> None:
     if classifier != segmenter:
-        raise StageError("predictions.suppress: classifier and segmenter expect other inputs; choose one backbone")
+        raise StageError(
+            "predictions.min_class_probability: classifier and segmenter expect other inputs; choose one backbone"
+        )

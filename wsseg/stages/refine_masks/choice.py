@@ -34,7 +34,7 @@ _BLUR = 15.0  # px, standard deviation of what stands for the rest of the image
 
 
 @dataclass(frozen=True)
-class Way:
+class Candidate:
     """How masks are made of seeds.
 
     Args:
@@ -49,8 +49,8 @@ class Way:
 
 
 @dataclass(frozen=True)
-class Evidence:
-    """What the masks made in one way hold, in the mean over images and their classes.
+class CandidateScore:
+    """What the masks made in one candidate hold, in the mean over images and their classes.
 
     Args:
         score: the classifier's probability of the class where all but the mask is blurred, in [0, 1].
@@ -61,10 +61,13 @@ class Evidence:
     area: float
 
 
-def tightest(evidence: Mapping[Way, Evidence], among: Way | None = None) -> Way:
-    """Return the way with the smallest masks that keep 95 % of a score: that of `among`, the highest of all if None."""
+def tightest(evidence: Mapping[Candidate, CandidateScore], among: Candidate | None = None) -> Candidate:
+    """Return the candidate with the smallest masks that keep 95 % of a score: that of `among`, the highest of all if None."""
     score = max(found.score for found in evidence.values()) if among is None else evidence[among].score
-    return min((way for way, found in evidence.items() if found.score >= _KEPT * score), key=lambda w: evidence[w].area)
+    return min(
+        (candidate for candidate, found in evidence.items() if found.score >= _KEPT * score),
+        key=lambda w: evidence[w].area,
+    )
 
 
 def sample_of(items: Sequence[LabeledImage]) -> list[LabeledImage]:
@@ -79,30 +82,30 @@ def sample_of(items: Sequence[LabeledImage]) -> list[LabeledImage]:
 def evidence_of(
     images: Iterable[Image],
     seeds: Iterable[Seed],
-    ways: Sequence[Way],
+    candidates: Sequence[Candidate],
     model: nn.Module,
     spec: ClassifierSpec,
     device: torch.device,
-) -> dict[Way, Evidence]:
-    """Return what the masks made in each way hold, on a sample.
+) -> dict[Candidate, CandidateScore]:
+    """Return what the masks made in each candidate hold, on a sample.
 
     Args:
         images: (H, W, 3) uint8 each.
         seeds: their seeds, each with at least one class, at any size.
-        ways: how masks are made.
+        candidates: how masks are made.
         model: the classifier, in eval mode, on the device.
         spec: its input's statistics.
         device: where it looks.
     """
-    totals = {way: np.zeros(3) for way in ways}  # score, area, count
+    totals = {candidate: np.zeros(3) for candidate in candidates}  # score, area, count
     for image, seed in zip(images, map(enlarged, seeds), strict=True):
         height, width = network_size(seed.size, _SIDE, 1.0)
         small = np.asarray(cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA))
         blurred = cv2.GaussianBlur(small, (0, 0), _BLUR)
         shown, shares = [], []
-        for way in ways:
-            refinements = [] if way.crf == "off" else [DenseCrf(image, PRESETS[way.crf]).refine]
-            mask = labels_at(seed, way.background, way.level, refinements)
+        for candidate in candidates:
+            refinements = [] if candidate.crf == "off" else [DenseCrf(image, PRESETS[candidate.crf]).refine]
+            mask = labels_at(seed, candidate.background, candidate.level, refinements)
             for class_id in seed.class_ids:
                 inside = (mask == class_id).astype(np.float32)
                 share = cv2.resize(inside, (width, height), interpolation=cv2.INTER_AREA)[..., None]
@@ -112,7 +115,7 @@ def evidence_of(
         batch = torch.stack(shown).to(device, memory_format=torch.channels_last)
         # in float32 everywhere: machines with and without bfloat16 must choose alike
         scores = torch.sigmoid(in_parts(model, batch)).cpu().numpy()
-        channels = [class_id - 1 for class_id in seed.class_ids] * len(ways)
+        channels = [class_id - 1 for class_id in seed.class_ids] * len(candidates)
         for row, (channel, share) in enumerate(zip(channels, shares, strict=True)):
-            totals[ways[row // len(seed.class_ids)]] += scores[row, channel], share, 1
-    return {way: Evidence(float(t[0] / t[2]), float(t[1] / t[2])) for way, t in totals.items()}
+            totals[candidates[row // len(seed.class_ids)]] += scores[row, channel], share, 1
+    return {candidate: CandidateScore(float(t[0] / t[2]), float(t[1] / t[2])) for candidate, t in totals.items()}

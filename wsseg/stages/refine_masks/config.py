@@ -16,7 +16,7 @@ class Config:
     levels: one value: every pixel gets a class. Two values: a pixel is foreground where it is so at the stricter
         level, background where it is so at the laxer one, and 255 between. None (``[]``): the level with the tightest
         masks in which the classifier still sees the classes, found on 48 images without looking at any true mask.
-    adaptive: iterations of pixel-adaptive refinement (PAMR, without training) before the CRF; 0 for none, 10 in the paper.
+    pamr_iterations: iterations of pixel-adaptive refinement (PAMR, without training) before the CRF; 0 for none, 10 in the paper.
     crf: preset of the dense CRF, or ``off``; ``auto`` takes the one whose masks are the tightest among those in which
         the classifier still sees the classes, on 48 images, without looking at any true mask.
     iterations: of the CRF; 0 keeps the preset's.
@@ -29,7 +29,7 @@ class Config:
 
     background: Literal["threshold", "power"] = setting("threshold")
     levels: tuple[float, ...] = setting((0.25,), low=0.0, high=100.0)
-    adaptive: int = setting(0, low=0, high=1000)
+    pamr_iterations: int = setting(0, low=0, high=1000)
     crf: Literal[Preset, "off", "auto"] = setting("irn")
     iterations: int = setting(0, low=0, high=1000)
     exact: bool = setting(False)
@@ -39,10 +39,10 @@ class Config:
     def __post_init__(self) -> None:
         if len(self.levels) > 2:
             raise ConfigError(
-                f"levels: found {len(self.levels)} values; legal: none (one is chosen), one, or two (strict and lax, any order)"
+                f"levels: found {len(self.levels)} values; expected: none (one is chosen), one, or two (strict and lax, any order)"
             )
         if self.background == "threshold" and not all(0 < level < 1 for level in self.levels):
-            raise ConfigError(f"levels: found {list(self.levels)}; legal for a threshold: between 0 and 1")
+            raise ConfigError(f"levels: found {list(self.levels)}; expected for a threshold: between 0 and 1")
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class AffinityLabels(Config):
 
     def __post_init__(self) -> None:
         if not self.levels:
-            raise ConfigError("levels: found []; legal here: two (strict and lax, any order), or one")
+            raise ConfigError("levels: found []; expected here: two (strict and lax, any order), or one")
         super().__post_init__()
 
 

@@ -20,7 +20,7 @@ from wsseg.store.files import atomic_write
 from wsseg.types import LabeledImage
 
 if TYPE_CHECKING:
-    from wsseg.stages.refine_masks.choice import Evidence
+    from wsseg.stages.refine_masks.choice import CandidateScore
 
 log = logging.getLogger("wsseg")
 
@@ -92,7 +92,7 @@ def _choice(
     from wsseg.models.classifier import load_classifier
     from wsseg.models.device import resolve_device
     from wsseg.saliency.seeds import decode_seed
-    from wsseg.stages.refine_masks.choice import CANDIDATES, LEVELS, Way, evidence_of, sample_of, tightest
+    from wsseg.stages.refine_masks.choice import CANDIDATES, LEVELS, Candidate, evidence_of, sample_of, tightest
 
     sample = sample_of(images.items)
     if not sample:  # nothing will be refined: these stand for none
@@ -100,12 +100,12 @@ def _choice(
     model, spec = load_classifier(classifier.read_bytes, str(classifier.folder))
     device = resolve_device("auto")
     model.to(device)
-    found: dict[Way, Evidence] = {}
+    found: dict[Candidate, CandidateScore] = {}
 
-    def best_of(ways: list[Way], among: Way | None = None) -> Way:
+    def best_of(candidates: list[Candidate], among: Candidate | None = None) -> Candidate:
         photographs = (read_photograph(item) for item in sample)  # one at a time
         maps = (decode_seed(seeds.read_bytes(f"{SEED_FOLDER}/{item.id}.png")) for item in sample)
-        evidence = evidence_of(photographs, maps, ways, model, spec, device)
+        evidence = evidence_of(photographs, maps, candidates, model, spec, device)
         found.update(evidence)
         for way, own in evidence.items():
             log.info(
@@ -117,10 +117,10 @@ def _choice(
     levels, crf = config.levels, str(config.crf)
     if not levels:  # with the CRF that is to come, as far as it is known
         known = "off" if crf == "auto" else crf
-        levels = (best_of([Way(config.background, level, known) for level in LEVELS[config.background]]).level,)
+        levels = (best_of([Candidate(config.background, level, known) for level in LEVELS[config.background]]).level,)
     if crf == "auto":
-        ways = [Way(config.background, levels[0], name) for name in CANDIDATES]
-        crf = best_of(ways, among=ways[0]).crf
+        candidates = [Candidate(config.background, levels[0], name) for name in CANDIDATES]
+        crf = best_of(candidates, among=candidates[0]).crf
     log.info("%s %s, crf %s: chosen", config.background, ", ".join(f"{level:g}" for level in levels), crf)
     evidence = [{**asdict(way), **asdict(own)} for way, own in found.items()]
     chosen = {"levels": list(levels), "crf": crf, "evidence": evidence}
@@ -140,10 +140,10 @@ def _refine_one(job: _Job) -> None:
     config = job.config
     seed = enlarged(decode_seed(job.seed))
     refinements: list[Refinement] = []
-    if config.adaptive and seed.class_ids:
+    if config.pamr_iterations and seed.class_ids:
         from wsseg.saliency.pixel_adaptive import adapted
 
-        refinements.append(partial(adapted, image=read_photograph(job.image), iterations=config.adaptive))
+        refinements.append(partial(adapted, image=read_photograph(job.image), iterations=config.pamr_iterations))
     if config.crf != "off" and seed.class_ids:
         settings = PRESETS[config.crf]
         settings = replace(settings, iterations=config.iterations or settings.iterations)

@@ -1,4 +1,4 @@
-"""Values of `relabel_masks`: the config table ``[rounds]``."""
+"""Values of `relabel_masks`: the config table ``[relabeling]``."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -13,7 +13,7 @@ class Config:
     scales: factors on the segmenter's training size that are averaged over.
     flip: also average over the mirrored image.
     crf: preset of the dense CRF, or ``off``.
-    certainty: a pixel is 255 where the network gives its class, among those present, a lower probability.
+    min_confidence: a pixel is 255 where the network gives its class, among those present, a lower probability.
     batch_size: images of one size that go through the network together.
     precision: autocast; ``auto`` is bfloat16 where the device computes in it.
     workers: processes for the CRF; 0 for one a core.
@@ -22,7 +22,7 @@ class Config:
     scales: tuple[float, ...] = setting((1.0, 1.5), low=0.1, high=8.0)
     flip: bool = setting(True)
     crf: Literal[Preset, "off"] = setting("off")
-    certainty: float = setting(0.6, low=0.0, high=1.0)
+    min_confidence: float = setting(0.6, low=0.0, high=1.0)
     batch_size: int = setting(8, low=1, high=4096)
     precision: Literal["auto", "float32", "bfloat16", "float16"] = setting("auto")
     device: Literal["auto", "cpu", "cuda", "mps"] = setting("auto", execution=True)

@@ -27,7 +27,7 @@ class _Job:
 
 class RelabelMasks:
     name = "relabel_masks"
-    table = "rounds"
+    table = "relabeling"
     version = 3
     Config = values.Config
     inputs: Mapping[str, Role] = {
@@ -111,6 +111,6 @@ def _relabel_one(job: _Job) -> None:
     crf = None
     if config.crf != "off" and item.class_ids:
         crf = DenseCrf(read_photograph(item), PRESETS[config.crf])
-    mask = relabelled(job.scores, item.class_ids, item.size, crf, config.certainty)
+    mask = relabelled(job.scores, item.class_ids, item.size, crf, config.min_confidence)
     mask = with_lost_classes(mask, job.previous, item.class_ids)
     atomic_write(job.target, encode_mask(mask))

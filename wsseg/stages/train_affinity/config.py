@@ -16,7 +16,7 @@ class Config:
     learning_rate: at its highest.
     weight_decay: AdamW's.
     scale: smallest and largest random zoom.
-    color: strength of colour jitter.
+    color_jitter: strength of colour jitter.
     precision: autocast; ``auto`` is bfloat16 where the device computes in it.
     rng_seed: source of randomness.
     """
@@ -28,7 +28,7 @@ class Config:
     learning_rate: float = setting(5e-3, low=0.0, high=10.0)
     weight_decay: float = setting(1e-4, low=0.0, high=1.0)
     scale: tuple[float, ...] = setting((0.7, 1.5), low=0.1, high=10.0)
-    color: float = setting(0.3, low=0.0, high=1.0)
+    color_jitter: float = setting(0.3, low=0.0, high=1.0)
     precision: Literal["auto", "float32", "bfloat16", "float16"] = setting("auto")
     rng_seed: int = setting(0, low=0, high=2**32 - 1)
     device: Literal["auto", "cpu", "cuda", "mps"] = setting("auto", execution=True)

@@ -45,7 +45,7 @@ def train(
     torch.manual_seed(config.rng_seed)  # the branch's first weights
     model = BoundaryNetwork(spec.backbone)
     load_matching(model.backbone, source.backbone.state_dict(), str(classifier.folder))
-    transform = augmentation(config.size, (config.scale[0], config.scale[1]), config.color)
+    transform = augmentation(config.size, (config.scale[0], config.scale[1]), config.color_jitter)
     data = TrainingImages(
         images.items, len(images.classes), transform, seen.mean, seen.std, config.rng_seed, masks.mask
     )

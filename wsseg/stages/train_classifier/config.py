@@ -19,18 +19,18 @@ class Config:
     epochs: passes over the training images.
     batch_size: images a step.
     learning_rate: of the backbone, at its highest.
-    head_factor: how much faster the head learns.
+    head_lr_multiplier: how much faster the head learns.
     weight_decay: AdamW's.
     schedule: of the learning rate.
-    balance: whether rare classes weigh more in the loss (square root of the ratio of negatives to positives).
+    balance_loss: whether rare classes weigh more in the loss (square root of the ratio of negatives to positives).
     sampling: ``uniform`` shows every image once an epoch; ``balanced`` draws images of rare classes more often.
     erase: what is hidden in half of the images: a ``random`` patch, random cells (``hide_and_seek``), or the patch where the
         network sees most (``salient``), which takes a second look at each batch.
-    erase_share: how much of an image that is.
+    erase_fraction: how much of an image that is.
     consistency: weight of the loss on maps that do not move with the image; 0 for none.
     consistency_under: what is done to the image: half its ``scale``, a ``flip``, or cut into a ``tile`` a quarter.
     scale: smallest and largest random zoom.
-    color: strength of colour jitter.
+    color_jitter: strength of colour jitter.
     precision: autocast; ``auto`` is bfloat16 where the device computes in it.
     rng_seed: source of randomness.
     """
@@ -43,17 +43,17 @@ class Config:
     epochs: int = setting(8, low=1, high=10_000)
     batch_size: int = setting(16, low=1, high=4096)
     learning_rate: float = setting(3e-4, low=0.0, high=10.0)
-    head_factor: float = setting(10.0, low=0.0, high=1000.0)
+    head_lr_multiplier: float = setting(10.0, low=0.0, high=1000.0)
     weight_decay: float = setting(0.01, low=0.0, high=1.0)
     schedule: Literal["one_cycle", "poly"] = setting("one_cycle")
-    balance: bool = setting(True)
+    balance_loss: bool = setting(True)
     sampling: Literal["uniform", "balanced"] = setting("uniform")
     erase: Literal["off", "random", "hide_and_seek", "salient"] = setting("off")
-    erase_share: float = setting(0.15, low=0.01, high=0.9)
+    erase_fraction: float = setting(0.15, low=0.01, high=0.9)
     consistency: float = setting(0.0, low=0.0, high=1000.0)
     consistency_under: Literal["scale", "flip", "tile"] = setting("scale")
     scale: tuple[float, ...] = setting((0.7, 1.5), low=0.1, high=10.0)
-    color: float = setting(0.3, low=0.0, high=1.0)
+    color_jitter: float = setting(0.3, low=0.0, high=1.0)
     precision: Literal["auto", "float32", "bfloat16", "float16"] = setting("auto")
     rng_seed: int = setting(0, low=0, high=2**32 - 1)
     device: Literal["auto", "cpu", "cuda", "mps"] = setting("auto", execution=True)
@@ -64,4 +64,4 @@ class Config:
         if self.weights == "file" and self.weights_file is None:
             raise ConfigError('weights = "file" needs weights_file, the path of a .safetensors, .pth, .pt or .bin file')
         if self.consistency > 0 and self.consistency_under == "tile" and self.size % 64:
-            raise ConfigError(f"size: found {self.size}; legal with tiles: a multiple of 64")
+            raise ConfigError(f"size: found {self.size}; expected with tiles: a multiple of 64")

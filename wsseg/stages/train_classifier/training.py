@@ -21,7 +21,7 @@ from wsseg.models.device import resolve_device
 from wsseg.models.freezing import freeze_levels
 from wsseg.models.training import Measure, Schedule, fit, try_training
 from wsseg.models.weights import outlined
-from wsseg.saliency.layers import quiet
+from wsseg.saliency.layers import frozen_eval
 from wsseg.stages.train_classifier.config import Config
 from wsseg.stages.train_classifier.consistency import equivariance_loss
 from wsseg.stages.train_classifier.erasing import erased
@@ -65,14 +65,14 @@ def drawing_weights(images: LabeledImages) -> Tensor:
 
 def what_is_seen(network: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
     """Return (N, h, w), not negative: the network's evidence of all classes present; it is left as it was."""
-    with quiet(network), torch.no_grad():  # looking must not move the statistics of normalisations
+    with frozen_eval(network), torch.no_grad():  # looking must not move the statistics of normalisations
         maps: Tensor = network(images, as_maps=True).float().relu()
     return (maps * labels[:, :, None, None]).sum(1)
 
 
 def _schedule(config: Config) -> Schedule:
     return Schedule(
-        config.epochs, config.batch_size, config.learning_rate, config.head_factor, config.weight_decay,
+        config.epochs, config.batch_size, config.learning_rate, config.head_lr_multiplier, config.weight_decay,
         config.schedule, config.rng_seed, config.precision, config.device, config.workers,
     )  # fmt: skip
 
@@ -99,18 +99,18 @@ def train(
     model = build_classifier(spec)
     load_backbone_weights(model, config.backbone, config.weights, config.weights_file)
     freeze_levels(model.backbone, config.frozen_levels, config.backbone)
-    transform = augmentation(config.size, (config.scale[0], config.scale[1]), config.color)
+    transform = augmentation(config.size, (config.scale[0], config.scale[1]), config.color_jitter)
     data = TrainingImages(images.items, len(images.classes), transform, mean, std, config.rng_seed)
     if config.sampling == "balanced":
         data.weights = drawing_weights(images)
     schedule = _schedule(config)
-    weights = positive_weights(images, config.balance).to(resolve_device(config.device))
+    weights = positive_weights(images, config.balance_loss).to(resolve_device(config.device))
 
     def loss_of(network: nn.Module, batch: dict[str, Tensor]) -> Tensor:
         images, labels = batch["image"], batch["present"]
         if config.erase != "off":
             seen = what_is_seen(network, images, labels) if config.erase == "salient" else None
-            images = erased(images, config.erase, config.erase_share, seen)
+            images = erased(images, config.erase, config.erase_fraction, seen)
         if config.consistency == 0:
             logits = network(images)
             measure.add(decisions(logits, labels))

@@ -22,17 +22,17 @@ class Config:
     epochs: passes over the training images.
     batch_size: images a step.
     learning_rate: of the encoder, at its highest.
-    head_factor: how much faster the decoder learns.
+    head_lr_multiplier: how much faster the decoder learns.
     weight_decay: AdamW's.
     schedule: of the learning rate.
     loss: on each pixel: ``cross_entropy``, or ``symmetric`` or ``bootstrapped``, which trust a mask less.
-    absent: weight of the loss on classes that the image-level labels deny, on all pixels; 0 for none.
-    teacher: share that a moving average of the network keeps at each step, 0 for none. The average weighs pixels by how far
+    absent_class_weight: weight of the loss on classes that the image-level labels deny, on all pixels; 0 for none.
+    ema_decay: share that a moving average of the network keeps at each step, 0 for none. The average weighs pixels by how far
         it agrees, labels those that are 255, teaches through mixed images, and is what is kept.
-    unchanged: where no more than this fraction of the masks' pixels changed in a round, the recipe's ``previous`` network
+    stop_below_change: where no more than this fraction of the masks' pixels changed in a round, the recipe's ``previous`` network
         stands and nothing is trained.
     scale: smallest and largest random zoom.
-    color: strength of colour jitter.
+    color_jitter: strength of colour jitter.
     precision: autocast; ``auto`` is bfloat16 where the device computes in it.
     rng_seed: source of randomness.
     """
@@ -49,15 +49,15 @@ class Config:
     epochs: int = setting(10, low=1, high=10_000)
     batch_size: int = setting(16, low=1, high=4096)
     learning_rate: float = setting(3e-4, low=0.0, high=10.0)
-    head_factor: float = setting(5.0, low=0.0, high=1000.0)
+    head_lr_multiplier: float = setting(5.0, low=0.0, high=1000.0)
     weight_decay: float = setting(0.01, low=0.0, high=1.0)
     schedule: Literal["one_cycle", "poly"] = setting("one_cycle")
     loss: Literal["cross_entropy", "symmetric", "bootstrapped"] = setting("cross_entropy")
-    absent: float = setting(0.0, low=0.0, high=1000.0)
-    teacher: float = setting(0.0, low=0.0, high=0.9999)
-    unchanged: float = setting(0.01, low=0.0, high=1.0)
+    absent_class_weight: float = setting(0.0, low=0.0, high=1000.0)
+    ema_decay: float = setting(0.0, low=0.0, high=0.9999)
+    stop_below_change: float = setting(0.01, low=0.0, high=1.0)
     scale: tuple[float, ...] = setting((0.7, 1.5), low=0.1, high=10.0)
-    color: float = setting(0.3, low=0.0, high=1.0)
+    color_jitter: float = setting(0.3, low=0.0, high=1.0)
     precision: Literal["auto", "float32", "bfloat16", "float16"] = setting("auto")
     rng_seed: int = setting(0, low=0, high=2**32 - 1)
     device: Literal["auto", "cpu", "cuda", "mps"] = setting("auto", execution=True)

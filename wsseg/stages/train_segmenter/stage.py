@@ -44,7 +44,7 @@ class TrainSegmenter:
         Where a round of self-training changed next to nothing, the network of the round before stands.
         """
         changed = inputs["masks"].manifest["metrics"].get("changed") if isinstance(inputs["masks"], Artifact) else None
-        if changed is not None and changed <= config.unchanged and "previous" in inputs:
+        if changed is not None and changed <= config.stop_below_change and "previous" in inputs:
             log.info(
                 "segmenter: %.2f %% of the masks' pixels changed: the network of the round before stands", 100 * changed
             )

@@ -54,7 +54,7 @@ class TaughtNetwork(nn.Module):
                 own.copy_(other)
 
 
-def lesson(masks: Tensor, probabilities: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:
+def teacher_targets(masks: Tensor, probabilities: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:
     """Return what the student is to learn: labels (N, H, W) int64 without 255, and weights (N, H, W) in [0, 1].
 
     The weight of the teacher's own label is its probability among the background and the classes present; that of a mask's label is
@@ -75,7 +75,7 @@ def lesson(masks: Tensor, probabilities: Tensor, present: Tensor) -> tuple[Tenso
     return labels, torch.where(decided, (1 + agreement) / 2, agreement)
 
 
-def boxes(count: int, size: tuple[int, int], device: torch.device) -> Tensor:
+def random_boxes(count: int, size: tuple[int, int], device: torch.device) -> Tensor:
     """Return (N, H, W) bool: a box of a quarter of the area, anywhere in each, by torch's generator."""
     height, width = size
     along, across = torch.arange(height, device=device), torch.arange(width, device=device)
@@ -86,7 +86,7 @@ def boxes(count: int, size: tuple[int, int], device: torch.device) -> Tensor:
     return rows[:, :, None] & columns[:, None, :]
 
 
-def pasted(batch: Tensor, box: Tensor) -> Tensor:
+def cutmix(batch: Tensor, box: Tensor) -> Tensor:
     """Return (N, ...) tensors with the box of the next one in the batch: (N, H, W), or (N, C, H, W)."""
     where = box if batch.ndim == 3 else box[:, None]
     return torch.where(where, batch.roll(-1, 0), batch)

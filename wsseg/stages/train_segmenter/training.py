@@ -28,7 +28,7 @@ from wsseg.models.weights import outlined, read_state
 from wsseg.stages.protocol import MaskSource
 from wsseg.stages.train_segmenter.config import Config
 from wsseg.stages.train_segmenter.losses import absent_loss, per_pixel, weighted_mean
-from wsseg.stages.train_segmenter.teacher import TaughtNetwork, boxes, lesson, pasted
+from wsseg.stages.train_segmenter.teacher import TaughtNetwork, cutmix, random_boxes, teacher_targets
 from wsseg.store.artifact import Artifact
 
 _SAMPLED = (
@@ -38,7 +38,7 @@ _SAMPLED = (
 
 def _schedule(config: Config) -> Schedule:
     return Schedule(
-        config.epochs, config.batch_size, config.learning_rate, config.head_factor, config.weight_decay,
+        config.epochs, config.batch_size, config.learning_rate, config.head_lr_multiplier, config.weight_decay,
         config.schedule, config.rng_seed, config.precision, config.device, config.workers,
     )  # fmt: skip
 
@@ -83,7 +83,7 @@ def train(
         source = load_classifier(classifier.read_bytes, str(classifier.folder))[0].backbone
     start_encoder(model, config, source)
     freeze_levels(model.get_submodule("encoder"), config.frozen_levels, config.encoder)
-    transform = augmentation(config.size, (config.scale[0], config.scale[1]), config.color)
+    transform = augmentation(config.size, (config.scale[0], config.scale[1]), config.color_jitter)
     data = TrainingImages(images.items, len(images.classes), transform, mean, std, config.rng_seed, masks.mask)
     schedule = _schedule(config)
     fresh = nn.ModuleList(child for name, child in model.named_children() if name != "encoder")
@@ -93,24 +93,28 @@ def train(
         measure.add(agreement(logits, batch["mask"]))
         losses = per_pixel(logits, batch["mask"], config.loss)
         loss = weighted_mean(losses, (batch["mask"] != IGNORE_INDEX).float())
-        return loss + config.absent * absent_loss(logits, batch["present"]) if config.absent > 0 else loss
+        return (
+            loss + config.absent_class_weight * absent_loss(logits, batch["present"])
+            if config.absent_class_weight > 0
+            else loss
+        )
 
     def taught_loss_of(network: nn.Module, batch: dict[str, Tensor]) -> Tensor:
         taught.follow()
         images, masks, labels = batch["image"], batch["mask"], batch["present"]
-        target, weights = lesson(masks, network(images, taught=True).float().softmax(1), labels)
-        box = boxes(len(images), (masks.shape[1], masks.shape[2]), images.device)
-        mixed = pasted(images, box).contiguous(memory_format=torch.channels_last)
+        target, weights = teacher_targets(masks, network(images, taught=True).float().softmax(1), labels)
+        box = random_boxes(len(images), (masks.shape[1], masks.shape[2]), images.device)
+        mixed = cutmix(images, box).contiguous(memory_format=torch.channels_last)
         logits = network(mixed)
-        measure.add(agreement(logits, pasted(target, box)))
-        loss = weighted_mean(per_pixel(logits, pasted(target, box), config.loss), pasted(weights, box))
+        measure.add(agreement(logits, cutmix(target, box)))
+        loss = weighted_mean(per_pixel(logits, cutmix(target, box), config.loss), cutmix(weights, box))
         both = torch.maximum(labels, labels.roll(-1, 0))  # a mixed image shows the classes of two
-        return loss + config.absent * absent_loss(logits, both) if config.absent > 0 else loss
+        return loss + config.absent_class_weight * absent_loss(logits, both) if config.absent_class_weight > 0 else loss
 
     measure = Measure("miou", (len(images.classes) + 1, len(images.classes) + 2), _miou)
-    if config.teacher == 0:
+    if config.ema_decay == 0:
         return model, spec, fit(model, fresh, data, loss_of, schedule, out, "segmenter", measure)
-    taught = TaughtNetwork(model, config.teacher)
+    taught = TaughtNetwork(model, config.ema_decay)
     history = fit(taught, fresh, data, taught_loss_of, schedule, out, "segmenter", measure)
     taught.follow()
     return taught.teacher, spec, history
@@ -142,7 +146,7 @@ def timm_name(config: Config) -> str:
         check_backbone(name)
     except StageError as error:
         raise StageError(
-            f"segmenter.weights = {config.weights!r}: {config.encoder!r} is not a model of timm; legal for it: file, none"
+            f"segmenter.weights = {config.weights!r}: {config.encoder!r} is not a model of timm; expected for it: file, none"
         ) from error
     return name
 

@@ -15,7 +15,7 @@ class Config:
     radius: of a step, in boundary values.
     beta: power of the affinities; the higher, the less gets across a weak boundary.
     steps: of the walk.
-    frame: the image's frame walks as well, and what it reaches is background.
+    boundary_prior: the image's frame walks as well, and what it reaches is background.
     batch_size: images of one size that go through the network together.
     precision: autocast; ``auto`` is bfloat16 where the device computes in it.
     workers: processes; 0 for one a core.
@@ -26,7 +26,7 @@ class Config:
     radius: int = setting(5, low=2, high=64)
     beta: float = setting(10.0, low=0.0, high=100.0)
     steps: int = setting(256, low=0, high=100_000)
-    frame: bool = setting(True)
+    boundary_prior: bool = setting(True)
     batch_size: int = setting(8, low=1, high=4096)
     precision: Literal["auto", "float32", "bfloat16", "float16"] = setting("auto")
     device: Literal["auto", "cpu", "cuda", "mps"] = setting("auto", execution=True)

@@ -115,7 +115,7 @@ def _walk_one(job: _Job) -> tuple[LabeledImage, Seed]:
     if seed.class_ids:
         # area averaging, where the walk's grid is coarser than the seed's
         maps = np.stack([cv2.resize(m, (width, height), interpolation=cv2.INTER_AREA) for m in seed.maps])
-        maps = walked(maps, job.boundary, config.radius, config.beta, config.steps, config.frame)
+        maps = walked(maps, job.boundary, config.radius, config.beta, config.steps, config.boundary_prior)
     return job.item, Seed(seed.class_ids, maps, seed.size)
 
 
@@ -136,7 +136,7 @@ def _choice(
     sample = sample_of(images.items)
     found: dict[int, list[float]] = {class_id: [] for class_id in range(1, len(images.classes) + 1)}
     # without the frame: what it empties ties, and would be no evidence of how the walk itself went
-    plain = replace(config, frame=False)
+    plain = replace(config, boundary_prior=False)
     jobs = (replace(job, config=plain) for job in network.jobs(sample, {item.id for item in sample}, seeds))
     results = map_processes(_walk_one, jobs, worker_count(config.workers))
     for item, seed in track(results, len(sample), "whether to walk"):
