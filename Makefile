@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test check format clean
+.PHONY: demo test stress check format clean
 
 .venv/.installed: setup.cfg pyproject.toml
 	$(PYTHON) -m venv .venv
@@ -14,6 +14,9 @@ demo: .venv/.installed
 
 test: .venv/.installed
 	$(BIN)/python -m pytest
+
+stress: .venv/.installed
+	$(BIN)/python -m tests.stress --json stress.json
 
 check: .venv/.installed
 	$(BIN)/ruff format --check .

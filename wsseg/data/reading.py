@@ -31,7 +31,7 @@ IMAGE_SUFFIXES = frozenset(
 _FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP", "PPM")  # the JPEG reader also opens MPO, what many phones write
 MOST_PIXELS = 100_000_000  # of one image: a file of some kilobytes may declare billions
 MOST_MEMORY = 3 * 2**29  # bytes that all threads of a process together take while they read images
-# of memory that decoding and converting take, without the file; measured by scripts/tortures/inputs.py
+# of memory that decoding and converting take, without the file; measured by tests/stress/inputs.py
 BYTES_A_PIXEL = {"PNG": 9, "BMP": 9, "JPEG": 13, "MPO": 13, "TIFF": 13, "PPM": 16, "WEBP": 20}
 _SLOW_CODECS = {"ppm", "ppm_plain", "bmp_rle"}  # Pillow decodes these in Python
 _MOST_SLOW_PIXELS = 4_000_000

@@ -1,4 +1,4 @@
-"""The short form of `scripts/torture.py`, and Hypothesis at the parsers that it stresss."""
+"""The short form of the stress tests, and Hypothesis on the parsers."""
 
 import json
 import os
@@ -12,10 +12,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.conftest import REPOSITORY
-
-sys.path.insert(0, str(REPOSITORY / "scripts"))
-from tortures import inputs, load, names, outputs, rot, texts
-from tortures.texts import CSV, judge, parsers
+from tests.stress import inputs, load, names, outputs, rot, texts
+from tests.stress.texts import CSV, judge, parsers
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="it forks")
 
@@ -123,22 +121,21 @@ def test_forged_stores_touch_nothing_outside(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "stress", ["names", "rot", "outputs", "disk", "kills", "together", "determinism", "environment"]
-)
-def test_the_short_form(tmp_path, stress):
+@pytest.mark.parametrize("part", ["names", "rot", "outputs", "disk", "kills", "together", "determinism", "environment"])
+def test_the_short_form(tmp_path, part):
     target = tmp_path / "figures.json"
-    count = {"rot": 150, "together": 2, "determinism": 2, "environment": 2}.get(stress, 6)
+    count = {"rot": 150, "together": 2, "determinism": 2, "environment": 2}.get(part, 6)
     command = [
         sys.executable,
-        str(REPOSITORY / "scripts" / "torture.py"),
-        stress,
+        "-m",
+        "tests.stress",
+        part,
         "--count",
         str(count),
         "--json",
         str(target),
     ]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=600)
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=600)
     assert target.is_file(), done.stderr[-500:]
-    assert json.loads(target.read_text())[stress]["failures"] == []
+    assert json.loads(target.read_text())[part]["failures"] == []
     assert done.returncode == 0

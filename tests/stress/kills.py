@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from tortures.children import Child, digests, inconsistencies, run_words, write_config, wsseg
+from tests.stress.children import Child, digests, inconsistencies, run_words, write_config, wsseg
 from wsseg.errors import WssegError
 from wsseg.store.artifact import CHECKPOINT, FILES, MANIFEST
 from wsseg.store.files import TEMPORARY, atomic_write
@@ -118,7 +118,7 @@ def care(store: Path, rng_seed: int) -> None:
         if index % 7 == 0:
             opened.collect(keep=1)
         if index % 11 == 0:  # what verify does
-            for known in opened.keys():  # noqa: SIM118
+            for known in opened.keys():
                 with opened.lock(known):
                     artifact = opened.get(known)
                     if artifact is not None:
@@ -139,7 +139,7 @@ def over_care(count: int, folder: Path, rng: np.random.Generator) -> dict[str, A
             continue
         child.kill(with_workers=True)
         opened = ArtifactStore(store)
-        for key in opened.keys():  # noqa: SIM118
+        for key in opened.keys():
             if not (store / "objects" / key / "manifest.json").exists():
                 unfinished_repairs += 1  # it says so at the next use, and is taken for nothing
                 shutil.rmtree(store / "objects" / key)

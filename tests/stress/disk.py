@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tortures.children import Child, digests, inconsistencies, run_words, write_config, wsseg
+from tests.stress.children import Child, digests, inconsistencies, run_words, write_config, wsseg
 
 CODES = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS)
 PATIENCE = 120.0

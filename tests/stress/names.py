@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from PIL import Image as PILImage
 
-from tortures.children import CONFIG, Child, wsseg
+from tests.stress.children import CONFIG, Child, wsseg
 from wsseg.data.masks import encode_mask
 from wsseg.errors import DatasetError
 from wsseg.names import check_id

@@ -237,7 +237,7 @@ def bytes_a_pixel(folder: Path, name: str, side: int) -> float:
     exif[0x0112] = 6 if options.get("turned") else 1
     path = folder / "measured"
     code = (
-        "import sys; from pathlib import Path; from tortures.inputs import peak_bytes; from wsseg.data.reading import inspect_file;"
+        "import sys; from pathlib import Path; from tests.stress.inputs import peak_bytes; from wsseg.data.reading import inspect_file;"
         "first, path = map(Path, sys.argv[1:]); inspect_file(first); before = peak_bytes(); seen = inspect_file(path);"
         "print(seen.error or peak_bytes() - before)"
     )
@@ -246,7 +246,7 @@ def bytes_a_pixel(folder: Path, name: str, side: int) -> float:
     for target, own in ((folder / "first", image.crop((0, 0, 64, 64))), (path, image)):
         own.save(target, form, exif=exif, **{k: v for k, v in options.items() if k != "turned"})
     command = [sys.executable, "-c", code, str(folder / "first"), str(path)]
-    said = subprocess.run(command, capture_output=True, text=True, check=True, cwd=Path(__file__).parents[1]).stdout
+    said = subprocess.run(command, capture_output=True, text=True, check=True, cwd=Path(__file__).parents[2]).stdout
     return (int(said) - path.stat().st_size) / side**2
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from tortures.children import Child, digests, inconsistencies, run_words, write_config, wsseg
+from tests.stress.children import Child, digests, inconsistencies, run_words, write_config, wsseg
 
 PATIENCE = 300.0
 RECIPES = ("best", "cam_crf", "full_supervision", "best")

@@ -19,13 +19,14 @@ import numpy as np
 import safetensors.torch
 import torch
 
-from tortures.children import Child, digests, run_words, write_config, wsseg
+from tests.stress.children import Child, digests, run_words, write_config, wsseg
 from wsseg.config import read_toml
 from wsseg.errors import WssegError
 from wsseg.models.weights import read_state
 from wsseg.store.artifact import FILES, MANIFEST
 from wsseg.store.files import atomic_write, canonical_json
 from wsseg.store.objects import ArtifactStore
+from wsseg.store.runs import find_artifact
 
 PATIENCE = 120.0
 SECONDS = 5.0  # that a use of a damaged file may take
@@ -54,7 +55,7 @@ def damaged(data: bytes, rng: np.random.Generator) -> bytes:
 def over_bytes(count: int, store: Path, rng: np.random.Generator) -> dict[str, Any]:
     """Damage one file at a time and use it; every use must name the file, and the file made whole is well again."""
     opened = ArtifactStore(store)
-    places = [(key, name) for key in opened.keys() for name in (MANIFEST, FILES, *digests(store)[key])]  # noqa: SIM118
+    places = [(key, name) for key in opened.keys() for name in (MANIFEST, FILES, *digests(store)[key])]
     failures: list[str] = []
     kinds: dict[str, int] = {}
     for number in range(count):

@@ -1,6 +1,6 @@
 """Configs, recipes, label files and records that are broken, odd or hostile: read, or refused in one line, within 5 s.
 
-The parsers here are also what `tests/scripts/test_torture.py` feeds with Hypothesis, and `scripts/fuzz.py` with atheris.
+`test_stress.py` feeds the parsers here with Hypothesis, `fuzz.py` with atheris.
 """
 
 import re

@@ -9,8 +9,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from tortures.children import digests, inconsistencies, run_words, write_config
-from tortures.disk import one_line
+from tests.stress.children import digests, inconsistencies, run_words, write_config
+from tests.stress.disk import one_line
 
 PATIENCE = 240.0
 _RECIPE = "cam_crf"

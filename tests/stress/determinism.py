@@ -4,7 +4,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from tortures.children import Child, digests, run_words, write_config, wsseg
+from tests.stress.children import Child, digests, run_words, write_config, wsseg
 
 PATIENCE = 300.0
 SPELLINGS = ("seeds.output_stride=16", "seeds.output_stride=16.0")  # one value

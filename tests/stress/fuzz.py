@@ -1,9 +1,9 @@
 """Coverage-guided fuzzing (atheris, `pip install atheris`) of what reads configs, recipes, label files and run records.
 
-python scripts/fuzz.py coco -max_total_time=300
-python scripts/fuzz.py config corpus/ -runs=100000
+python -m tests.stress.fuzz coco -max_total_time=300
+python -m tests.stress.fuzz config corpus/ -runs=100000
 
-Anything but a result or a one-line error of wsseg's own ends it, and the input is left in a crash- file.
+It stops at anything but a result or a one-line error of wsseg; the input is kept in a crash- file.
 """
 
 import sys
@@ -13,15 +13,15 @@ from pathlib import Path
 import atheris
 
 with atheris.instrument_imports(include=["wsseg", "tomllib", "csv", "json", "xml"]):
-    from tortures.texts import judge, parsers
+    from tests.stress.texts import judge, parsers
 
 
 def main() -> None:
-    """Fuzz one parser; what follows its name goes to libFuzzer."""
+    """Fuzz one parser; the arguments after its name go to libFuzzer."""
     with tempfile.TemporaryDirectory(prefix="wsseg-fuzz-") as folder:
         known = parsers(Path(folder))
         if len(sys.argv) < 2 or sys.argv[1] not in known:
-            sys.exit(f"usage: python scripts/fuzz.py {{{','.join(known)}}} [libFuzzer's options]")
+            sys.exit(f"usage: python -m tests.stress.fuzz {{{','.join(known)}}} [libFuzzer's options]")
         name = sys.argv.pop(1)
         sound, read = known[name]
         (seeds := Path(folder) / "sound").mkdir()

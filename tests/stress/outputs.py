@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from PIL import Image as PILImage
 
-from tortures.children import Child
+from tests.stress.children import Child
 from wsseg.data.images import photograph_files
 from wsseg.errors import WssegError
 from wsseg.outputs import Outputs

@@ -175,7 +175,7 @@ def wsseg(words: list[str], before: Callable[[], object] = lambda: None) -> Call
 def digests(store: Path) -> dict[str, FileTable]:
     """Return size and digest of every file of every artifact, by key."""
     opened = ArtifactStore(store)
-    found = ((key, opened.get(key)) for key in opened.keys())  # noqa: SIM118 (a store is no mapping)
+    found = ((key, opened.get(key)) for key in opened.keys())
     return {key: artifact.files for key, artifact in found if artifact is not None}
 
 
@@ -183,7 +183,7 @@ def inconsistencies(store: Path) -> list[str]:
     """Return what is wrong with a store that nothing works on: damaged objects, locks that are still held."""
     opened = ArtifactStore(store)
     wrong = []
-    for key in opened.keys():  # noqa: SIM118
+    for key in opened.keys():
         artifact = opened.get(key)
         if artifact is None or (damaged := artifact.damaged_files()):
             wrong.append(f"object {key[:12]} is damaged: {damaged if artifact else 'gone'}")

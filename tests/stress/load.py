@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tortures.children import Child
+from tests.stress.children import Child
 from wsseg.config import setting
 from wsseg.progress import track
 from wsseg.stages import STAGES, TABLES

@@ -1,0 +1,1 @@
+"""Stress tests, one module per part; each returns its metrics and its failures. Run them with ``make stress``."""
