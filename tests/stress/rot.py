@@ -247,7 +247,7 @@ def uses_of(store: ArtifactStore, key: str) -> Iterator[Callable[[], object]]:
             artifact.damaged_files()
             artifact.read_bytes("seeds/a.png")
 
-    yield from (read, store.runs, partial(store.resolve, "toy"), partial(store.reopen, key))
+    yield from (read, store.runs, partial(find_artifact, store, "toy"), partial(store.reopen, key))
     yield from (partial(store.open_work, "b" * 64), partial(store.collect, 0), partial(store.garbage, 0))
 
 
