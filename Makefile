@@ -1,8 +1,11 @@
 # Every target sets itself up: a virtual environment in .venv, installed once and again when setup.cfg changes.
 PYTHON ?= python3
 BIN := .venv/bin
+# test processes; each takes an equal share of the cores
+JOBS ?= 2
+PYTEST := $(BIN)/python -m pytest -n $(JOBS) --dist worksteal
 
-.PHONY: demo test stress check format clean
+.PHONY: demo test stress lint quick check format clean
 
 .venv/.installed: setup.cfg pyproject.toml
 	$(PYTHON) -m venv .venv
@@ -13,19 +16,23 @@ demo: .venv/.installed
 	$(BIN)/wsseg run cam_crf -c demo
 
 test: .venv/.installed
-	$(BIN)/python -m pytest
+	$(PYTEST)
 
 stress: .venv/.installed
 	$(BIN)/python -m tests.stress --json stress.json
 
-check: .venv/.installed
+# style, types and import contracts
+lint: .venv/.installed
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/mypy --platform win32 --no-warn-unreachable
-	$(BIN)/mypy --platform darwin --no-warn-unreachable
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest
+
+# before each commit
+quick: lint
+	$(PYTEST) -m "not slow"
+
+check: lint test
 
 format: .venv/.installed
 	$(BIN)/ruff format .

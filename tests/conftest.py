@@ -1,6 +1,13 @@
 """Shared fixtures: tiny generated data sets in the real layouts, and the real photographs where they are at hand."""
 
 import os
+
+# several test processes share the cores; this must be set before NumPy and PyTorch are imported
+if "PYTEST_XDIST_WORKER_COUNT" in os.environ:
+    _THREADS = max(1, (os.cpu_count() or 1) // int(os.environ["PYTEST_XDIST_WORKER_COUNT"]))
+    for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ.setdefault(_name, str(_THREADS))
+
 import tomllib
 from pathlib import Path
 
@@ -12,6 +19,11 @@ from PIL import Image as PILImage
 from wsseg.data.masks import encode_mask
 
 REPOSITORY = Path(__file__).parent.parent
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Run slow tests first, so that no test process is left with a long one at the end."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
 
 
 @pytest.fixture(scope="session")

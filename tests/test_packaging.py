@@ -1,5 +1,6 @@
 """The wheel, built for real: what it holds, and that it runs from an empty folder."""
 
+import configparser
 import subprocess
 import sys
 import zipfile
@@ -25,6 +26,17 @@ def wheel(tmp_path_factory) -> Path:
     command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(out), str(source)]
     subprocess.run(command, check=True, capture_output=True, timeout=300)
     return next(out.glob("*.whl"))
+
+
+def test_every_folder_of_the_package_is_listed_in_setup_cfg():
+    parser = configparser.ConfigParser()
+    parser.read(REPOSITORY / "setup.cfg", encoding="utf-8")
+    listed = parser["options"]["packages"].split()
+    folders = {path.parent.relative_to(REPOSITORY) for path in (REPOSITORY / "wsseg").rglob("*.py")}
+    from_the_top = {"wsseg.configs", "wsseg.pipelines"}  # carried in by package_dir; they hold no Python
+    templates = {"wsseg.report.templates"}
+    assert set(listed) - from_the_top - templates == {".".join(folder.parts) for folder in folders}
+    assert listed == sorted(set(listed))
 
 
 @pytest.mark.slow
