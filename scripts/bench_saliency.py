@@ -32,6 +32,7 @@ from torch import Tensor
 
 from wsseg.cli import common, overwrite_option
 from wsseg.data.reading import inspect_file, read_image
+from wsseg.data.sampling import evenly_spaced
 from wsseg.data.transforms import normalised
 from wsseg.inspect.faithfulness import area_under, curve
 from wsseg.models.classifier import Classifier
@@ -52,7 +53,7 @@ def photographs(count: int, size: int) -> Tensor:
     """Return (N, 3, size, size) normalised photographs."""
     data = Path(os.environ.get("WSSEG_DATA", Path(__file__).resolve().parents[2] / "shared" / "data"))
     paths = sorted((data / "voc-vehicles" / "VOC2012" / "JPEGImages").glob("*.jpg"))
-    chosen = [paths[len(paths) * i // count] for i in range(count)]
+    chosen = evenly_spaced(paths, count)
     images = [cv2.resize(read_image(p), (size, size), interpolation=cv2.INTER_AREA) for p in chosen]
     return torch.stack([normalised(i, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)) for i in images])
 

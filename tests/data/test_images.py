@@ -11,7 +11,7 @@ from PIL import Image as PILImage
 
 from wsseg.data.config import CocoData, CocoSplit, CsvData, CsvSplit, FolderData, FolderSplit, VocData, VocSplit
 from wsseg.data.file_memory import FileMemory
-from wsseg.data.images import list_split, load_images, photograph_files, thinned
+from wsseg.data.images import list_split, load_images, photograph_files
 from wsseg.errors import DatasetError
 from wsseg.labels import ClassMap
 from wsseg.store.objects import ArtifactStore
@@ -393,6 +393,8 @@ def test_a_folder_of_photographs_that_are_not_read_says_so(tmp_path):
         photograph_files(tmp_path)
 
 
-def test_limit_takes_evenly_spaced_images():
-    ids = [str(i) for i in range(10)]
-    assert thinned(ids, 3) == ["0", "3", "6"] and thinned(ids, 0) == ids == thinned(ids, 99)
+@pytest.mark.parametrize(
+    ("limit", "ids"), [(0, ["a", "b", "sub/c"]), (2, ["a", "b"]), (1, ["a"]), (99, ["a", "b", "sub/c"])]
+)
+def test_a_limit_chooses_evenly_spaced_images(csv, limit, ids):
+    assert [item.id for item in load(replace(csv, train=replace(csv.train, limit=limit))).items] == ids

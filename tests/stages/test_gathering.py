@@ -14,7 +14,6 @@ from wsseg.stages.make_seeds.gathering import (
     encode_prototypes,
     maps_by_prototypes,
     prototypes_by_class,
-    spaced,
 )
 from wsseg.types import LabeledImage
 
@@ -81,7 +80,3 @@ def test_prototypes_are_kept_and_the_same_again(classifier, images):
         == encode_prototypes(again)
     )
     assert all(torch.equal(again[k].own, found[k].own) for k in found)
-
-
-def test_evenly_spaced_at_most():
-    assert spaced(3, 5) == [0, 1, 2] and spaced(10, 5) == [0, 2, 4, 6, 8] and len(spaced(1001, 500)) == 500

@@ -16,6 +16,7 @@ from wsseg.data.coco import read_coco
 from wsseg.data.config import CocoData, CocoSplit, CsvData, CsvSplit, FolderData, FolderSplit, VocData, VocSplit
 from wsseg.data.file_memory import FileMemory
 from wsseg.data.reading import IMAGE_SUFFIXES, read_image
+from wsseg.data.sampling import evenly_spaced
 from wsseg.data.tables import label_table
 from wsseg.data.voc import annotated_classes, label_map, list_file, listed_ids
 from wsseg.data.walk import PassedOver, data_files, data_folders, images_below, is_image, passed_over_line
@@ -123,7 +124,7 @@ def load_images(
             'add the images, remove the labels, or set data.on_bad_image = "skip"'
         )
     skipped = dict.fromkeys(listing.label_without_image, "no image file")
-    ids = thinned(sorted(listing.paths), getattr(data, split).limit)
+    ids = evenly_spaced(sorted(listing.paths), getattr(data, split).limit or len(listing.paths))
     seen = memory.inspect([listing.paths[i] for i in ids], f"reading {split} images")
     items = []
     for item_id in ids:
@@ -158,13 +159,6 @@ def class_map(data: Any, listing: Listing) -> ClassMap:
                 f"data.classes: the data set has no class {name!r}; it has {', '.join(listing.names)}{nearest(name, listing.names)}"
             )
     return ClassMap(tuple(data.classes) or listing.names)
-
-
-def thinned(ids: list[str], limit: int) -> list[str]:
-    """Return `limit` of the ids, evenly spaced; all of them where `limit` is 0 or not smaller."""
-    if not 0 < limit < len(ids):
-        return ids
-    return [ids[i * len(ids) // limit] for i in range(limit)]
 
 
 # --- layouts ---------------------------------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from wsseg.data.batches import at_size, network_size, quarter
 from wsseg.data.images import LabeledImages
 from wsseg.data.reading import read_photograph
+from wsseg.data.sampling import evenly_spaced
 from wsseg.data.transforms import normalised
 from wsseg.errors import StageError
 from wsseg.inspect.faithfulness import Substrate, area_under, average_drop_and_increase, curve, road
@@ -83,8 +84,7 @@ def audit(
     shown = [item for item in images.items if item.class_ids]
     if not shown:
         raise StageError(f"{images.split}: no image shows a class; nothing can be explained")
-    count = min(sample.images, len(shown))
-    items = [shown[i * len(shown) // count] for i in range(count)]
+    items = evenly_spaced(shown, sample.images)
     device = resolve_device(values.device)
     model = model.to(device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
     for method in methods:
@@ -92,7 +92,7 @@ def audit(
             judge = _Judge(model, spec, images, truth, method, values, sample, device)
             for item in track(items, len(items), f"audit {method}", "images"):
                 judge.add(item)
-            row = {**judge.metrics(), **judge.stability(items[:: -(-len(items) // sample.stability_images)])}
+            row = {**judge.metrics(), **judge.stability(evenly_spaced(items, sample.stability_images))}
         yield method, row
 
 

@@ -9,6 +9,7 @@ import jinja2
 from markupsafe import Markup
 
 import wsseg
+from wsseg.data.sampling import evenly_spaced
 from wsseg.errors import WssegError
 from wsseg.progress import track
 from wsseg.report import pictures, words
@@ -210,8 +211,7 @@ def worst_and_others(split: Split, most: int) -> list[str]:
     """Return the ids of up to `most` images: the worst and others up to the best, or evenly spaced where there is no truth."""
     if split.judgement:
         return shown(split.judgement.images, most)
-    items, count = split.images.items, min(most, len(split.images))
-    return [items[len(items) * k // count].id for k in range(count)]
+    return [item.id for item in evenly_spaced(split.images.items, most)]
 
 
 def drawn_recipe(steps: list[StepFacts]) -> tuple[list[Box], list[str], tuple[int, int]]:

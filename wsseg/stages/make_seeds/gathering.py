@@ -9,6 +9,7 @@ from torch import Tensor
 
 from wsseg.data.batches import batches_by_size, network_size, read_batch
 from wsseg.data.images import LabeledImages
+from wsseg.data.sampling import evenly_spaced
 from wsseg.models.classifier import Classifier, ClassifierSpec
 from wsseg.models.device import autocast
 from wsseg.progress import track
@@ -22,18 +23,13 @@ _IMAGES = 500  # of a class, evenly spaced
 _PLACES = 15_000  # of a class, evenly spaced over its images
 
 
-def spaced(count: int, most: int) -> list[int]:
-    """Return at most `most` of the numbers from 0 to `count` - 1, evenly spaced."""
-    return list(range(count)) if count <= most else [count * k // most for k in range(most)]
-
-
 @torch.no_grad()
 def prototypes_by_class(
     model: Classifier, spec: ClassifierSpec, images: LabeledImages, config: Config, device: torch.device
 ) -> dict[int, Prototypes]:
     """Return the prototypes by class id: one pass over at most 500 images of each class, at the smallest scale."""
     of_class = {k: [item for item in images.items if k in item.class_ids] for k in range(1, len(images.classes) + 1)}
-    chosen = {k: [items[i] for i in spaced(len(items), _IMAGES)] for k, items in of_class.items() if items}
+    chosen = {k: evenly_spaced(items, _IMAGES) for k, items in of_class.items() if items}
     wanted: dict[str, list[int]] = {}
     for class_id, items in chosen.items():
         for item in items:
@@ -48,7 +44,7 @@ def prototypes_by_class(
         for item, own in zip(batch, features.float().cpu().flatten(2).transpose(1, 2), strict=True):  # (places, F)
             for class_id in wanted[item.id]:
                 share = -(-_PLACES // len(chosen[class_id]))
-                found[class_id].append(own[spaced(len(own), share)].half())
+                found[class_id].append(own[evenly_spaced(range(len(own)), share)].half())
     head = model.head.weight.detach().float().cpu().flatten(1)
     return {
         class_id: prototypes_of(torch.cat(features).float(), head, class_id - 1, config.rng_seed)

@@ -15,6 +15,7 @@ from torch import nn
 from wsseg.crf.dense_crf import DenseCrf
 from wsseg.crf.settings import PRESETS
 from wsseg.data.batches import network_size
+from wsseg.data.sampling import evenly_spaced
 from wsseg.data.transforms import normalised
 from wsseg.models.classifier import ClassifierSpec
 from wsseg.saliency.passes import in_parts
@@ -71,11 +72,8 @@ def tightest(evidence: Mapping[Candidate, CandidateScore], among: Candidate | No
 
 
 def sample_of(items: Sequence[LabeledImage]) -> list[LabeledImage]:
-    """Return 48 images with at least one class, evenly spaced; all, where there are no more."""
-    labeled = [item for item in items if item.class_ids]
-    if len(labeled) <= SAMPLE:
-        return labeled
-    return [labeled[len(labeled) * k // SAMPLE] for k in range(SAMPLE)]
+    """Return at most 48 evenly spaced images among those with a class."""
+    return evenly_spaced([item for item in items if item.class_ids], SAMPLE)
 
 
 @torch.inference_mode()

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import rankdata
 
+from wsseg.data.sampling import evenly_spaced
 from wsseg.labels import BACKGROUND
 from wsseg.types import LabeledImage, Mask
 
@@ -19,11 +20,8 @@ LOWEST = 0.97  # of the pairs of a sure pixel of a thing and one of the backgrou
 
 
 def sample_of(items: Sequence[LabeledImage]) -> list[LabeledImage]:
-    """Return 96 images with at least one class, evenly spaced; all, where there are no more."""
-    labeled = [item for item in items if item.class_ids]
-    if len(labeled) <= SAMPLE:
-        return labeled
-    return [labeled[len(labeled) * k // SAMPLE] for k in range(SAMPLE)]
+    """Return at most 96 evenly spaced images among those with a class."""
+    return evenly_spaced([item for item in items if item.class_ids], SAMPLE)
 
 
 def ranked_right(values: NDArray[np.float32], sure: Mask, class_id: int) -> float | None:
