@@ -658,15 +658,15 @@ def init(
     wsseg predict segmenter photos -o masks
     """
     from wsseg.data.discovery import config_files, discover
-    from wsseg.data.forms import FORMS
+    from wsseg.data.formats import FORMATS
     from wsseg.outputs import Outputs
 
     name = "".join(c if c.isprintable() else "_" for c in folder.resolve().name)
     target = output or Path(f"{name or 'photos'}.toml")
     if target.suffix != ".toml":
         raise click.BadParameter(f"{target}: expected: a name that ends in .toml", param_hint="--output")
-    if kind and kind not in FORMS:
-        raise click.BadParameter(f"{kind}: expected one of {', '.join(FORMS)}", param_hint="--kind")
+    if kind and kind not in FORMATS:
+        raise click.BadParameter(f"{kind}: expected one of {', '.join(FORMATS)}", param_hint="--kind")
     if separator == "":
         raise click.BadParameter("it is empty", param_hint="--separator")
     found = discover(folder, kind, labels, separator)

@@ -1,6 +1,6 @@
 """`wsseg init`: what data set lies in a folder, and the config that describes it.
 
-Each form of labels (`wsseg.data.forms`) is read into class names by photograph and split. If one form is found, or all that
+Each form of labels (`wsseg.data.formats`) is read into class names by photograph and split. If one form is found, or all that
 are found say the same, a config is written; otherwise the user is asked, in one line. What the pipeline reads by itself is
 named in the config as it is; all else becomes a CSV ``image_id,classes`` beside the config.
 """
@@ -18,12 +18,12 @@ from typing import Any
 import numpy as np
 
 from wsseg.config import as_config_path, to_toml
-from wsseg.data.foreign import TwoReadingsError
-from wsseg.data.forms import FORMS, Reading, common_folder, listing_of
+from wsseg.data.formats import FORMATS, Interpretation, common_folder, listing_of
 from wsseg.data.images import listed
-from wsseg.data.inventory import ARCHIVES, Inventory
+from wsseg.data.label_files import AmbiguousLabelsError
 from wsseg.data.masks import encode_mask
 from wsseg.data.reading import image_size, read_mask_file
+from wsseg.data.scan import ARCHIVES, FolderScan
 from wsseg.data.walk import data_files, data_folders, is_image
 from wsseg.errors import DatasetError
 
@@ -54,13 +54,13 @@ def discover(folder: Path, kind: str = "", labels: tuple[Path, ...] = (), separa
 
     Args:
         folder: what holds photographs and labels.
-        kind: the form of labels to use (a key of `FORMS`); empty for the one that is found.
+        kind: the form of labels to use (a key of `FORMATS`); empty for the one that is found.
         labels: the label files to use; empty for those that are found.
         separator: what stands between class names in one cell of a table; None to find it out.
 
     Raises:
         DatasetError: no such folder, or nothing that is recognised.
-        TwoReadingsError: the labels can be understood in two ways; the text says how to choose.
+        AmbiguousLabelsError: the labels can be understood in two ways; the text says how to choose.
     """
     if folder.is_file():
         what = (
@@ -71,12 +71,12 @@ def discover(folder: Path, kind: str = "", labels: tuple[Path, ...] = (), separa
         raise DatasetError(f"{folder}: it is {what} that holds your photographs")
     if not folder.is_dir():
         raise DatasetError(f"{folder}: no such folder; give the one that holds your photographs")
-    found = Inventory(folder.resolve(), frozenset(path.resolve() for path in labels), separator)
+    found = FolderScan(folder.resolve(), frozenset(path.resolve() for path in labels), separator)
     for path in labels:
         if path.resolve() not in found.files:
             raise DatasetError(f"{path}: no such label file in {folder}")
     readings = []
-    for form, look in FORMS.items():
+    for form, look in FORMATS.items():
         if kind in ("", form) and (reading := look(found)):
             if any(reading.parts["train"].labels.values()):
                 readings.append(reading)
@@ -94,11 +94,11 @@ def discover(folder: Path, kind: str = "", labels: tuple[Path, ...] = (), separa
     return described
 
 
-def _chosen(readings: list[Reading], found: Inventory) -> Reading:
+def _chosen(readings: list[Interpretation], found: FolderScan) -> Interpretation:
     """Return the one reading, or the first of those that say the same.
 
     Raises:
-        TwoReadingsError: they say different things.
+        AmbiguousLabelsError: they say different things.
     """
     best = readings[0]
     for other in readings[1:]:
@@ -106,14 +106,14 @@ def _chosen(readings: list[Reading], found: Inventory) -> Reading:
             ways = [
                 f"--kind {r.form} ({found.shown(r.parts['train'].where)}: {', '.join(r.names[:3])})" for r in readings
             ]
-            raise TwoReadingsError(
+            raise AmbiguousLabelsError(
                 f"{found.root}: its labels can be understood in {len(readings)} ways: choose {' or '.join(ways)}"
             )
         best.said.append(f"left out: the {other.form} labels, which say the same")
     return best
 
 
-def _unlabelled(reading: Reading, found: Inventory) -> list[str]:
+def _unlabelled(reading: Interpretation, found: FolderScan) -> list[str]:
     """Return a line about the photographs that no label names."""
     known = reading.left.union(*(part.labels for part in reading.parts.values()))
     counts = {found.shown(place): len(set(paths) - known) for place, paths in found.pictures.items()}
@@ -121,7 +121,7 @@ def _unlabelled(reading: Reading, found: Inventory) -> list[str]:
     return [f"left out: {sum(counts.values())} images without label in {listed(parts)}"] if parts else []
 
 
-def _described(reading: Reading) -> Discovery:
+def _described(reading: Interpretation) -> Discovery:
     """Return the config of a reading: with its own table if the pipeline then sees the same, else with a CSV of ours."""
     if reading.table and (reading.keep or _sees_the_same(reading.table, reading)):
         return Discovery(reading.table, reading.said)
@@ -145,7 +145,7 @@ def _described(reading: Reading) -> Discovery:
     return found
 
 
-def _sees_the_same(table: dict[str, Any], reading: Reading) -> bool:
+def _sees_the_same(table: dict[str, Any], reading: Interpretation) -> bool:
     """Return whether the pipeline, given a table ``[data]``, sees the labels of a reading."""
     for split, part in reading.parts.items():
         listing = listing_of(table, split)
@@ -158,7 +158,7 @@ def _id(path: Path, base: Path) -> str:
     return path.relative_to(base).with_suffix("").as_posix()
 
 
-def _nothing(found: Inventory) -> str:
+def _nothing(found: FolderScan) -> str:
     """Return what lies in the folder, why it is no data set, and what to do."""
     count = sum(map(len, found.pictures.values()))
     why = f"; {'; '.join(found.reasons)}" if found.reasons else ""
@@ -183,7 +183,7 @@ def _nothing(found: Inventory) -> str:
     return f"no data set was recognised: {holds}"
 
 
-def _beside_it(found: Inventory) -> list[str]:
+def _beside_it(found: FolderScan) -> list[str]:
     """Return the names of possible label files in the folder above."""
     try:
         files = data_files(found.root.parent)

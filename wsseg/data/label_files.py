@@ -41,12 +41,12 @@ _BINARY = _PRESENT | {"0", "0.0", "false", ""}
 _UPLOAD = re.compile(r"^[0-9a-f]{8}-(?=.)")  # what Label Studio puts before the name of an uploaded file
 
 
-class TwoReadingsError(DatasetError):
+class AmbiguousLabelsError(DatasetError):
     """Labels can be understood in two ways; the text names both and what chooses."""
 
 
 @dataclass
-class Named:
+class ParsedLabels:
     """Class names by image, as label files state them.
 
     Args:
@@ -83,7 +83,7 @@ def without_upload(part: str) -> str:
 # --- tables ----------------------------------------------------------------------------------------------------------
 
 
-def read_table(path: Path, known: Callable[[str], bool], separator: str | None = None) -> list[Named]:
+def read_table(path: Path, known: Callable[[str], bool], separator: str | None = None) -> list[ParsedLabels]:
     """Read a table in which one column names images and others their classes.
 
     Args:
@@ -92,10 +92,10 @@ def read_table(path: Path, known: Callable[[str], bool], separator: str | None =
         separator: of class names in one cell; None to find it out.
 
     Returns:
-        One `Named` for each split that a column of the table states, else one; none if no column names images.
+        One `ParsedLabels` for each split that a column of the table states, else one; none if no column names images.
 
     Raises:
-        TwoReadingsError: blanks in cells may separate classes or be parts of their names.
+        AmbiguousLabelsError: blanks in cells may separate classes or be parts of their names.
         DatasetError: the columns of classes cannot be told.
     """
     text, said = _table_text(path)
@@ -141,7 +141,7 @@ def read_table(path: Path, known: Callable[[str], bool], separator: str | None =
     result = []
     for split in dict.fromkeys(split for split, _ in by_image):
         classes = {image: frozenset(found) for (own, image), found in by_image.items() if own == split}
-        result.append(Named(path, classes, split, separator, said))
+        result.append(ParsedLabels(path, classes, split, separator, said))
     return result
 
 
@@ -249,7 +249,7 @@ def separator_of(path: Path, cells: Collection[str], canonical: bool, said: list
         said: takes what was assumed.
 
     Raises:
-        TwoReadingsError: some words occur apart and others do not.
+        AmbiguousLabelsError: some words occur apart and others do not.
     """
     for mark in ("|", ";", ","):
         if any(mark in cell for cell in cells):
@@ -272,7 +272,7 @@ def separator_of(path: Path, cells: Collection[str], canonical: bool, said: list
     if len(bound) >= 0.9 * len(joined):
         said.append(f"{path.name}: {example!r} is one class; if blanks separate classes, use --separator ' '")
         return "|"
-    raise TwoReadingsError(
+    raise AmbiguousLabelsError(
         f"{path}: {example!r} may be one class or {len(example.split())}; "
         "use --separator '|' for one, or --separator ' ' if blanks separate classes"
     )
@@ -299,7 +299,7 @@ def is_coco(content: Any) -> bool:
     return isinstance(content, dict) and all(isinstance(content.get(key), list) for key in ("images", "categories"))
 
 
-def coco_names(path: Path, content: dict[str, Any]) -> Named:
+def coco_names(path: Path, content: dict[str, Any]) -> ParsedLabels:
     """Return the categories of each image of a COCO JSON; what is malformed is passed over here (the reader tells of it)."""
     categories = {str(c.get("id")): c.get("name") for c in _objects(content["categories"])}
     files = {str(i.get("id")): i.get("file_name") for i in _objects(content["images"])}
@@ -308,10 +308,10 @@ def coco_names(path: Path, content: dict[str, Any]) -> Named:
         name, category = files.get(str(annotation.get("image_id"))), categories.get(str(annotation.get("category_id")))
         if isinstance(name, str) and isinstance(category, str):
             classes[name].add(category)
-    return Named(path, {name: frozenset(found) for name, found in classes.items()})
+    return ParsedLabels(path, {name: frozenset(found) for name, found in classes.items()})
 
 
-def label_studio_names(path: Path, content: Any) -> Named | None:
+def label_studio_names(path: Path, content: Any) -> ParsedLabels | None:
     """Return the classes of Label Studio's tasks (JSON or JSON-MIN) or Hugging Face's metadata.jsonl; None if it is none."""
     classes: dict[str, frozenset[str]] = {}
     for task in _objects(content if isinstance(content, list) else None):
@@ -328,7 +328,7 @@ def label_studio_names(path: Path, content: Any) -> Named | None:
             results = [r for a in annotations for r in _objects(a.get("result"))]
             values = [r["value"] for r in results if isinstance(r.get("value"), dict)]
             classes[image] = frozenset(n for value in values for key, v in value.items() for n in _choices(key, v))
-    return Named(path, classes) if any(classes.values()) else None
+    return ParsedLabels(path, classes) if any(classes.values()) else None
 
 
 def _names_an_image(text: str) -> bool:
@@ -358,11 +358,11 @@ def _objects(rows: Any) -> list[dict[str, Any]]:
     return [row for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
 
 
-def read_xml(path: Path) -> frozenset[str] | list[Named] | None:
+def read_xml(path: Path) -> frozenset[str] | list[ParsedLabels] | None:
     """Read an annotation in XML.
 
     Returns:
-        The class names of one image (labelImg, VOC), the `Named` of many (CVAT for images), or None for another XML.
+        The class names of one image (labelImg, VOC), the `ParsedLabels` of many (CVAT for images), or None for another XML.
     """
     try:
         with open_file(path) as file:
@@ -383,7 +383,7 @@ def read_xml(path: Path) -> frozenset[str] | list[Named] | None:
         split = SPLITS.get((image.get("subset") or "").casefold(), "")
         labels = frozenset(label for child in image if (label := child.get("label")))
         by_split.setdefault(split, {})[image.get("name") or ""] = labels
-    return [Named(path, classes, split) for split, classes in by_split.items()]
+    return [ParsedLabels(path, classes, split) for split, classes in by_split.items()]
 
 
 # --- YOLO ------------------------------------------------------------------------------------------------------------

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from wsseg.data.foreign import (
-    TwoReadingsError,
+from wsseg.data.label_files import (
+    AmbiguousLabelsError,
     label_studio_names,
     name_parts,
     read_table,
@@ -98,7 +98,7 @@ def test_separators_by_evidence(tmp_path, cells, separator):
 
 
 def test_a_separator_that_cannot_be_told_is_asked_for(tmp_path):
-    with pytest.raises(TwoReadingsError, match=r"'blue car' may be one class or 2; use --separator"):
+    with pytest.raises(AmbiguousLabelsError, match=r"'blue car' may be one class or 2; use --separator"):
         separator_of(tmp_path, {"red car", "blue car", "car"}, False, [])
 
 

@@ -1,4 +1,4 @@
-"""The forms in which data sets of images and labels lie in folders, each read into one shape: a `Reading`."""
+"""The forms in which data sets of images and labels lie in folders, each read into one shape: a `Interpretation`."""
 
 import contextlib
 import os
@@ -10,17 +10,17 @@ from typing import Any
 
 from wsseg.config import parse_table, plain
 from wsseg.data.config import DATA_KINDS
-from wsseg.data.foreign import (
+from wsseg.data.images import Listing, list_split, listed
+from wsseg.data.label_files import (
     NO_CLASS,
     SPLITS,
-    Named,
-    TwoReadingsError,
+    AmbiguousLabelsError,
+    ParsedLabels,
     read_table,
     yolo_class_names,
     yolo_ids,
 )
-from wsseg.data.images import Listing, list_split, listed
-from wsseg.data.inventory import MASK_FOLDERS, Inventory, Labels, Part, joined
+from wsseg.data.scan import MASK_FOLDERS, FolderScan, Labels, SplitLabels, joined
 from wsseg.data.voc import list_file
 from wsseg.data.walk import data_folders
 from wsseg.errors import DatasetError, WssegError
@@ -33,11 +33,11 @@ _COCO_OTHERS = ("person_keypoints_", "captions_", "stuff_", "panoptic_", "image_
 
 
 @dataclass
-class Reading:
+class Interpretation:
     """A data set as one form of labels describes it.
 
     Args:
-        form: its name in `FORMS`.
+        form: its name in `FORMATS`.
         parts: by ``train`` and ``val``.
         said: what was assumed and left out, one line each.
         table: the config's table ``[data]`` with which the pipeline may read the same; None if there is none.
@@ -47,7 +47,7 @@ class Reading:
     """
 
     form: str
-    parts: dict[str, Part]
+    parts: dict[str, SplitLabels]
     said: list[str]
     table: dict[str, Any] | None = None
     keep: bool = False
@@ -73,23 +73,23 @@ def _parsed(table: dict[str, Any]) -> Any:
     return parse_table(DATA_KINDS[table["kind"]], values, "data", Path("init"))
 
 
-def _settled(found: Inventory, form: str, parts: list[Part]) -> Reading | None:
+def _settled(found: FolderScan, form: str, parts: list[SplitLabels]) -> Interpretation | None:
     """Choose what is train and what is val among the parts of one form; say what is left out.
 
     Raises:
-        TwoReadingsError: several parts may be train, and they say different things.
+        AmbiguousLabelsError: several parts may be train, and they say different things.
     """
     if not parts:
         return None
     said: list[str] = []
-    groups: dict[str, list[Part]] = {}
+    groups: dict[str, list[SplitLabels]] = {}
     for part in parts:
         groups.setdefault(part.split, []).append(part)
     if "train" not in groups:
         groups["train"] = groups.pop("") if "" in groups else groups.pop(next(iter(groups)))
     if "val" not in groups and "test" in groups:
         groups["val"] = groups.pop("test")
-    chosen: dict[str, Part] = {}
+    chosen: dict[str, SplitLabels] = {}
     for split in ("train", "val"):
         if split in groups:
             part = chosen[split] = _largest(found, split, groups.pop(split), said)
@@ -100,32 +100,36 @@ def _settled(found: Inventory, form: str, parts: list[Part]) -> Reading | None:
     for split, others in groups.items():
         of = f" of {split}" if split else ""
         said += [f"left out: {found.shown(part.where)} ({len(part.labels)} images{of})" for part in others]
-    return Reading(form, chosen, said, left={path for part in parts for path in part.labels})
+    return Interpretation(form, chosen, said, left={path for part in parts for path in part.labels})
 
 
-def _largest(found: Inventory, split: str, parts: list[Part], said: list[str]) -> Part:
+def _largest(found: FolderScan, split: str, parts: list[SplitLabels], said: list[str]) -> SplitLabels:
     """Return the part that says all that the others say."""
     best, *others = sorted(parts, key=lambda part: len(part.labels), reverse=True)
     for other in others:
         if any(best.labels.get(path) != names for path, names in other.labels.items()):
             option = "give one of them as FOLDER" if best.where.is_dir() else "choose with --labels FILE"
-            raise TwoReadingsError(
+            raise AmbiguousLabelsError(
                 f"{found.root}: {found.shown(best.where)} and {found.shown(other.where)} both have labels for {split}; {option}"
             )
         said.append(f"left out: {found.shown(other.where)}, whose labels {found.shown(best.where)} has as well")
     return best
 
 
-def _one(found: Inventory, what: str, roots: Iterable[Path]) -> None:
+def _one(found: FolderScan, what: str, roots: Iterable[Path]) -> None:
     """Ask if there are several data sets of one kind."""
     if len(several := sorted(map(found.shown, roots))) > 1:
-        raise TwoReadingsError(f"{found.root}: {len(several)} {what}: {listed(several)}; give one of them as FOLDER")
+        raise AmbiguousLabelsError(
+            f"{found.root}: {len(several)} {what}: {listed(several)}; give one of them as FOLDER"
+        )
 
 
-def _simple(form: str, sources: Callable[[Inventory], list[Named]]) -> Callable[[Inventory], Reading | None]:
+def _simple(
+    form: str, sources: Callable[[FolderScan], list[ParsedLabels]]
+) -> Callable[[FolderScan], Interpretation | None]:
     """Return the reader of a form whose files say all by themselves."""
 
-    def look(found: Inventory) -> Reading | None:
+    def look(found: FolderScan) -> Interpretation | None:
         return _settled(found, form, [part for named in sources(found) for part in joined(found, named)])
 
     return look
@@ -134,7 +138,7 @@ def _simple(form: str, sources: Callable[[Inventory], list[Named]]) -> Callable[
 # --- label files -----------------------------------------------------------------------------------------------------
 
 
-def _voc(found: Inventory) -> Reading | None:
+def _voc(found: FolderScan) -> Interpretation | None:
     """PASCAL VOC: an XML file an image, in Annotations or beside the images; lists in ImageSets if there are any."""
     _one(found, "VOC devkits", found.devkits)
     if found.devkits and not found.wanted:
@@ -142,7 +146,7 @@ def _voc(found: Inventory) -> Reading | None:
     return _settled(found, "voc", [p for named in found.xml_labels["voc"] for p in joined(found, named)])
 
 
-def _voc_devkit(found: Inventory, root: Path) -> Reading | None:
+def _voc_devkit(found: FolderScan, root: Path) -> Interpretation | None:
     lists = {}
     for name in ("train", "trainval", "val", "test"):
         with contextlib.suppress(DatasetError):
@@ -173,16 +177,16 @@ def _voc_devkit(found: Inventory, root: Path) -> Reading | None:
     table["classes"] = [name for name in names if name in present]
     said.append(f"{len(table['classes'])} of {len(names)} classes occur in train")
     parts = {
-        split: Part(root, split, root / "JPEGImages", {own.paths[i]: own.labels[i] for i in own.paths})
+        split: SplitLabels(root, split, root / "JPEGImages", {own.paths[i]: own.labels[i] for i in own.paths})
         for split, own in listings.items()
     }
-    return Reading("voc", parts, said, table, keep=True)
+    return Interpretation("voc", parts, said, table, keep=True)
 
 
-def _coco(found: Inventory) -> Reading | None:
+def _coco(found: FolderScan) -> Interpretation | None:
     """COCO instances, as COCO, CVAT, Roboflow and others name and place them."""
-    parts: list[Part] = []
-    beside: list[Part] = []
+    parts: list[SplitLabels] = []
+    beside: list[SplitLabels] = []
     for named in found.json_labels["coco"]:
         own = joined(found, named)
         if not own:
@@ -205,7 +209,7 @@ def _coco(found: Inventory) -> Reading | None:
     return reading
 
 
-def _csv(found: Inventory) -> Reading | None:
+def _csv(found: FolderScan) -> Interpretation | None:
     """Tables of images and classes."""
     parts = []
     for path in found.label_files(".csv", ".tsv", ".txt"):
@@ -214,7 +218,7 @@ def _csv(found: Inventory) -> Reading | None:
             continue
         try:
             tables = read_table(path, found.knows, found.separator)
-        except TwoReadingsError:
+        except AmbiguousLabelsError:
             raise
         except DatasetError as error:
             found.reasons.append(str(error))
@@ -238,7 +242,7 @@ def _csv(found: Inventory) -> Reading | None:
     return reading
 
 
-def _yolo(found: Inventory) -> Reading | None:
+def _yolo(found: FolderScan) -> Interpretation | None:
     """YOLO: a text file an image, in ``labels`` instead of ``images`` or beside it; class names in one file."""
     texts = {path: ids for path in found.label_files(".txt") if (ids := yolo_ids(path)) is not None}
     if not any(texts.values()):
@@ -271,7 +275,9 @@ def _yolo(found: Inventory) -> Reading | None:
     for path, ids in ids_of.items():
         groups.setdefault(found.split_of(path.parent), {})[path] = frozenset(names[i] for i in ids or ())
     reading = _settled(
-        found, "yolo", [Part(common_folder(own), split, common_folder(own), own) for split, own in groups.items()]
+        found,
+        "yolo",
+        [SplitLabels(common_folder(own), split, common_folder(own), own) for split, own in groups.items()],
     )
     if reading and (without := sum(ids_of[path] is None for part in reading.parts.values() for path in part.labels)):
         reading.said.append(f"{without} images have no text file: they show none of the classes, as YOLO defines it")
@@ -293,7 +299,7 @@ def common_folder(paths: Iterable[Path]) -> Path:
 # --- folders alone ---------------------------------------------------------------------------------------------------
 
 
-def _mvtec(found: Inventory) -> Reading | None:
+def _mvtec(found: FolderScan) -> Interpretation | None:
     """MVTec AD: sound pieces alone in train, those with defects in test, their masks in ground_truth."""
     readings = {}
     for root in [] if found.wanted else found.folders:
@@ -319,12 +325,12 @@ def _mvtec(found: Inventory) -> Reading | None:
         elif masks:
             said.append(f"left out: ground_truth, which has masks for {len(masks)} images alone")
             masks = {}
-        readings[root] = Reading("mvtec", {"train": Part(root, "train", root, labels)}, said, masks=masks)
+        readings[root] = Interpretation("mvtec", {"train": SplitLabels(root, "train", root, labels)}, said, masks=masks)
     _one(found, "data sets of MVTec AD", readings)
     return next(iter(readings.values()), None)
 
 
-def _folders(found: Inventory) -> Reading | None:
+def _folders(found: FolderScan) -> Interpretation | None:
     """A sub-folder of images for each class, maybe below train and val."""
     places = {} if found.wanted else _class_roots(found)
     parts = []
@@ -335,7 +341,7 @@ def _folders(found: Inventory) -> Reading | None:
             is_background = folder.name.lower() in NO_CLASS
             background |= {folder.name} if is_background else set()
             labels |= dict.fromkeys(found.below(folder), frozenset(() if is_background else {composed(folder.name)}))
-        parts.append(Part(place, split, place, labels))
+        parts.append(SplitLabels(place, split, place, labels))
         _ask_if_groups(found, place)
     reading = _settled(found, "folder", parts)
     if reading is None:
@@ -355,7 +361,7 @@ def _folders(found: Inventory) -> Reading | None:
     return reading
 
 
-def _class_roots(found: Inventory) -> dict[str, Path]:
+def _class_roots(found: FolderScan) -> dict[str, Path]:
     """Return the folders whose children are classes, by split."""
     place = _single(found, found.root)
     children = [child for child in data_folders(place) if found.holds(child)]
@@ -373,7 +379,7 @@ def _class_roots(found: Inventory) -> dict[str, Path]:
     return {"": place} if len(own) > 1 else {}
 
 
-def _single(found: Inventory, place: Path) -> Path:
+def _single(found: FolderScan, place: Path) -> Path:
     """Return the folder below that lies alone in each folder above it, such as ``images``."""
     while not _class_folders(found, place) or len(_class_folders(found, place)) == 1:
         children = [child for child in data_folders(place) if found.holds(child)]
@@ -383,7 +389,7 @@ def _single(found: Inventory, place: Path) -> Path:
     return place
 
 
-def _class_folders(found: Inventory, place: Path) -> list[Path]:
+def _class_folders(found: FolderScan, place: Path) -> list[Path]:
     """Return the child folders that may be classes, by their names and by what they hold."""
     children = [c for c in data_folders(place) if c.name.lower() not in _NO_CLASSES and found.holds(c)]
     named_split = [child for child in children if _word(child) in SPLITS]
@@ -396,19 +402,19 @@ def _word(folder: Path) -> str:
     return folder.name.lower().rstrip("0123456789")
 
 
-def _ask_if_groups(found: Inventory, place: Path) -> None:
+def _ask_if_groups(found: FolderScan, place: Path) -> None:
     """Ask if what would be classes are groups (years, cameras) that all hold the same sub-folders."""
     folders = _class_folders(found, place)
     if len(folders) > 1 and not any(found.pictures.get(folder) for folder in folders):
         inner = Counter(child.name for folder in folders for child in data_folders(folder) if found.holds(child))
         if repeated := sorted(name for name, count in inner.items() if count > 1):
-            raise TwoReadingsError(
+            raise AmbiguousLabelsError(
                 f"{found.root}: the classes may be {', '.join(f.name for f in folders[:3])} or {', '.join(repeated[:3])}; "
                 f"give {found.shown(folders[0])} as FOLDER for the latter, or write a CSV with the header image_id,classes"
             )
 
 
-FORMS: dict[str, Callable[[Inventory], Reading | None]] = {
+FORMATS: dict[str, Callable[[FolderScan], Interpretation | None]] = {
     "voc": _voc,
     "coco": _coco,
     "csv": _csv,

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
-from wsseg.data.foreign import (
+from wsseg.data.label_files import (
     SPLITS,
-    Named,
-    TwoReadingsError,
+    AmbiguousLabelsError,
+    ParsedLabels,
     coco_names,
     is_coco,
     label_studio_names,
@@ -38,7 +38,7 @@ _FEW_VALUES = 32  # of a mask
 
 
 @dataclass
-class Part:
+class SplitLabels:
     """The labels of one split as one source states them.
 
     Args:
@@ -55,10 +55,10 @@ class Part:
     base: Path
     labels: Labels
     lost: list[str] = field(default_factory=list)
-    named: Named | None = None
+    named: ParsedLabels | None = None
 
 
-class Inventory:
+class FolderScan:
     """All folders, photographs and label files below a folder.
 
     Args:
@@ -135,9 +135,9 @@ class Inventory:
         return [f for f in self.folders if (f / "JPEGImages").is_dir() and (f / "ImageSets").is_dir()]
 
     @cached_property
-    def json_labels(self) -> dict[str, list[Named]]:
+    def json_labels(self) -> dict[str, list[ParsedLabels]]:
         """Labels in JSON by form; each file is read once."""
-        found: dict[str, list[Named]] = {"coco": [], "labelstudio": [], "labelme": []}
+        found: dict[str, list[ParsedLabels]] = {"coco": [], "labelstudio": [], "labelme": []}
         single: dict[Path, dict[str, frozenset[str]]] = {}
         for path in self.label_files(".json", ".jsonl"):
             content = read_json(path)
@@ -150,13 +150,13 @@ class Inventory:
                 single.setdefault(path.parent, {})[path.stem] = names
             elif tasks := label_studio_names(path, content):
                 found["labelstudio"].append(tasks)
-        found["labelme"] = [Named(folder, classes) for folder, classes in single.items()]
+        found["labelme"] = [ParsedLabels(folder, classes) for folder, classes in single.items()]
         return found
 
     @cached_property
-    def xml_labels(self) -> dict[str, list[Named]]:
+    def xml_labels(self) -> dict[str, list[ParsedLabels]]:
         """Labels in XML by form, but those of VOC devkits; each file is read once."""
-        found: dict[str, list[Named]] = {"voc": [], "cvat": []}
+        found: dict[str, list[ParsedLabels]] = {"voc": [], "cvat": []}
         single: dict[Path, dict[str, frozenset[str]]] = {}
         for path in self.label_files(".xml"):
             if any(path.is_relative_to(root) for root in self.devkits):
@@ -166,7 +166,7 @@ class Inventory:
                 found["cvat"] += labels
             elif labels is not None:
                 single.setdefault(path.parent, {})[path.stem] = labels
-        found["voc"] = [Named(folder, classes) for folder, classes in single.items()]
+        found["voc"] = [ParsedLabels(folder, classes) for folder, classes in single.items()]
         return found
 
     def split_of(self, path: Path) -> str:
@@ -181,7 +181,7 @@ class Inventory:
         """Return a path for a message, relative to the folder."""
         return path.relative_to(self.root).as_posix() if path != self.root else self.root.name
 
-    def masks_of(self, part: Part) -> Path | None:
+    def masks_of(self, part: SplitLabels) -> Path | None:
         """Return the folder of masks that has ``<id>.png`` for each photograph of a part, those of its own split first."""
         ids = [path.relative_to(part.base).with_suffix("").as_posix() for path in part.labels]
         places = sorted(self.mask_folders, key=lambda place: (self.split_of(place) != part.split, place))
@@ -209,7 +209,7 @@ def few_values(paths: list[Path]) -> bool:
 # --- names to photographs --------------------------------------------------------------------------------------------
 
 
-def joined(found: Inventory, named: Named) -> list[Part]:
+def joined(found: FolderScan, named: ParsedLabels) -> list[SplitLabels]:
     """Find the photographs that a label file names: those of one folder, the likeliest.
 
     Returns:
@@ -217,7 +217,7 @@ def joined(found: Inventory, named: Named) -> list[Part]:
         photograph was found.
 
     Raises:
-        TwoReadingsError: photographs of the same names lie in several folders, and nothing tells them apart.
+        AmbiguousLabelsError: photographs of the same names lie in several folders, and nothing tells them apart.
     """
     split = named.split or found.split_of(named.where)
     best: dict[Path, dict[str, Path]] = {}
@@ -237,7 +237,9 @@ def _most(places: dict[Path, dict[str, Path]]) -> int:
     return max(map(len, places.values()), default=0)
 
 
-def _places(found: Inventory, named: Named, parts_of: Callable[[str], tuple[str, ...]]) -> dict[Path, dict[str, Path]]:
+def _places(
+    found: FolderScan, named: ParsedLabels, parts_of: Callable[[str], tuple[str, ...]]
+) -> dict[Path, dict[str, Path]]:
     """Return photographs by name for each folder that has at least every second one."""
     places: dict[Path, dict[str, Path]] = {}
     for name in named.classes:
@@ -279,7 +281,7 @@ def _unique(places: dict[Path, dict[str, Path]]) -> dict[str, Path]:
     return {name: path for name, path in found.items() if name not in doubled}
 
 
-def _likeliest(found: Inventory, named: Named, split: str, places: dict[Path, dict[str, Path]]) -> Path:
+def _likeliest(found: FolderScan, named: ParsedLabels, split: str, places: dict[Path, dict[str, Path]]) -> Path:
     """Return the folder of the label file's split, with the most photographs, nearest to the label file."""
 
     def rank(base: Path) -> tuple[int, int, int]:
@@ -291,14 +293,14 @@ def _likeliest(found: Inventory, named: Named, split: str, places: dict[Path, di
     best = sorted(places, key=rank, reverse=True)
     if len(best) > 1 and rank(best[0]) == rank(best[1]):
         first, second = sorted(map(found.shown, best[:2]))
-        raise TwoReadingsError(
+        raise AmbiguousLabelsError(
             f"{named.where}: its photographs may be those of {first} or of {second}, which have the same names; "
             "put the label file into one of them, and give that as FOLDER"
         )
     return best[0]
 
 
-def _parts(found: Inventory, named: Named, split: str, base: Path, paths: dict[str, Path]) -> list[Part]:
+def _parts(found: FolderScan, named: ParsedLabels, split: str, base: Path, paths: dict[str, Path]) -> list[SplitLabels]:
     """Return the labels by split: what the label file says, or the folders of the photographs."""
     lost = [name for name in named.classes if name not in paths]
     groups: dict[str, dict[str, Path]] = {}
@@ -307,7 +309,9 @@ def _parts(found: Inventory, named: Named, split: str, base: Path, paths: dict[s
     if len(groups) > 1 and ("train" not in groups or groups.keys() <= {"train", ""}):
         groups = {split: paths}
     return [
-        Part(named.where, own, base, _merged((path, named.classes[name]) for name, path in group.items()), lost, named)
+        SplitLabels(
+            named.where, own, base, _merged((path, named.classes[name]) for name, path in group.items()), lost, named
+        )
         for own, group in groups.items()
     ]
 
