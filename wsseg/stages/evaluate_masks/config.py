@@ -7,9 +7,11 @@ from wsseg.config import setting
 
 @dataclass(frozen=True)
 class Config:
-    """Args:
-    boundary: whether boundary IoU is computed too (it takes about as long as all the rest).
-    workers: threads; 0 for one a core.
+    """Values of the config table ``[evaluation]``.
+
+    Args:
+        boundary: compute boundary IoU as well; it takes about as long as all other metrics together.
+        workers: threads; 0 means one per core.
     """
 
     boundary: bool = setting(True)

@@ -1,1 +1,1 @@
-"""Read class activation maps from the classifier: the seeds."""
+"""Compute seeds: class activation maps of the training images."""

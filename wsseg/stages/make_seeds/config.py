@@ -1,4 +1,4 @@
-"""Values of `make_seeds`: the config table ``[seeds]``."""
+"""Config of `make_seeds`: the table ``[seeds]``."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -8,18 +8,24 @@ from wsseg.config import check_scales, setting
 
 @dataclass(frozen=True)
 class Config:
-    """Args:
-    method: of saliency, see `wsseg.saliency.methods`; all but ``cam`` take longer. ``lpcam`` compares places with what the
-        class's images have in common (`wsseg.saliency.prototypes`), and looks at them once more for that.
-    layers: by name, for the CAM family; several are fused; none means what the classifier pools.
-    target: what of a class is explained, where gradients are taken.
-    size: long side in pixels that an image has at scale 1.
-    output_stride: input pixels per value of the class maps; less than 32 makes them finer by dilation.
-    scales: factors on `size` that are averaged over.
-    flip: also average over the mirrored image.
-    batch_size: images of one size that go through the network together.
-    precision: autocast; ``auto`` is bfloat16 where the device computes in it.
-    rng_seed: source of randomness (of clusters, for ``lpcam``).
+    """Values of the config table ``[seeds]``.
+
+    Args:
+        method: saliency method, see `wsseg.saliency.methods`. ``cam`` is the fastest; ``lpcam`` compares each place with
+            prototypes of its class (`wsseg.saliency.prototypes`) and needs one more pass over the images.
+        layers: names of the layers that methods of the CAM family read; the maps of several layers are fused. An empty list
+            means the last feature maps, which the classifier pools.
+        target: score that is explained by methods that use gradients: ``logit``, ``sigmoid`` or ``softmax`` of the class, or
+            ``margin`` (the logit minus the highest logit of another class).
+        size: long side of the images at scale 1, in pixels.
+        output_stride: input pixels per value of the class maps; 16 and 8 give finer maps by dilation and take longer.
+        scales: factors on `size`; the maps are averaged over them.
+        flip: average over the mirrored image as well.
+        batch_size: number of images of equal size per forward pass; lower it if memory runs out.
+        precision: data type of autocast; ``auto`` is bfloat16 if the device computes in it natively, float16 on an older CUDA
+            GPU, float32 otherwise.
+        rng_seed: seed of the clusters of ``lpcam``; defaults to the config's `rng_seed`.
+        device: ``auto`` is the first accelerator, or the CPU if there is none; ``cpu``, ``cuda`` and ``mps`` require that device.
     """
 
     method: Literal[

@@ -1,1 +1,1 @@
-"""Measure a classifier on images that it did not learn from."""
+"""Measure a classifier on images that it was not trained on."""

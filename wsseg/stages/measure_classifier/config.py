@@ -1,4 +1,4 @@
-"""Values of `measure_classifier`: the config table ``[classifier_quality]``."""
+"""Config of `measure_classifier`: the table ``[classifier_quality]``."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -8,9 +8,13 @@ from wsseg.config import setting
 
 @dataclass(frozen=True)
 class Config:
-    """Args:
-    batch_size: images of one size that go through the network together.
-    precision: autocast; ``auto`` is bfloat16 if the device computes in it.
+    """Values of the config table ``[classifier_quality]``.
+
+    Args:
+        batch_size: number of images of equal size per forward pass; lower it if memory runs out.
+        precision: data type of autocast; ``auto`` is bfloat16 if the device computes in it natively, float16 on an older CUDA
+            GPU, float32 otherwise.
+        device: ``auto`` is the first accelerator, or the CPU if there is none; ``cpu``, ``cuda`` and ``mps`` require that device.
     """
 
     batch_size: int = setting(16, low=1, high=4096)

@@ -1,1 +1,1 @@
-"""Segment images with the trained network."""
+"""Segment images with a trained network."""

@@ -1,4 +1,4 @@
-"""Values of `predict_masks`: the config table ``[predictions]``."""
+"""Config of `predict_masks`: the table ``[predictions]``."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -9,13 +9,18 @@ from wsseg.crf.settings import Preset
 
 @dataclass(frozen=True)
 class Config:
-    """Args:
-    scales: factors on the segmenter's size that are averaged over.
-    flip: also average over the mirrored image.
-    crf: preset of the dense CRF, or ``off``.
-    min_class_probability: a class that the recipe's ``classifier`` gives a lower probability is not in the image; 0 asks nobody.
-    batch_size: images of one size that go through the network together.
-    precision: autocast; ``auto`` is bfloat16 where the device computes in it.
+    """Values of the config table ``[predictions]``.
+
+    Args:
+        scales: factors on the segmenter's training size; the scores are averaged over them.
+        flip: average over the mirrored image as well.
+        crf: preset of the dense CRF that refines the scores, or ``off``.
+        min_class_probability: a class is removed from a prediction if the recipe's classifier gives it a lower probability for
+            the image; 0 does not use the classifier.
+        batch_size: number of images of equal size per forward pass; lower it if memory runs out.
+        precision: data type of autocast; ``auto`` is bfloat16 if the device computes in it natively, float16 on an older CUDA
+            GPU, float32 otherwise.
+        device: ``auto`` is the first accelerator, or the CPU if there is none; ``cpu``, ``cuda`` and ``mps`` require that device.
     """
 
     scales: tuple[float, ...] = setting((1.0, 1.5), low=0.1, high=8.0)

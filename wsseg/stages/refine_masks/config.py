@@ -1,4 +1,4 @@
-"""Values of `refine_masks`: the config table ``[pseudo_masks]``."""
+"""Config of `refine_masks`: the table ``[pseudo_masks]``."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -10,21 +10,24 @@ from wsseg.errors import ConfigError
 
 @dataclass(frozen=True)
 class Config:
-    """Args:
-    background: how the background's score is made: ``threshold`` takes `levels` as the score itself, ``power`` takes
-        them as alpha in (1 - highest seed)^alpha.
-    levels: one value: every pixel gets a class. Two values: a pixel is foreground where it is so at the stricter
-        level, background where it is so at the laxer one, and 255 between. None (``[]``): the level with the tightest
-        masks in which the classifier still sees the classes, found on 48 images without looking at any true mask.
-    pamr_iterations: iterations of pixel-adaptive refinement (PAMR, without training) before the CRF; 0 for none, 10 in the paper.
-    crf: preset of the dense CRF, or ``off``; ``auto`` takes the one whose masks are the tightest among those in which
-        the classifier still sees the classes, on 48 images, without looking at any true mask.
-    iterations: of the CRF; 0 keeps the preset's.
-    exact: whether the CRF computes every update on every pixel; if not, it is two to three times faster, and the label
-        of about one pixel in 300 differs.
-    engine: what computes the CRF: ``numba`` (CPU), ``torch`` (the GPU, where there is one) or ``reference``
-        (pydensecrf, to compare with); the last two are always exact.
-    workers: processes; 0 for one a core.
+    """Values of the config table ``[pseudo_masks]``.
+
+    Args:
+        background: score of the background: ``threshold`` uses each of the `levels` as the score itself, in (0, 1);
+            ``power`` uses it as alpha in (1 - highest seed)^alpha.
+        levels: background levels. One value labels every pixel. With two values a pixel is foreground if it is foreground at
+            the stricter level, background if it is background at the laxer level, and 255 (undecided) otherwise. An empty
+            list chooses the level: of the levels that keep the classifier's score of the classes, the one with the smallest
+            masks, measured on 48 images without true masks.
+        pamr_iterations: iterations of pixel-adaptive mask refinement (PAMR) before the CRF; 0 for none, 10 in the paper.
+        crf: preset of the dense CRF, or ``off``; ``auto`` chooses between ``off`` and four presets as an empty list of
+            `levels` does. Use ``off`` or ``auto`` if objects are thin or differ little from the background in colour.
+        iterations: mean-field iterations of the CRF; 0 means the preset's number.
+        exact: compute every update of the CRF on every pixel. The default is two to three times faster and labels about one
+            pixel in 300 differently.
+        engine: implementation of the CRF: ``numba`` (CPU), ``torch`` (GPU if there is one) or ``reference`` (pydensecrf, for
+            comparison); the last two are always exact.
+        workers: processes; 0 means one per core.
     """
 
     background: Literal["threshold", "power"] = setting("threshold")
@@ -47,9 +50,9 @@ class Config:
 
 @dataclass(frozen=True)
 class AffinityLabels(Config):
-    """Values of the pseudo-masks that affinities are learnt from, the config table ``[affinity_labels]``: sure, or 255.
+    """Values of the config table ``[affinity_labels]``: the pseudo-masks that affinities are learned from.
 
-    Args: as `Config`.
+    The values are those of `Config`, with two default levels: pixels that the levels label differently become 255.
     """
 
     levels: tuple[float, ...] = setting((0.3, 0.05), low=0.0, high=100.0)
@@ -62,7 +65,7 @@ class AffinityLabels(Config):
 
 @dataclass(frozen=True)
 class WalkedMasks(Config):
-    """Values of the pseudo-masks that are made of walked seeds, the config table ``[walked_masks]``.
+    """Values of the config table ``[walked_masks]``: the pseudo-masks that are made from walked seeds.
 
-    Args: as `Config`.
+    The values are those of `Config`.
     """

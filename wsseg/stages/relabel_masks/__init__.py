@@ -1,1 +1,1 @@
-"""Label the training images anew with the network that learnt from them: a round of self-training."""
+"""Relabel the training images with the network that was trained on them: one round of self-training."""

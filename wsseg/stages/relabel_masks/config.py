@@ -1,4 +1,4 @@
-"""Values of `relabel_masks`: the config table ``[relabeling]``."""
+"""Config of `relabel_masks`: the table ``[relabeling]``."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -9,14 +9,19 @@ from wsseg.crf.settings import Preset
 
 @dataclass(frozen=True)
 class Config:
-    """Args:
-    scales: factors on the segmenter's training size that are averaged over.
-    flip: also average over the mirrored image.
-    crf: preset of the dense CRF, or ``off``.
-    min_confidence: a pixel is 255 where the network gives its class, among those present, a lower probability.
-    batch_size: images of one size that go through the network together.
-    precision: autocast; ``auto`` is bfloat16 where the device computes in it.
-    workers: processes for the CRF; 0 for one a core.
+    """Values of the config table ``[relabeling]``.
+
+    Args:
+        scales: factors on the segmenter's training size; the scores are averaged over them.
+        flip: average over the mirrored image as well.
+        crf: preset of the dense CRF that refines the scores, or ``off``.
+        min_confidence: a pixel becomes 255 (undecided) if the network's probability of its class, among the background and the
+            classes present, is lower; in [0, 1].
+        batch_size: number of images of equal size per forward pass; lower it if memory runs out.
+        precision: data type of autocast; ``auto`` is bfloat16 if the device computes in it natively, float16 on an older CUDA
+            GPU, float32 otherwise.
+        device: ``auto`` is the first accelerator, or the CPU if there is none; ``cpu``, ``cuda`` and ``mps`` require that device.
+        workers: processes for the CRF; 0 means one per core.
     """
 
     scales: tuple[float, ...] = setting((1.0, 1.5), low=0.1, high=8.0)

@@ -1,1 +1,1 @@
-"""Train IRNet's boundary branch on pseudo-masks: which neighbours belong together."""
+"""Train IRNet's boundary branch on pseudo-masks; it predicts which neighbouring pixels belong together."""

@@ -1,4 +1,4 @@
-"""Values of `train_affinity`: the config table ``[affinity]``."""
+"""Config of `train_affinity`: the table ``[affinity]``."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -8,17 +8,22 @@ from wsseg.config import check_zoom, setting
 
 @dataclass(frozen=True)
 class Config:
-    """Args:
-    size: height and width of the training crops, in pixels.
-    radius: how far apart the pairs that it learns from are at the most, in boundary values (4 pixels each).
-    epochs: passes over the training images.
-    batch_size: images a step.
-    learning_rate: at its highest.
-    weight_decay: AdamW's.
-    scale: smallest and largest random zoom.
-    color_jitter: strength of colour jitter.
-    precision: autocast; ``auto`` is bfloat16 where the device computes in it.
-    rng_seed: source of randomness.
+    """Values of the config table ``[affinity]``.
+
+    Args:
+        size: height and width of the training crops in pixels.
+        radius: largest distance of the pixel pairs that the loss compares, in boundary values (4 pixels each).
+        epochs: passes over the training images.
+        batch_size: images per step, over all processes.
+        learning_rate: highest learning rate (linear warm-up over a tenth of the steps, then cosine to 0).
+        weight_decay: weight decay of AdamW; norms and biases have none.
+        scale: smallest and largest random zoom; at 1 the long side is `size` pixels.
+        color_jitter: strength of the colour jitter, in [0, 1].
+        precision: data type of autocast; ``auto`` is bfloat16 if the device computes in it natively, float16 on an older CUDA
+            GPU, float32 otherwise.
+        rng_seed: seed of the branch's first weights, the order of the images and their augmentation; defaults to the config's `rng_seed`.
+        device: ``auto`` is the first accelerator, or the CPU if there is none; ``cpu``, ``cuda`` and ``mps`` require that device.
+        workers: processes that read and augment images; with 0 the training process reads them.
     """
 
     size: int = setting(320, low=32, high=4096)

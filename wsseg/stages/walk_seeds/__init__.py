@@ -1,1 +1,1 @@
-"""Let seeds walk over learnt affinities, up to the boundaries of things."""
+"""Propagate seeds over learned affinities up to the boundaries of objects."""

@@ -1,4 +1,4 @@
-"""Values of `walk_seeds`: the config table ``[walk]``."""
+"""Config of `walk_seeds`: the table ``[walk]``."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -8,17 +8,23 @@ from wsseg.config import setting
 
 @dataclass(frozen=True)
 class Config:
-    """Args:
-    when: ``always``; or ``auto``: if the pixels that were ``sure`` before are still told apart afterwards, on 96 images and
-        without looking at any true mask (where the recipe names no sure masks: always).
-    size: long side in pixels at which boundaries are read; one value for four pixels.
-    radius: of a step, in boundary values.
-    beta: power of the affinities; the higher, the less gets across a weak boundary.
-    steps: of the walk.
-    boundary_prior: the image's frame walks as well, and what it reaches is background.
-    batch_size: images of one size that go through the network together.
-    precision: autocast; ``auto`` is bfloat16 where the device computes in it.
-    workers: processes; 0 for one a core.
+    """Values of the config table ``[walk]``.
+
+    Args:
+        when: ``always``, or ``auto``: on 96 images and without true masks, check whether walked seeds still rank the pixels of
+            the recipe's ``sure`` masks correctly; if not, the seeds are kept as they are. ``auto`` means ``always`` if the
+            recipe has no ``sure`` input.
+        size: long side in pixels of the images that boundaries are predicted from; one boundary value per 4 x 4 pixels.
+        radius: largest distance of one step, in boundary values.
+        beta: power of the affinities; a higher value lets less pass a weak boundary.
+        steps: number of steps of the walk; 0 only removes the seeds' evidence on boundaries.
+        boundary_prior: walk from the frame of the image as well, and remove what that walk reaches from the seeds as background.
+            Turn it off if objects often touch the frame, or to follow IRNet as published.
+        batch_size: number of images of equal size per forward pass; lower it if memory runs out.
+        precision: data type of autocast; ``auto`` is bfloat16 if the device computes in it natively, float16 on an older CUDA
+            GPU, float32 otherwise.
+        device: ``auto`` is the first accelerator, or the CPU if there is none; ``cpu``, ``cuda`` and ``mps`` require that device.
+        workers: processes; 0 means one per core.
     """
 
     when: Literal["always", "auto"] = setting("auto")
