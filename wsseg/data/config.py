@@ -169,12 +169,14 @@ class DemoData(_Data):
     """The generated demo data set; it is made in the store where it is not there yet.
 
     Args:
-        size: height and width in pixels.
+        scene: ``objects`` (textured shapes, `wsseg.data.demo`) or ``surfaces`` (small defects, `wsseg.data.demo_surfaces`).
+        size: height in pixels; objects are on square images, surfaces are twice as wide.
         seed: the seed it is generated from; not `rng_seed`, so that runs with other seeds share one data set.
     """
 
     train: DemoSplit = setting()
     val: DemoSplit | None = setting(None)
+    scene: Literal["objects", "surfaces"] = setting("objects")
     size: int = setting(128, low=64, high=1024)
     seed: int = setting(0, low=0, high=2**32 - 1)
 

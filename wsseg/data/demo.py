@@ -1,4 +1,6 @@
-"""The demo data set: generated, deterministic, with exact masks, and hard enough to mean something.
+"""The demo data sets: generated, deterministic, with exact masks, and hard enough to mean something.
+
+This module writes both scenes and draws the objects; `wsseg.data.demo_surfaces` draws the surfaces.
 
 Objects of four classes differ in shape and in texture; textures and backgrounds are cut from the photographs that
 scikit-image ships. An image shows up to three objects of several sizes, which may overlap, and clutter that belongs to
@@ -17,6 +19,8 @@ from PIL import Image as PILImage
 from PIL import ImageDraw
 
 from wsseg.data.config import CsvData, CsvSplit, DemoData, DemoSplit
+from wsseg.data.demo_surfaces import CLASSES as DEFECTS
+from wsseg.data.demo_surfaces import draw_surface
 from wsseg.data.masks import encode_mask
 from wsseg.data.reading import read_image
 from wsseg.types import Image, Mask
@@ -71,14 +75,22 @@ def demo_data(data: DemoData, folder: Path) -> CsvData:
         folder: where generated data sets are kept; each set of values has a sub-folder of its own.
     """
     counts = {split: part.images for split in ("train", "val") if (part := getattr(data, split))}
-    identity = f"{DEMO_VERSION} {data.size} {data.seed} {sorted(counts.items())}"
+    surfaces = data.scene == "surfaces"
+    names = DEFECTS if surfaces else tuple(CLASSES)
+    identity = f"{DEMO_VERSION} {data.size} {data.seed} {sorted(counts.items())}" + (" surfaces" if surfaces else "")
     root = folder / f"demo-{hashlib.sha256(identity.encode()).hexdigest()[:12]}"
     if not root.is_dir():
         partial = folder / f"{root.name}.partial-{os.getpid()}"
         shutil.rmtree(partial, ignore_errors=True)
-        photographs = _photographs()
+        photographs = {} if surfaces else _photographs()
+
+        def drawn(rng: np.random.Generator, index: int) -> tuple[Image, Mask]:
+            if surfaces:
+                return draw_surface(rng, (data.size, 2 * data.size), empty=index % 2 == 1)
+            return draw(rng, data.size, index % 8 == 7, photographs)
+
         for number, (split, count) in enumerate(sorted(counts.items())):
-            _write_split(partial / split, count, data.size, (data.seed, number), photographs)
+            _write_split(partial / split, count, (data.seed, number), names, drawn)
         try:
             partial.rename(root)
         except OSError:  # another process was first; its files are the same
@@ -87,12 +99,12 @@ def demo_data(data: DemoData, folder: Path) -> CsvData:
                 raise
     return CsvData(
         kind="csv",
-        classes=data.classes or tuple(CLASSES),
+        classes=data.classes or names,
         other_classes=data.other_classes,
         on_bad_image=data.on_bad_image,
         train=_csv_split(root, "train", data.train),
         val=_csv_split(root, "val", data.val) if data.val else None,
-        mask_classes=tuple(CLASSES),
+        mask_classes=names,
     )
 
 
@@ -111,15 +123,21 @@ def _photographs() -> dict[str, Image]:
     return {n: np.stack([p] * 3, axis=2) if p.ndim == 2 else p[..., :3] for n, p in photographs.items()}
 
 
-def _write_split(folder: Path, count: int, size: int, seed: tuple[int, int], photographs: dict[str, Image]) -> None:
+def _write_split(
+    folder: Path,
+    count: int,
+    seed: tuple[int, int],
+    classes: tuple[str, ...],
+    drawn: Callable[[np.random.Generator, int], tuple[Image, Mask]],
+) -> None:
     (folder / "images").mkdir(parents=True)
     (folder / "masks").mkdir()
     rows = ["image_id,classes"]
     for index in range(count):
-        image, mask = draw(np.random.default_rng([*seed, index]), size, index % 8 == 7, photographs)
+        image, mask = drawn(np.random.default_rng([*seed, index]), index)
         PILImage.fromarray(image).save(folder / "images" / f"{index:05d}.png")
         (folder / "masks" / f"{index:05d}.png").write_bytes(encode_mask(mask))
-        names = [list(CLASSES)[i - 1] for i in np.unique(mask) if i > 0]
+        names = [classes[i - 1] for i in np.unique(mask) if i > 0]
         rows.append(f"{index:05d},{' '.join(names)}")
     (folder / "labels.csv").write_text("\n".join(rows) + "\n", encoding="utf-8")
 
