@@ -47,7 +47,7 @@ def test_help_does_without_torch_and_is_quick():
             1,
             "none.csv: cannot be read",
         ),
-        (["show", "segmenter"], 1, "there is no store; 'wsseg run' makes one"),
+        (["show", "segmenter"], 1, "there is no store; 'wsseg run' creates one"),
         (["predict", "segmenter", "photos", "-o", "out"], 1, "wsseg-store: there is no store"),
         (["evaluate", "nowhere", "nowhere", "--classes", "classes.txt"], 1, "classes.txt: cannot be read"),
         (["run", "cam_crf", "-c", "{config}", "--store", "{config}"], 2, "is a file"),

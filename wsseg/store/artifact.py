@@ -1,4 +1,4 @@
-"""One complete artifact, and the names of what lies in its folder."""
+"""One complete artifact, and the names of the files in its folder."""
 
 import hashlib
 import json
@@ -12,21 +12,21 @@ from typing import Any
 
 from wsseg.errors import ArtifactError
 from wsseg.store.files import file_digest, linked_part
-from wsseg.store.table import FileTable
+from wsseg.store.table import FileTable, parse_table
 
 MANIFEST = "manifest.json"
 FILES = "files.txt"
-CHECKPOINT = "checkpoint.safetensors"  # what a training keeps only until its artifact is complete
+CHECKPOINT = "checkpoint.safetensors"  # a training keeps it until its artifact is complete
 
 
 @dataclass(frozen=True)
 class Artifact:
-    """A complete artifact. Every read checks the digest, so damage is never used in silence.
+    """A complete artifact. Every read verifies the digest, so damaged data is never used silently.
 
     Args:
         key: the artifact's key.
         folder: ``objects/<key>``.
-        manifest: what it is, what it was made of and with, and its metrics.
+        manifest: kind, inputs, config, environment and metrics of the artifact.
     """
 
     key: str
@@ -35,23 +35,20 @@ class Artifact:
 
     @property
     def kind(self) -> str:
+        """The kind of artifact, such as ``seeds`` or ``segmenter``."""
         return str(self.manifest["kind"])
 
     @cached_property
     def files(self) -> FileTable:
         """(size in bytes, sha256) of each file by its relative name."""
-        data = self._read(FILES)
-        if hashlib.sha256(data).hexdigest() != self.manifest["files_sha256"]:
-            raise self._damaged(FILES)
-        try:
-            return FileTable(data)
-        except ValueError as error:  # the digest is right: somebody made it so
-            raise ArtifactError(
-                f"{self.folder / FILES}: {error}; nothing of this artifact is used; rebuild it with --repair"
-            ) from error
+        return self._read_table()
 
     def read_bytes(self, name: str) -> bytes:
-        """Return one file's bytes; ArtifactError if it is missing or differs from its digest."""
+        """Return the bytes of one file.
+
+        Raises:
+            ArtifactError: the artifact has no such file, or the file is missing or differs from its digest.
+        """
         if name not in self.files:
             raise ArtifactError(f"artifact {self.key[:12]} ({self.manifest['step']}) has no file {name!r}")
         size, digest = self.files[name]
@@ -61,7 +58,7 @@ class Artifact:
         return data
 
     def read_json(self, name: str) -> Any:
-        """Return one JSON file's content."""
+        """Return the content of one JSON file."""
         return json.loads(self.read_bytes(name))
 
     def ids(self, folder: str, suffix: str) -> list[str]:
@@ -73,16 +70,20 @@ class Artifact:
         )
 
     def damaged_files(self, content: bool = True) -> list[str]:
-        """Return the names of missing or damaged files; with `content` False only sizes are compared."""
+        """Return the names of missing or damaged files.
+
+        Args:
+            content: compare digests; if False, only sizes are compared.
+        """
         try:
-            expected = self.files
+            files = self._read_table()  # not kept: a plan checks many artifacts, and one may have a million files
         except ArtifactError:
             return [FILES]
         damaged = []
-        for name, (size, digest) in expected.items():
+        for name, (size, digest) in files.items():
             path = self.folder / name
             try:
-                if self._own_size(name) == size and (not content or file_digest(path) == (size, digest)):
+                if self._size_of(name) == size and (not content or file_digest(path) == (size, digest)):
                     continue
             except OSError:
                 pass
@@ -91,30 +92,45 @@ class Artifact:
 
     @property
     def size(self) -> int:
-        """Bytes on disk."""
-        return sum(size for _, (size, _) in self.files.items())
+        """Size of all files in bytes."""
+        return sum(size for size, _ in self._read_table().values())
+
+    def _read_table(self) -> FileTable:
+        text = self._read(FILES)
+        if hashlib.sha256(text).hexdigest() != self.manifest["files_sha256"]:
+            raise self._damaged(FILES)
+        try:
+            return parse_table(text)
+        except ValueError as error:  # the digest matches, so the table was written like this on purpose
+            raise ArtifactError(
+                f"{self.folder / FILES}: {error}; this artifact is not used; rebuild it with --repair"
+            ) from error
 
     def _read(self, name: str, size: int | None = None) -> bytes:
         try:
-            found = self._own_size(name)
-            if size is not None and found != size:
+            actual = self._size_of(name)
+            if size is not None and actual != size:
                 raise self._damaged(name)
             return (self.folder / name).read_bytes()
         except OSError as error:
             raise self._damaged(name) from error
 
     @cached_property
-    def _own_folders(self) -> set[str]:
-        """Sub-folders that are known to be no links."""
+    def _real_folders(self) -> set[str]:
+        """Sub-folders that are known not to be links."""
         return {""}
 
-    def _own_size(self, name: str) -> int:
-        """Return the size of a regular file; OSError for a link, on the way to it too: what it names is not the artifact's."""
+    def _size_of(self, name: str) -> int:
+        """Return the size of a regular file in bytes.
+
+        Raises:
+            OSError: the file or a folder on the way to it is a link, whose target does not belong to the artifact.
+        """
         parent = name.rpartition("/")[0]
-        if parent not in self._own_folders:
+        if parent not in self._real_folders:
             if linked_part(self.folder, parent) is not None:
-                raise OSError(f"{name} lies behind a link")
-            self._own_folders.add(parent)
+                raise OSError(f"{name} is behind a link")
+            self._real_folders.add(parent)
         status = os.lstat(self.folder / name)
         if not stat.S_ISREG(status.st_mode):
             raise OSError(f"{name} is not a regular file")

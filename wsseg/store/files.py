@@ -10,7 +10,7 @@ from typing import Any
 
 from wsseg.errors import FormatError
 
-FORMAT = 1  # of stores, manifests and records of runs; what names none is of the first
+FORMAT = 1  # of stores, manifests and run records; a file that states no format has the first one
 TEMPORARY = ".partial-"  # prefix of files that are being written
 
 
@@ -30,21 +30,21 @@ def atomic_write(path: Path, data: bytes) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Flush a folder's entries (renames in it) to the disk, on systems that can: Windows opens no folders."""
+    """Flush the entries of a folder (renames in it) to the disk; Windows cannot open folders and is skipped."""
     if os.name == "nt":
         return
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     except OSError as error:
-        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # network and shared folders that flush files alone
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # some network and shared folders flush files only
             raise
     finally:
         os.close(descriptor)
 
 
 def files_below(folder: Path) -> Iterator[str]:
-    """Yield the relative names (with /) of all files below a folder; a folder at a time is held in memory."""
+    """Yield the relative names (with /) of all files below a folder; one folder at a time is listed in memory."""
     pending = [""]
     while pending:
         prefix = pending.pop()
@@ -57,7 +57,7 @@ def files_below(folder: Path) -> Iterator[str]:
 
 
 def file_digest(path: Path) -> tuple[int, str]:
-    """Return (bytes, sha256 hex) of a file."""
+    """Return (size in bytes, sha256 as hexadecimal digits) of a file."""
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     return path.stat().st_size, digest
@@ -74,14 +74,14 @@ def linked_part(folder: Path, name: str) -> Path | None:
 
 
 def canonical_json(value: Any) -> bytes:
-    """Return the one JSON text of `value` that digests are taken of."""
+    """Return the canonical JSON text of `value`, which digests are computed from."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
 
 
 def check_format(content: Mapping[str, Any], where: Path) -> None:
-    """Raise FormatError for what another version of wsseg wrote in another form."""
-    found = content.get("format", FORMAT)
-    if found != FORMAT or isinstance(found, bool):
+    """Raise FormatError if another version of wsseg wrote `content` in another format."""
+    version = content.get("format", FORMAT)
+    if version != FORMAT or isinstance(version, bool):
         raise FormatError(
-            f"{where}: its format is {found!r}; this wsseg reads format {FORMAT}; use the version of wsseg that wrote it"
+            f"{where}: its format is {version!r}; this wsseg reads format {FORMAT}; use the version of wsseg that wrote it"
         )

@@ -28,7 +28,7 @@ from wsseg.store.files import (
     sync_folder,
 )
 from wsseg.store.runs import are_keys, read_record
-from wsseg.store.table import FileTable
+from wsseg.store.table import table_text
 
 log = logging.getLogger("wsseg")
 _REMOVED = ".removed"  # suffix of folders that are being removed
@@ -38,25 +38,24 @@ _KEY_OR_REMOVED = re.compile(rf"{_KEY.pattern}({re.escape(_REMOVED)})?")
 
 
 def key_of(stage: str, version: int, config: Mapping[str, Any], inputs: Mapping[str, str]) -> str:
-    """Return an artifact's key: sha256 over what goes in, never over what comes out (64 hex digits)."""
+    """Return an artifact's key (64 hexadecimal digits): the sha256 of all that its content depends on."""
     identity = {"stage": stage, "version": version, "config": dict(config), "inputs": dict(inputs)}
     return hashlib.sha256(canonical_json(identity)).hexdigest()
 
 
 def is_store(folder: Path) -> bool:
     """Return whether a folder is a store."""
-    return all(
-        (folder / name).is_dir() for name in ("objects", "locks", "runs")
-    )  # work is empty at times, and lost by copies
+    # not "work": it is often empty, and some copy tools drop empty folders
+    return all((folder / name).is_dir() for name in ("objects", "locks", "runs"))
 
 
 def _run_lock(run_id: str) -> str:
-    """Return how the names of a run's locks begin; ids may be as long as a file name can be."""
+    """Return the prefix of a run's lock names; it is hashed because an id may be as long as a file name can be."""
     return f"run-{hashlib.sha256(run_id.encode()).hexdigest()[:16]}-"
 
 
 def _is_manifest(manifest: Any) -> bool:
-    """Return whether a manifest has what every reader of artifacts asks for."""
+    """Return whether a manifest has all fields that readers of artifacts need."""
     return (
         isinstance(manifest, dict)
         and all(isinstance(manifest.get(name), str) for name in ("key", "kind", "step", "files_sha256"))
@@ -70,20 +69,20 @@ class ArtifactStore:
 
     Args:
         root: the folder.
-        make: whether it is made if it does not exist; if not, a folder that is no store is an error.
+        make: create the store if it does not exist; if False, a folder that is not a store is an error.
 
     Raises:
-        ArtifactError: the folder cannot be made or written, or is no store.
-        FormatError: another version of wsseg made it in another form.
+        ArtifactError: the folder cannot be created or written, or is not a store.
+        FormatError: another version of wsseg created the store in another format.
     """
 
     def __init__(self, root: Path, make: bool = True) -> None:
         self.root = root.resolve()
-        self._told: set[Path] = set()  # records that were warned of
+        self._warned: set[Path] = set()  # damaged records that a warning has named
         exists = is_store(self.root)
         if not exists and not make:
             raise ArtifactError(
-                f"{self.root}: there is no store; 'wsseg run' makes one; if yours is elsewhere, name it with --store"
+                f"{self.root}: there is no store; 'wsseg run' creates one; choose an existing one with --store"
             )
         try:
             for name in FOLDERS:
@@ -92,20 +91,20 @@ class ArtifactStore:
                 atomic_write(self.root / "store.json", json.dumps({"format": FORMAT}).encode() + b"\n")
         except OSError as error:
             raise ArtifactError(f"{self.root}: cannot be used as a store: {error.strerror}; choose --store") from error
-        self._check_own_format()
+        self._check_store_format()
 
-    def _check_own_format(self) -> None:
+    def _check_store_format(self) -> None:
         path = self.root / "store.json"
         try:
             content = json.loads(path.read_bytes())
-        except FileNotFoundError:  # stores had none once
+        except FileNotFoundError:  # early versions did not write it
             return
         except (OSError, ValueError, RecursionError) as error:
             raise ArtifactError(f'{path}: cannot be read: {error}; expected: {{"format": {FORMAT}}}') from error
         check_format(content if isinstance(content, dict) else {"format": content}, path)
 
     def discard_empty(self) -> None:
-        """Remove the store's own folders if nothing is in them: it was made in the wrong place."""
+        """Remove the store if it is empty: it was created in the wrong place."""
         with suppress(OSError):
             for name in FOLDERS:
                 (self.root / name).rmdir()
@@ -117,14 +116,14 @@ class ArtifactStore:
         """Return the complete artifact of `key`, or None.
 
         Raises:
-            ArtifactError: `key` is none, the folder is a link, or the manifest is damaged.
-            FormatError: another version of wsseg wrote it in another form.
+            ArtifactError: `key` is not a key, the folder is a link, or the manifest is damaged.
+            FormatError: another version of wsseg wrote the artifact in another format.
         """
         if not _KEY.fullmatch(key):
-            raise ArtifactError(f"{key!r} is no key of an artifact; expected: 64 hexadecimal digits")
+            raise ArtifactError(f"{key!r} is not a key of an artifact; expected: 64 hexadecimal digits")
         folder = self.root / "objects" / key
         if folder.is_symlink():
-            raise ArtifactError(f"{folder} is a link, which could lead out of the store; put the folder itself there")
+            raise ArtifactError(f"{folder} is a link, which may lead out of the store; replace it by the folder itself")
         if not folder.is_dir():
             return None
         path = folder / MANIFEST
@@ -139,7 +138,7 @@ class ArtifactStore:
             raise ArtifactError(f"{path} is damaged (its digest differs); run with --repair to rebuild it")
         check_format(manifest, path)
         if not _is_manifest(manifest):
-            raise ArtifactError(f"{path} is no manifest of an artifact; run with --repair to rebuild it")
+            raise ArtifactError(f"{path} is not a manifest of an artifact; run with --repair to rebuild it")
         return Artifact(key, folder, manifest)
 
     def keys(self) -> list[str]:
@@ -147,7 +146,7 @@ class ArtifactStore:
         return sorted(p.name for p in (self.root / "objects").iterdir() if _KEY.fullmatch(p.name) and p.is_dir())
 
     def has_work(self, key: str) -> bool:
-        """Return whether an unfinished artifact of `key` is kept."""
+        """Return whether the store holds an unfinished artifact of `key`."""
         return (self.root / "work" / key).is_dir()
 
     def open_work(self, key: str) -> Path:
@@ -163,13 +162,13 @@ class ArtifactStore:
         return folder
 
     def complete(self, key: str, manifest: Mapping[str, Any]) -> Artifact:
-        """Turn ``work/<key>`` into an object: digests, manifest, one rename. The caller holds the key's lock."""
+        """Turn ``work/<key>`` into an object: write digests and manifest, then rename. The caller holds the key's lock."""
         folder = self.root / "work" / key
         names = (name for name in files_below(folder) if name not in (MANIFEST, FILES, CHECKPOINT))
-        files = FileTable.of(folder, names)
-        atomic_write(folder / FILES, files.text)
-        body = {**manifest, "key": key, "files_sha256": hashlib.sha256(files.text).hexdigest()}
-        body = json.loads(canonical_json(body))  # tuples become lists before the digest is taken
+        table = table_text(folder, names)
+        atomic_write(folder / FILES, table)
+        body = {**manifest, "key": key, "files_sha256": hashlib.sha256(table).hexdigest()}
+        body = json.loads(canonical_json(body))  # tuples become lists before the digest is computed
         body["sha256"] = hashlib.sha256(canonical_json(body)).hexdigest()
         atomic_write(folder / MANIFEST, json.dumps(body, indent=1, sort_keys=True, ensure_ascii=False).encode())
         sync_folder(folder)
@@ -179,15 +178,17 @@ class ArtifactStore:
         (target / CHECKPOINT).unlink(missing_ok=True)
         artifact = self.get(key)
         if artifact is None:
-            raise ArtifactError(f"{target} vanished while it was completed; is the store being removed?")
+            raise ArtifactError(f"{target} disappeared while it was completed; is another program removing the store?")
         return artifact
 
     def reopen(self, key: str) -> list[str]:
-        """Take a damaged object back to ``work/<key>`` without its damaged files, so that a run rebuilds just those.
+        """Move a damaged object back to ``work/<key>`` without its damaged files, so that a run rebuilds only those.
+
+        The caller holds the key's lock. If the manifest or the digests are damaged, no file can be trusted, and all
+        files are removed.
 
         Returns:
-            The names of the files that were dropped (`MANIFEST` alone where the digests themselves are lost: then
-            everything is dropped, because nothing can be trusted). The caller holds the key's lock.
+            The names of the damaged files.
         """
         folder = self.root / "objects" / key
         try:
@@ -196,18 +197,18 @@ class ArtifactStore:
         except ArtifactError:
             artifact, damaged = None, [MANIFEST]
         if folder.is_symlink():
-            folder.unlink()  # what it names is not the store's
+            folder.unlink()  # the target of a link does not belong to the store
             return damaged
         if MANIFEST in damaged or FILES in damaged:
             shutil.rmtree(folder)
             return damaged
         work = self.root / "work" / key
         shutil.rmtree(work, ignore_errors=True)
-        (folder / MANIFEST).unlink()  # no longer an artifact, even if we die before the rename
+        (folder / MANIFEST).unlink()  # first: the folder is no longer an artifact, even if this process dies now
         for name in [*damaged, FILES]:
             path = linked_part(folder, name) or folder / name
             if not path.parent.resolve().is_relative_to(folder.resolve()) or path.name in ("", ".", ".."):
-                continue  # names are checked when the table is read; nothing outside is removed even if that fails
+                continue  # names are checked when the table is read; this keeps files outside safe if that check fails
             if path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path)
             else:
@@ -217,7 +218,7 @@ class ArtifactStore:
 
     @contextmanager
     def lock(self, key: str, blocking: bool = True) -> Iterator[bool]:
-        """Hold the lock of `key`; yields whether it is held (always, where `blocking`)."""
+        """Hold the lock of `key` inside the block; yields whether it is held, which is always True if `blocking`."""
         lock = self._lock(key)
         try:
             lock.acquire(timeout=-1 if blocking else 0)
@@ -232,13 +233,13 @@ class ArtifactStore:
     def _lock(self, name: str) -> BaseFileLock:
         path = self.root / "locks" / name
         if path.is_symlink():
-            path.unlink()  # a lock is opened for writing, and what it names is not the store's
+            path.unlink()  # a lock file is opened for writing, and the target of a link does not belong to the store
         return FileLock(path)
 
     # --- runs ---
 
     def save_run(self, run_id: str, record: Mapping[str, Any]) -> None:
-        """Write a run's record. Held against `gc`, so that no key of it is removed in between."""
+        """Write a run's record under the store's lock, so that `gc` removes no artifact of the run at the same time."""
         with self.lock("store"):
             self._write_run(run_id, record)
 
@@ -248,7 +249,7 @@ class ArtifactStore:
 
     @contextmanager
     def run_in_progress(self, run_id: str, record: Mapping[str, Any]) -> Iterator[None]:
-        """Write a run's record, and keep `gc` from what the run refers to inside the block, or until the process dies."""
+        """Write a run's record, and protect its artifacts from `gc` inside the block, or until the process dies."""
         lock = self._lock(f"{_run_lock(run_id)}{secrets.token_hex(4)}")
         with self.lock("store"):
             lock.acquire()
@@ -261,7 +262,7 @@ class ArtifactStore:
                 Path(lock.lock_file).unlink()
 
     def is_running(self, run_id: str) -> bool:
-        """Return whether a living process works on a run."""
+        """Return whether a live process works on a run."""
         for path in (self.root / "locks").glob(f"{_run_lock(run_id)}*"):
             with self.lock(path.name, blocking=False) as held:
                 if not held:
@@ -269,10 +270,10 @@ class ArtifactStore:
         return False
 
     def runs(self, strict: bool = False) -> dict[str, dict[str, Any]]:
-        """Return all runs' records by id, oldest first.
+        """Return the records of all runs by id, oldest first.
 
         Args:
-            strict: whether a record that cannot be read is an error; if not, it is left out with a warning.
+            strict: raise an error if a record cannot be read; if False, the record is skipped with a warning.
 
         Raises:
             ArtifactError, FormatError: if `strict`.
@@ -284,32 +285,32 @@ class ArtifactStore:
             try:
                 records[path.stem] = self.run(path.stem)
             except FileNotFoundError:
-                continue  # forgotten by another process meanwhile
+                continue  # another process has removed the run
             except WssegError as error:
                 if strict:
                     raise
-                if path not in self._told:
-                    log.warning("left out: %s", error)
-                    self._told.add(path)
+                if path not in self._warned:
+                    log.warning("skipped: %s", error)
+                    self._warned.add(path)
         return dict(sorted(records.items(), key=lambda pair: str(pair[1]["started"])))
 
     def has_run(self, run_id: str) -> bool:
-        """Return whether there is a record of a run, readable or not."""
+        """Return whether a run has a record, readable or not."""
         return any(path.stem == run_id for path in (self.root / "runs").glob("*.json"))
 
     def run(self, run_id: str) -> dict[str, Any]:
         """Return the record of one run; see `wsseg.store.runs.read_record`."""
         return read_record(self.root / "runs" / f"{run_id}.json")
 
-    # --- care ---
+    # --- garbage collection ---
 
     def garbage(self, keep: int | None = None) -> tuple[list[Path], list[str]]:
         """Return (folders that no run refers to, ids of runs older than the newest `keep`).
 
-        Runs in progress are kept, and so is everything in the store that does not look like an artifact.
+        Runs in progress and files that do not look like an artifact are not listed.
 
         Raises:
-            ArtifactError, FormatError: a run's record cannot be read, so it is not known what it refers to.
+            ArtifactError, FormatError: a run's record cannot be read, so its artifacts are not known.
         """
         runs = self.runs(strict=True)
         oldest = [] if keep is None else list(runs)[: max(0, len(runs) - keep)]
@@ -324,7 +325,7 @@ class ArtifactStore:
         return sorted(folders), dropped
 
     def collect(self, keep: int | None = None) -> tuple[list[Path], list[str]]:
-        """Remove what `garbage` lists, but nothing that another process works on; return what was removed."""
+        """Remove what `garbage` lists, except for folders that another process works on; return what was removed."""
         removed = []
         with self.lock("store"):
             folders, dropped = self.garbage(keep)
@@ -334,20 +335,20 @@ class ArtifactStore:
             for folder in folders:
                 with self.lock(folder.name, blocking=False) as held:
                     if held and folder.is_symlink():
-                        folder.unlink()  # what it names is not the store's
+                        folder.unlink()  # the target of a link does not belong to the store
                         removed.append(folder)
                     elif held and folder.is_dir():
-                        # out of the way in one rename: what is removed by half must never look like an object or work
+                        # renamed first: a half-removed folder must never look like an object or unfinished work
                         doomed = self.root / "work" / f"{folder.name.removesuffix(_REMOVED)}{_REMOVED}"
                         if folder != doomed:
                             doomed.unlink() if doomed.is_symlink() else shutil.rmtree(doomed, ignore_errors=True)
                             folder.rename(doomed)
                         shutil.rmtree(doomed)
                         removed.append(folder)
-            for path in (self.root / "locks").glob("run-*"):  # of processes that were killed
+            for path in (self.root / "locks").glob("run-*"):  # left by killed processes
                 with self.lock(path.name, blocking=False) as held:
                     if held:
                         path.unlink(missing_ok=True)
-            if removed:  # what reports remember of artifacts, some of which are gone: made anew where it is wanted
+            if removed:  # the reports' cache refers to removed artifacts; a report recreates what it needs
                 shutil.rmtree(self.root / "reports", ignore_errors=True)
         return removed, dropped

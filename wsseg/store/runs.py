@@ -1,4 +1,4 @@
-"""Records of runs, and the names by which people refer to runs and artifacts."""
+"""Records of runs, and the lookup of runs and artifacts by the names that users type."""
 
 import json
 import re
@@ -22,9 +22,9 @@ def read_record(path: Path) -> dict[str, Any]:
     """Return the record of one run: ``runs/ID.json``.
 
     Raises:
-        ArtifactError: it is damaged.
-        FormatError: another version of wsseg wrote it in another format.
-        FileNotFoundError: there is none.
+        ArtifactError: the record is damaged.
+        FormatError: another version of wsseg wrote the record in another format.
+        FileNotFoundError: the record does not exist.
     """
     try:
         if not stat.S_ISREG(path.stat().st_mode):
@@ -33,16 +33,16 @@ def read_record(path: Path) -> dict[str, Any]:
         if isinstance(record, dict):
             check_format(record, path)
         if not _is_record(record):
-            raise ValueError("it is not the record of a run")
+            raise ValueError("it is not a record of a run")
     except FileNotFoundError:
         raise
     except (OSError, ValueError, RecursionError) as error:
-        raise ArtifactError(f"{path} is damaged: {error}; delete it if the run is no longer wanted") from error
+        raise ArtifactError(f"{path} is damaged: {error}; delete it if the run is no longer needed") from error
     return {"config": {}, "config_path": "", **record}
 
 
 def _is_record(record: Any) -> bool:
-    """Return whether a run's record has what later runs and reports ask for."""
+    """Return whether a run's record has all fields that later runs and reports need."""
     return (
         isinstance(record, dict)
         and all(isinstance(record.get(name), str) for name in ("recipe", "config_name", "started", "status"))
@@ -66,38 +66,43 @@ def _is_step(step: Any) -> bool:
 
 
 def are_keys(inputs: Any) -> bool:
-    """Return whether the inputs of a step are keys by role."""
+    """Return whether `inputs` maps roles to keys."""
     return isinstance(inputs, dict) and all(isinstance(key, str) for key in inputs.values())
 
 
 def full_name(reference: str, names: Iterable[str], things: str) -> str | None:
-    """Return the name that a person means by a name or the beginning of one, or None if there is none.
+    """Return the name that `reference` abbreviates, or None if no name matches.
 
     Args:
-        reference: what was typed.
+        reference: a name or its first characters.
         names: all names.
-        things: what they are, for the error.
+        things: plural noun for the error message, such as ``runs``.
 
     Raises:
-        ArtifactError: several names begin like this.
+        ArtifactError: several names start with `reference`.
     """
     matches = [name for name in names if name.startswith(reference)]
     if reference in matches:
         return reference
     if len(matches) > 1:
+        unit = "digits" if re.fullmatch("[0-9a-f]+", reference) else "characters"
         raise ArtifactError(
-            f"{reference}: ambiguous: {len(matches)} {things} match ({', '.join(matches[-4:])}); give more characters"
+            f"{reference}: ambiguous: {len(matches)} {things} match ({', '.join(matches[-4:])}); give more {unit}"
         )
     return matches[0] if matches else None
 
 
 def find_run(store: "ArtifactStore", reference: str | None) -> tuple[str, dict[str, Any]]:
-    """Return (id, record) of a run by its id, the beginning of it, or the newest for None.
+    """Return (id, record) of a run.
+
+    Args:
+        store: the store that holds the run.
+        reference: the run's id or its first characters; None for the newest run.
 
     Raises:
-        ArtifactError: there is none, several match, or its record is damaged.
+        ArtifactError: no run or several runs match, or the record is damaged.
     """
-    if reference is not None and store.has_run(reference):  # also a damaged one, whose error is raised
+    if reference is not None and store.has_run(reference):  # a damaged record raises its own error
         return reference, store.run(reference)
     runs = store.runs()
     if not runs:
@@ -111,16 +116,16 @@ def find_run(store: "ArtifactStore", reference: str | None) -> tuple[str, dict[s
 
 
 def find_artifact(store: "ArtifactStore", reference: str) -> Artifact:
-    """Return the artifact that a person means.
+    """Return the artifact that a reference names.
 
     Args:
-        store: where it is.
-        reference: a key or its first 4+ digits; a folder; a step of the newest run that has it, such as ``segmenter``;
-            or ``RUN:STEP``, where RUN is the id of a run or the beginning of one.
+        store: the store that holds the artifact.
+        reference: a key or at least its first 4 digits; an artifact's folder; a step, such as ``segmenter``, of the
+            newest run that has finished it; or ``RUN:STEP``, where RUN is a run's id or its first characters.
 
     Raises:
-        ArtifactError: nothing or several things match.
-        ConfigError: a path of an unknown ``~user``.
+        ArtifactError: no artifact or several artifacts match.
+        ConfigError: the reference is a path that starts with an unknown ``~user``.
     """
     folder = Path(expand_home(reference))
     name = folder.resolve().name if folder.is_dir() and (folder / MANIFEST).is_file() else reference
@@ -135,27 +140,27 @@ def find_artifact(store: "ArtifactStore", reference: str) -> Artifact:
     run_id = full_name(run_name, runs, "runs") if run_name else None
     steps: set[str] = set()
     unfinished = ""
-    for known_id, run in reversed(runs.items()):
+    for candidate_id, run in reversed(runs.items()):
         steps |= set(run["steps"])
-        if (not run_name or known_id == run_id) and step in run["steps"]:
+        if (not run_name or candidate_id == run_id) and step in run["steps"]:
             key = run["steps"][step]["key"]
             if artifact := store.get(key):
                 return artifact
-            unfinished = unfinished or _why_absent(store, known_id, run, key)
+            unfinished = unfinished or _why_absent(store, candidate_id, run, key)
     if unfinished:
         raise ArtifactError(f"{reference}: {unfinished}")
-    what = "it is a folder, but not of a finished artifact" if folder.is_dir() else "no such artifact"
+    reason = "the folder is not a finished artifact" if folder.is_dir() else "no such artifact"
     raise ArtifactError(
-        f"{reference}: {what} in {store.root}; expected: a key, an artifact's folder, or a step of a run "
+        f"{reference}: {reason} in {store.root}; expected: a key, an artifact's folder, or a step of a run "
         f"({', '.join(sorted(steps)) or 'there is no run yet'}){nearest(step, steps)}"
     )
 
 
 def _why_absent(store: "ArtifactStore", run_id: str, run: Mapping[str, Any], key: str) -> str:
-    """Return why a step of a run has no artifact, and what to do."""
+    """Return why a step of a run has no artifact, and the command that creates it."""
     command = f"'wsseg run {run['recipe']} -c {run['config_path'] or run['config_name']}'"
     if store.is_running(run_id):
         return f"run {run_id} is in progress and has not finished this step"
     if store.has_work(key):
         return f"run {run_id} ({run['status']}) did not finish this step; {command} resumes it"
-    return f"run {run_id} ({run['status']}) has no artifact of this step: it was not reached, or it was removed; {command} makes it"
+    return f"run {run_id} ({run['status']}) has no artifact of this step: the run did not reach it, or the artifact was removed; {command} creates it"
