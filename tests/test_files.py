@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 
 from wsseg.config import find_file, hashed, read_toml
-from wsseg.data.images import read_coco, read_label_csv, read_text
+from wsseg.data.coco import read_coco
 from wsseg.data.reading import image_size, read_image, read_mask_file
+from wsseg.data.tables import read_label_csv
+from wsseg.data.text_files import read_text
 from wsseg.data.voc import annotated_classes
 from wsseg.errors import WssegError
 from wsseg.files import check_file, read_file

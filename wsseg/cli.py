@@ -770,7 +770,7 @@ def predict(
     \b
     wsseg predict segmenter photos -o masks
     """
-    from wsseg.data.images import photograph_files
+    from wsseg.data.photographs import photograph_files
     from wsseg.errors import ArtifactError
     from wsseg.models.segmenter import load_segmenter
     from wsseg.outputs import Outputs
@@ -822,7 +822,7 @@ def explain(
     wsseg explain photos --method cam,layer_cam -o heat
     wsseg explain photo.jpg --compare -o heat
     """
-    from wsseg.data.images import photograph_files
+    from wsseg.data.photographs import photograph_files
     from wsseg.inspect.explain import Request, explain_files, parsed
     from wsseg.outputs import Outputs
     from wsseg.saliency.methods import METHODS, methods_for

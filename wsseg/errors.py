@@ -56,6 +56,13 @@ def nearest(word: str, known: Iterable[str]) -> str:
     return f"; did you mean {match[0]!r}?" if match else ""
 
 
+def listed(texts: Iterable[str], most: int = 20) -> str:
+    """Return texts as one line: the first `most` of them, then the number of the others."""
+    shown = list(texts)
+    more = f" and {len(shown) - most} more" if len(shown) > most else ""
+    return ", ".join(shown[:most]) + more
+
+
 # --- errors of the machine ---------------------------------------------------------------------------------------
 
 _OUT_OF_MEMORY = (

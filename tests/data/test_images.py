@@ -11,7 +11,9 @@ from PIL import Image as PILImage
 
 from wsseg.data.config import CocoData, CocoSplit, CsvData, CsvSplit, FolderData, FolderSplit, VocData, VocSplit
 from wsseg.data.file_memory import FileMemory
-from wsseg.data.images import list_split, load_images, photograph_files
+from wsseg.data.images import load_images
+from wsseg.data.layouts import list_split
+from wsseg.data.photographs import photograph_files
 from wsseg.errors import DatasetError
 from wsseg.labels import ClassMap
 from wsseg.store.objects import ArtifactStore
@@ -60,7 +62,7 @@ def test_a_subset_of_the_classes_in_an_order_of_its_own(csv):
         ("id;classes\na;dog", "line 1: found 'id;classes'"),
         ("image_id,classes\na,\nb,\n", "none of its 2 rows names a class"),
         ("image_id,classes\na,dog,cat", "line 2: found 3 fields"),
-        ("image_id,classes\na,dog\na,cat", "line 3: the image id 'a' stands twice"),
+        ("image_id,classes\na,dog\na,cat", "line 3: the image id 'a' occurs twice"),
         ("image_id,classes\n../a,dog", "line 2: '../a' cannot be an image id"),
         ("image_id,classes\nnone,dog", "1 labels have no image: none"),
     ],
@@ -152,7 +154,7 @@ def test_leading_zeros_that_a_spreadsheet_removed_are_told(csv):
     picture(csv.train.images / "007.png")
     csv.train.labels.write_text("image_id,classes\na,dog\n7,cat\n")
     listing = list_split(csv, "train")
-    assert "removed the leading zeros of 7" in " ".join(listing.said())
+    assert "removed the leading zeros of 7" in " ".join(listing.warnings())
     with pytest.raises(DatasetError, match="1 labels have no image: 7"):
         load(csv)
 
@@ -178,8 +180,8 @@ def test_what_is_passed_over_is_said(csv, caplog):
     (csv.train.images / "b.heic").write_bytes(b"x")
     (csv.train.images / "gone.jpg").symlink_to("nowhere")
     load(csv)
-    assert "train: 2 files or folders are passed over" in caplog.text
-    assert ".heic is not read (1: b.heic)" in caplog.text and "a broken link (1: gone.jpg)" in caplog.text
+    assert "train: 2 files or folders are skipped" in caplog.text
+    assert ".heic is not supported (1: b.heic)" in caplog.text and "a broken link (1: gone.jpg)" in caplog.text
 
 
 def test_an_image_without_label_is_said_and_not_used(csv, caplog):
@@ -191,7 +193,7 @@ def test_an_image_without_label_is_said_and_not_used(csv, caplog):
 def test_val_takes_the_classes_of_train(csv, tmp_path):
     (tmp_path / "val.csv").write_text("image_id,classes\na,dog\nb,bird\n")
     csv = replace(csv, val=replace(csv.train, labels=tmp_path / "val.csv"))
-    with pytest.raises(DatasetError, match="val: it has classes that train has not: bird"):
+    with pytest.raises(DatasetError, match="val: found classes that train does not have: bird"):
         load(csv, "val", ClassMap(("cat", "dog")))
 
 
@@ -206,7 +208,7 @@ def test_an_image_beside_the_class_folders_is_said(tmp_path):
     picture(tmp_path / "cat" / "1.jpg")
     picture(tmp_path / "2.jpg")
     listing = list_split(FolderData(kind="folder", train=FolderSplit(tmp_path)), "train")
-    assert "an image beside the class folders (1: 2.jpg)" in listing.said()[0]
+    assert "an image beside the class folders (1: 2.jpg)" in listing.warnings()[0]
 
 
 @pytest.mark.parametrize("name", ["background", "Background"])
@@ -223,7 +225,7 @@ def test_a_background_folder_that_is_not_there_is_said(tmp_path):
     for name in ("cat", "good"):
         picture(tmp_path / name / "1.jpg")
     listing = list_split(FolderData(kind="folder", train=FolderSplit(tmp_path), background="god"), "train")
-    assert "there is no folder 'god' (data.background); did you mean 'good'?" in listing.said()[0]
+    assert "there is no folder 'god' (data.background); did you mean 'good'?" in listing.warnings()[0]
 
 
 def test_two_unicode_forms_of_one_class_folder_are_one_class(tmp_path):
@@ -288,7 +290,7 @@ def test_voc_with_classes_of_its_own(voc, tmp_path):
     assert images.classes.names == ("car", "person", "unicorn")
     assert labels_of(images)["2007_1"] == ("car", "unicorn")
     (tmp_path / "labelmap.txt").write_text("# label:color_rgb:parts:actions\nbackground:0,0,0::\nunicorn:9,9,9::\n")
-    with pytest.raises(DatasetError, match=r"labelmap\.txt does not: car, person; known: unicorn"):
+    with pytest.raises(DatasetError, match=r"labelmap\.txt does not name: car, person; it names unicorn"):
         load(voc)
     with (tmp_path / "labelmap.txt").open("a") as file:
         file.write("person:1,2,3::\ncar:4,5,6:wheel:honk\n")
@@ -382,14 +384,14 @@ def test_photographs_of_a_person_without_the_litter_and_with_all_that_was_left_o
         ("a.png", "a.png and a.jpg have the same id 'a'"),
         ("b\\c.png", r"'b\\c' cannot be an image id: it holds a backslash"),
     ]
-    assert ".heic is not read (1: e.heic)" in caplog.text
+    assert ".heic is not supported (1: e.heic)" in caplog.text
     with pytest.raises(DatasetError, match="have the same id 'a'"):
         photograph_files(tmp_path)
 
 
 def test_a_folder_of_photographs_that_are_not_read_says_so(tmp_path):
     (tmp_path / "e.heic").write_bytes(b"x")
-    with pytest.raises(DatasetError, match=r"no image was found in it; 1 files .*\.heic is not read"):
+    with pytest.raises(DatasetError, match=r"no image was found in it; 1 files .*\.heic is not supported"):
         photograph_files(tmp_path)
 
 

@@ -41,7 +41,7 @@ def test_images_are_decoded_by_the_reader_alone(path):
 
 def test_photographs_of_a_data_set_are_read_with_their_digest():
     """`read_image` takes any file; stages, trainings, audits and reports read `LabeledImage` by `read_photograph`."""
-    any_file = {PACKAGE / "api.py", PACKAGE / "data" / "demo.py", PACKAGE / "data" / "images.py", READER}
+    any_file = {PACKAGE / "api.py", PACKAGE / "data" / "demo.py", PACKAGE / "data" / "photographs.py", READER}
     users = {path for path in PACKAGE.rglob("*.py") if re.search(r"\bread_image\b", path.read_text(encoding="utf-8"))}
     assert users <= any_file
 

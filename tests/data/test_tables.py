@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from wsseg.data.images import read_label_csv
+from wsseg.data.tables import read_label_csv
 from wsseg.errors import DatasetError
 
 PLAIN = "image_id,classes\nim0,red\nim1,blue\nim2,red blue\nim3,\n"
@@ -63,7 +63,7 @@ def test_a_word_for_nothing_is_no_class_unless_the_config_names_it(tmp_path):
     text = PLAIN.replace("im3,", "im3,None")
     notes = []
     assert read(tmp_path, text, notes=notes)["im3"] == frozenset()
-    assert len(notes) == 1 and "1 cells hold 'None' and are read as no class" in notes[0]
+    assert len(notes) == 1 and "1 cells hold 'None', read as no class" in notes[0]
     notes = []
     assert read(tmp_path, text, known=("red", "None"), notes=notes)["im3"] == {"None"} and notes == []
 
@@ -108,7 +108,7 @@ def test_a_comma_belongs_to_a_name_that_the_config_or_a_chosen_separator_says(tm
         ("\n\nid,classes\n", "line 3: found 'id,classes'"),
         (PLAIN + "im4,red,blue\n", "line 6: found 3 fields; expected 2: image_id,classes"),
         (PLAIN + "im4\n", "line 6: found 1 fields"),
-        (PLAIN + "im0,red\n", "line 6: the image id 'im0' stands twice; write all its classes in one row"),
+        (PLAIN + "im0,red\n", "line 6: the image id 'im0' occurs twice; write all its classes in one row"),
         (PLAIN + "/etc/passwd,red\n", "line 6: '/etc/passwd' cannot be an image id: it is an absolute path"),
         (PLAIN + "..\\up,red\n", r"cannot be an image id: it has the part '\.\.'"),
         (PLAIN + 'im4,"red\nim5,blue\n', "line 7: unexpected end of data"),

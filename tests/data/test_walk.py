@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from wsseg.data.walk import data_files, data_folders, folders_below, images_below, passed_over_line
+from wsseg.data.walk import data_files, data_folders, folders_below, images_below, skipped_line
 from wsseg.errors import DatasetError
 from wsseg.store.objects import ArtifactStore
 
@@ -17,9 +17,9 @@ def write(root, *names):
 
 def found(root, without=()):
     """Return the ids that the walk yields and its reasons by name."""
-    passed_over = []
-    images = sorted(p.relative_to(root).as_posix() for p in images_below(root, passed_over, without))
-    return images, {path.name: why for path, why in passed_over}
+    skipped = []
+    images = sorted(p.relative_to(root).as_posix() for p in images_below(root, skipped, without))
+    return images, {path.name: why for path, why in skipped}
 
 
 @pytest.mark.parametrize(
@@ -55,7 +55,7 @@ def test_a_store_made_among_the_photographs_themselves(tmp_path):
     assert [p.name for p in data_folders(tmp_path)] == ["red"]
 
 
-def test_what_may_be_an_image_is_passed_over_with_its_reason(tmp_path):
+def test_what_may_be_an_image_is_skipped_with_its_reason(tmp_path):
     write(tmp_path, "a.JPG", "b.heic", "c.GIF", "d", ".jpg", "labels.csv", "a.xml", "README", ".hidden.jpg")
     (tmp_path / "broken.jpg").symlink_to("nowhere")
     (tmp_path / "itself.jpg").symlink_to("itself.jpg")
@@ -65,24 +65,24 @@ def test_what_may_be_an_image_is_passed_over_with_its_reason(tmp_path):
     images, reasons = found(tmp_path)
     assert images == [".hidden.jpg", "a.JPG", "linked.jpg"]
     assert reasons == {
-        "b.heic": ".heic is not read",
-        "c.GIF": ".GIF is not read",
-        "d": "a name without suffix is not read",
+        "b.heic": ".heic is not supported",
+        "c.GIF": ".GIF is not supported",
+        "d": "a name without suffix is not supported",
         ".jpg": "no name before the suffix",
         "broken.jpg": "a broken link",
         "itself.jpg": "a broken link",
         "loop": "a linked folder",
-        "pipe.png": "no regular file",
+        "pipe.png": "not a regular file",
     }
 
 
 def test_the_line_counts_by_reason(tmp_path):
-    passed_over = [(tmp_path / f"{i}.heic", ".heic is not read") for i in range(5)] + [
+    skipped = [(tmp_path / f"{i}.heic", ".heic is not supported") for i in range(5)] + [
         (tmp_path / "b\n", "a broken link")
     ]
-    assert passed_over_line(passed_over) == (
-        "6 files or folders are passed over: .heic is not read (5: 0.heic, 1.heic, 2.heic, ...); "
-        r"a broken link (1: b\n); convert those that are photographs to JPEG or PNG"
+    assert skipped_line(skipped) == (
+        "6 files or folders are skipped: .heic is not supported (5: 0.heic, 1.heic, 2.heic, ...); "
+        r"a broken link (1: b\n); convert photographs among them to JPEG or PNG"
     )
 
 
@@ -91,9 +91,9 @@ def test_a_linked_class_folder_counts_unless_it_leads_back(tmp_path):
     (tmp_path / "photos" / "blue").symlink_to(tmp_path / "elsewhere")
     (tmp_path / "photos" / "twice").symlink_to(tmp_path / "photos" / "red")
     (tmp_path / "photos" / "up").symlink_to(tmp_path)
-    passed_over = []
-    assert [p.name for p in data_folders(tmp_path / "photos", passed_over)] == ["blue", "red"]
-    assert [p.name for p, _ in passed_over] == ["twice", "up"]
+    skipped = []
+    assert [p.name for p in data_folders(tmp_path / "photos", skipped)] == ["blue", "red"]
+    assert [p.name for p, _ in skipped] == ["twice", "up"]
 
 
 def test_folders_that_hold_something_else_are_left_out(tmp_path):
@@ -124,5 +124,5 @@ def test_depth(tmp_path):
 
 def test_a_link_to_a_device_is_no_broken_link(tmp_path):
     (tmp_path / "x.png").symlink_to("/dev/null")
-    passed_over = []
-    assert data_files(tmp_path, passed_over) == [] and passed_over == [(tmp_path / "x.png", "no regular file")]
+    skipped = []
+    assert data_files(tmp_path, skipped) == [] and skipped == [(tmp_path / "x.png", "not a regular file")]

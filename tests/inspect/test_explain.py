@@ -4,7 +4,7 @@ import torch
 from PIL import Image as PILImage
 from torch import nn
 
-from wsseg.data.images import photograph_files
+from wsseg.data.photographs import photograph_files
 from wsseg.errors import DatasetError, OutputError, StageError
 from wsseg.inspect.explain import Request, explain, explain_files, parsed
 from wsseg.inspect.pictures import heat, overlay, panel, sheet

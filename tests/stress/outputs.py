@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image as PILImage
 
 from tests.stress.children import Child
-from wsseg.data.images import photograph_files
+from wsseg.data.photographs import photograph_files
 from wsseg.errors import WssegError
 from wsseg.outputs import Outputs
 from wsseg.store.files import TEMPORARY

@@ -18,7 +18,9 @@ from PIL import Image as PILImage
 from wsseg.config import load_config, shipped_folder
 from wsseg.data.config import DATA_KINDS, CocoData, CocoSplit, VocData, VocSplit
 from wsseg.data.file_memory import FileMemory
-from wsseg.data.images import list_split, load_images, read_label_csv
+from wsseg.data.images import load_images
+from wsseg.data.layouts import list_split
+from wsseg.data.tables import read_label_csv
 from wsseg.data.truth import load_truth
 from wsseg.errors import WssegError
 from wsseg.running.recipe import load_recipe

@@ -6,10 +6,11 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from wsseg.data.file_memory import FileMemory
-from wsseg.data.images import LabeledImages, class_map, list_split, listed, load_images
+from wsseg.data.images import LabeledImages, class_map, load_images
+from wsseg.data.layouts import list_split
 from wsseg.data.tables import NO_CLASS
 from wsseg.data.truth import has_truth, load_truth
-from wsseg.errors import DatasetError
+from wsseg.errors import DatasetError, listed
 from wsseg.labels import ClassMap
 from wsseg.types import LabeledImage
 
@@ -62,7 +63,7 @@ def _check_split(
     report = SplitReport(split)
     listing = list_split(data, split)
     report.problems += [f"label without image: {i}" for i in listing.label_without_image]
-    report.notes += listing.said()
+    report.notes += listing.warnings()
     classes = classes or class_map(data, listing)
     images = load_images(replace(data, on_bad_image="skip"), split, memory, classes, listing)
     report.images = len(images)

@@ -11,11 +11,10 @@ from reprlib import repr as short
 from typing import Any
 
 from wsseg.data.outlines import Polygons, Runs, read_box, read_outline
-from wsseg.errors import DatasetError
+from wsseg.errors import DatasetError, listed
 from wsseg.files import read_file
 from wsseg.names import check_id, composed
 
-_SHOWN = 20  # how many records an error lists before it counts the rest
 _KEYS = {"images": ("id", "file_name"), "annotations": ("image_id", "category_id"), "categories": ("id", "name")}
 _NUMBER = re.compile(r"-?[0-9]{1,18}")  # Python converts no text of thousands of digits
 _IDS = ("id", "image_id", "category_id")
@@ -114,7 +113,7 @@ def _checked(path: Path, coco: Any, digest: str) -> Coco:
         wrong = [f"{part}[{i}]" for i, row in enumerate(rows) if not _is_record(row, keys)]
         if wrong:
             raise DatasetError(
-                f"{path}: {_listed(wrong)}: expected: an object with {', '.join(keys)} (ids numbers or texts, names texts)"
+                f"{path}: {listed(wrong)}: expected: an object with {', '.join(keys)} (ids numbers or texts, names texts)"
             )
         if part != "annotations":
             _refuse_doubled(path, f"{part} have the id", (_id(row["id"]) for row in rows))
@@ -132,7 +131,7 @@ def _checked(path: Path, coco: Any, digest: str) -> Coco:
         objects[image.item_id].append(_object(path, where, row, categories[category]))
     if unknown:
         raise DatasetError(
-            f"{path}: {_listed(unknown)}: names an unknown image or category; expected: an id of the lists"
+            f"{path}: {listed(unknown)}: names an unknown image or category; expected: an id of the lists"
         )
     names = tuple(dict.fromkeys(name for name in categories.values() if name is not None))
     return Coco(digest, names, tuple(images.values()), objects)
@@ -156,7 +155,7 @@ def _id(value: Any) -> str | None:
 def _refuse_doubled(path: Path, what: str, ids: Iterator[str | None]) -> None:
     doubled = [f"{item!r} ({count})" for item, count in Counter(ids).items() if count > 1]
     if doubled:
-        raise DatasetError(f"{path}: several {what} {_listed(doubled)}; expected: each once")
+        raise DatasetError(f"{path}: several {what} {listed(doubled)}; expected: each once")
 
 
 def _categories(path: Path, coco: dict[str, Any]) -> dict[str | None, str | None]:
@@ -168,7 +167,7 @@ def _categories(path: Path, coco: dict[str, Any]) -> dict[str | None, str | None
     rows = {_id(row["id"]): composed(row["name"].strip()) for row in coco["categories"]}
     counts = Counter(name for key, name in rows.items() if key in used)
     if doubled := [f"{name!r} ({count})" for name, count in counts.items() if count > 1]:
-        raise DatasetError(f"{path}: several categories have the name {_listed(doubled)}; expected: each name once")
+        raise DatasetError(f"{path}: several categories have the name {listed(doubled)}; expected: each name once")
     kept = {key: name for key, name in rows.items() if key in used or name not in counts}
     ordered = sorted(kept, key=lambda key: (0, int(str(key)), "") if _NUMBER.fullmatch(str(key)) else (1, 0, str(key)))
     return {key: None if kept[key].strip("_").lower() == "background" else kept[key] for key in ordered}
@@ -205,8 +204,3 @@ def _object(path: Path, where: str, row: dict[str, Any], name: str | None) -> Co
     kept = len(outline.parts) if isinstance(outline, Polygons) else 0
     left_out = len(segmentation) - kept if isinstance(segmentation, list) else 0
     return CocoObject(where, name, crowd, outline, box, left_out)
-
-
-def _listed(texts: list[str]) -> str:
-    more = f" and {len(texts) - _SHOWN} more" if len(texts) > _SHOWN else ""
-    return ", ".join(texts[:_SHOWN]) + more

@@ -19,13 +19,12 @@ import numpy as np
 
 from wsseg.config import as_config_path, to_toml
 from wsseg.data.formats import FORMATS, Interpretation, common_folder, listing_of
-from wsseg.data.images import listed
 from wsseg.data.label_files import AmbiguousLabelsError
 from wsseg.data.masks import encode_mask
 from wsseg.data.reading import image_size, read_mask_file
 from wsseg.data.scan import ARCHIVES, FolderScan
 from wsseg.data.walk import data_files, data_folders, is_image
-from wsseg.errors import DatasetError
+from wsseg.errors import DatasetError, listed
 
 _LOOKED_AT = 20  # photographs, to tell sizes
 _SMALLEST, _LARGEST, _STEP = 128, 320, 32  # px, of the sizes at which networks are trained

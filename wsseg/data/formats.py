@@ -10,7 +10,6 @@ from typing import Any
 
 from wsseg.config import parse_table, plain
 from wsseg.data.config import DATA_KINDS
-from wsseg.data.images import Listing, list_split, listed
 from wsseg.data.label_files import (
     NO_CLASS,
     SPLITS,
@@ -20,10 +19,11 @@ from wsseg.data.label_files import (
     yolo_class_names,
     yolo_ids,
 )
+from wsseg.data.layouts import Listing, list_split
 from wsseg.data.scan import MASK_FOLDERS, FolderScan, Labels, SplitLabels, joined
 from wsseg.data.voc import list_file
 from wsseg.data.walk import data_folders
-from wsseg.errors import DatasetError, WssegError
+from wsseg.errors import DatasetError, WssegError, listed
 from wsseg.labels import VOC_CLASSES
 from wsseg.names import composed
 

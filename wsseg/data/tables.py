@@ -1,39 +1,54 @@
-"""Label tables ``image_id,classes`` as people, pandas and spreadsheets write them."""
+"""Label tables ``image_id,classes``, as people, pandas and spreadsheets write them."""
 
 import csv
 import io
 import re
 from collections.abc import Collection
+from pathlib import Path
 
+from wsseg.data.text_files import read_text
 from wsseg.errors import DatasetError
 from wsseg.names import check_id, composed, refused_character
 
-NO_CLASS = frozenset({"nan", "none", "null", "na", "n/a", "#n/a", "<na>", "background"})  # a whole cell, in any case
+NO_CLASS = frozenset(
+    {"nan", "none", "null", "na", "n/a", "#n/a", "<na>", "background"}
+)  # a complete cell, in upper or lower case
 _COLUMNS = ("image_id", "classes")
 _DELIMITERS = ",;\t"
 _INDEX = re.compile(r"|unnamed: \d+")  # the header of the column that pandas adds
-_LIST = re.compile(r"\[.*\]|\{.*\}|\(.*['\"].*\)", re.DOTALL)  # a list of Python, JSON or NumPy as text
-_MARKS = re.compile(r"[,;|\t\r\n，；、]")  # what separates names in tables of other people
+_LIST = re.compile(r"\[.*\]|\{.*\}|\(.*['\"].*\)", re.DOTALL)  # a list that Python, JSON or NumPy wrote as text
+_MARKS = re.compile(r"[,;|\t\r\n，；、]")  # separators of names in tables of other tools
+
+
+def read_label_csv(
+    path: Path, separator: str, known: Collection[str] = (), notes: list[str] | None = None
+) -> dict[str, frozenset[str]]:
+    """Read a label table from a file; see `label_table`.
+
+    Raises:
+        DatasetError: the file cannot be read, or is not a label table.
+    """
+    return label_table(read_text(path), str(path), separator, known, notes if notes is not None else [])
 
 
 def label_table(
     text: str, where: str, separator: str, known: Collection[str], notes: list[str]
 ) -> dict[str, frozenset[str]]:
-    """Return class names by image id, as they are written (``photos/a.jpg`` may be an id).
+    """Return class names by image id, as the table writes it (``photos/a.jpg`` may be an id).
 
-    The delimiter is a comma, a semicolon or a tab, whichever the header has. An empty cell, or one that says that there
-    is nothing (`NO_CLASS`), is an image without any class.
+    The delimiter is the comma, semicolon or tab that the header has. An image whose cell is empty, or holds a word for
+    "no class" (`NO_CLASS`), has no class.
 
     Args:
-        text: the whole table.
+        text: content of the table.
         where: its file, for messages.
-        separator: between the names in a cell; a blank stands for any white space.
-        known: class names that the config states: they are names even if they look like something else.
-        notes: takes a line for each thing that was assumed.
+        separator: separator of the names in a cell; a blank means any white space.
+        known: class names in the config. They are names even if they look like a list or like "no class".
+        notes: one line per assumption is appended.
 
     Raises:
-        DatasetError: another header, a row of other length, a doubled or refused id, a cell that holds a list, a class
-            name that seems to hold several.
+        DatasetError: another header, a row of another length, an id that occurs twice or is refused, a cell that holds a
+            list, or a class name that seems to hold several names.
     """
     lines = io.StringIO(text, newline="")
     delimiter, width, columns, skipped = _header(text, where)
@@ -41,8 +56,8 @@ def label_table(
         next(lines)
     rows = csv.reader(lines, delimiter=delimiter, skipinitialspace=True, strict=True)
     labels: dict[str, frozenset[str]] = {}
-    first: dict[str, str] = {}  # where each class name was found first
-    nothing: dict[str, int] = {}
+    first_places: dict[str, str] = {}  # where each class name occurs first
+    no_class_cells: dict[str, int] = {}
     try:
         for row in rows:
             cells = [cell.strip() for cell in row]
@@ -56,36 +71,36 @@ def label_table(
                     f"{place}: found {len(cells)} fields; expected {width}: {delimiter.join(_COLUMNS)}, "
                     f"in quotes if a field holds {delimiter!r}"
                 )
-            written, cell = (cells[column] for column in columns)
-            item_id = check_id(written.replace("\\", "/").removeprefix("./"), place)
+            name_cell, cell = (cells[column] for column in columns)
+            item_id = check_id(name_cell.replace("\\", "/").removeprefix("./"), place)
             if item_id in labels:
-                raise DatasetError(f"{place}: the image id {item_id!r} stands twice; write all its classes in one row")
+                raise DatasetError(f"{place}: the image id {item_id!r} occurs twice; write all its classes in one row")
             if cell.lower() in NO_CLASS and composed(cell) not in known:
-                nothing[cell] = nothing.get(cell, 0) + 1
+                no_class_cells[cell] = no_class_cells.get(cell, 0) + 1
                 cell = ""
             labels[item_id] = _names(cell, separator, place, known)
             for name in labels[item_id]:
-                first.setdefault(name, place)
+                first_places.setdefault(name, place)
     except csv.Error as error:
         raise DatasetError(f"{where}: line {skipped + rows.line_num}: {error}") from error
-    for name, place in first.items():
-        _refuse_several(name, place, separator, known, first.keys())
+    for name, place in first_places.items():
+        _refuse_several(name, place, separator, known, first_places.keys())
     notes += [
-        f"{where}: {count} cells hold {word!r} and are read as no class; name it in data.classes if it is one"
-        for word, count in nothing.items()
+        f"{where}: {count} cells hold {word!r}, read as no class; if it is a class, name it in data.classes"
+        for word, count in no_class_cells.items()
     ]
     return labels
 
 
 def _header(text: str, where: str) -> tuple[str, int, list[int], int]:
-    """Return the delimiter, the number of columns, the places of `_COLUMNS`, and how many lines precede the rows."""
+    """Return the delimiter, the number of columns, the positions of `_COLUMNS`, and the number of lines before the rows."""
     lines = [line.strip() for line in io.StringIO(text[:10_000], newline="")] or [""]
-    # before the header there may be empty lines, and Excel's own: sep=;
-    skipped = (i for i, line in enumerate(lines) if line.strip(_DELIMITERS) and not re.fullmatch("(?i)sep=.", line))
-    number = next(skipped, 0) + 1
-    found = lines[number - 1]
+    # empty lines and Excel's line sep=; may come before the header
+    candidates = (i for i, line in enumerate(lines) if line.strip(_DELIMITERS) and not re.fullmatch("(?i)sep=.", line))
+    number = next(candidates, 0) + 1
+    header = lines[number - 1]
     for delimiter in _DELIMITERS:
-        names = [cell.strip().strip('"').strip().lower() for cell in found.split(delimiter)]
+        names = [cell.strip().strip('"').strip().lower() for cell in header.split(delimiter)]
         while names and not names[-1]:
             names.pop()
         if all(names.count(column) == 1 for column in _COLUMNS) and all(
@@ -93,7 +108,7 @@ def _header(text: str, where: str) -> tuple[str, int, list[int], int]:
         ):
             return delimiter, len(names), [names.index(column) for column in _COLUMNS], number
     raise DatasetError(
-        f"{where}: line {number}: found {found[:60]!r}; expected the header 'image_id,classes' and no other columns"
+        f"{where}: line {number}: found {header[:60]!r}; expected the header 'image_id,classes' and no other columns"
     )
 
 
@@ -101,7 +116,7 @@ def _names(cell: str, separator: str, place: str, known: Collection[str]) -> fro
     """Return the class names in a cell."""
     if _LIST.fullmatch(cell) and composed(cell) not in known:
         raise DatasetError(
-            f"{place}: found the list {cell[:60]!r}; expected class names with {separator!r} between them (data.separator)"
+            f"{place}: found the list {cell[:60]!r}; expected class names separated by {separator!r} (data.separator)"
         )
     names = frozenset(composed(n.strip()) for n in cell.split(None if separator == " " else separator)) - {""}
     for name in names:
@@ -111,9 +126,10 @@ def _names(cell: str, separator: str, place: str, known: Collection[str]) -> fro
 
 
 def _refuse_several(name: str, place: str, separator: str, known: Collection[str], names: Collection[str]) -> None:
-    """Refuse ``red,blue`` as one class, unless the config states it or, with a chosen separator, its parts are no classes.
+    """Refuse a class name such as ``red,blue`` that seems to hold several names.
 
-    With the default separator, a blank, names have no blanks, so that a comma in one is most probably a separator too.
+    A name in the config is accepted. If the config chooses a separator, so is a name whose parts are no classes. With the
+    default separator, a blank, names have no blanks, so a comma in a name is most probably a separator too.
     """
     mark = _MARKS.search(name)
     if mark is None or name in known:
@@ -121,6 +137,6 @@ def _refuse_several(name: str, place: str, separator: str, known: Collection[str
     parts = [part.strip() for part in _MARKS.split(name)]
     if separator == " " or all(part in names for part in parts if part):
         raise DatasetError(
-            f"{place}: the class name {name!r} holds {mark[0]!r}; set data.separator = {mark[0]!r} if it stands between "
-            "names, or name the class in data.classes if it belongs to it"
+            f"{place}: the class name {name!r} holds {mark[0]!r}; set data.separator = {mark[0]!r} if it separates "
+            "names, or name the class in data.classes if it is part of the name"
         )

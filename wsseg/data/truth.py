@@ -20,12 +20,13 @@ from wsseg.data.agreement import Pair, notes_on, problem_of
 from wsseg.data.coco import CocoObject, read_coco
 from wsseg.data.config import CocoData
 from wsseg.data.file_memory import FileMemory
-from wsseg.data.images import LabeledImages, listed, voc_names
+from wsseg.data.images import LabeledImages
 from wsseg.data.mask_facts import MaskFacts, MaskMemory
 from wsseg.data.orientation import stored_size, turn, turned_with
 from wsseg.data.outlines import Polygons, Runs
 from wsseg.data.reading import MOST_PIXELS, read_mask_file
-from wsseg.errors import DatasetError
+from wsseg.data.voc import voc_names
+from wsseg.errors import DatasetError, listed
 from wsseg.labels import BACKGROUND, IGNORE_INDEX, ClassMap
 from wsseg.types import Mask
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image as PILImage
 
 from wsseg.data.batches import at_size, network_size
-from wsseg.data.images import open_images
+from wsseg.data.photographs import open_images
 from wsseg.data.transforms import normalised
 from wsseg.errors import StageError
 from wsseg.inspect.pictures import overlay, panel, sheet

@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from wsseg.data.images import image_files, listed, read_text
 from wsseg.data.masks import sampled
+from wsseg.data.photographs import image_files
 from wsseg.data.reading import read_mask_file
-from wsseg.errors import DatasetError, StageError
+from wsseg.data.text_files import read_text
+from wsseg.errors import DatasetError, StageError, listed
 from wsseg.labels import BACKGROUND, IGNORE_INDEX, ClassMap
 from wsseg.metrics.boundary import boundary_counts, boundary_iou
 from wsseg.metrics.confusion import (

@@ -14,8 +14,8 @@ from torch import nn
 from wsseg.crf.dense_crf import DenseCrf
 from wsseg.crf.settings import PRESETS
 from wsseg.data.batches import network_inputs, network_size
-from wsseg.data.images import open_images
 from wsseg.data.masks import encode_mask, sampled
+from wsseg.data.photographs import open_images
 from wsseg.errors import StageError
 from wsseg.models.cpu.folding import folded
 from wsseg.models.device import autocast, resolve_device
