@@ -28,7 +28,7 @@ from typing import Any
 
 import click
 
-from wsseg.cli import common, fail, overwrite_option, percent, store_option, table
+from wsseg.cli.options import Command, overwrite_option, store_option
 from wsseg.config import read_toml
 from wsseg.errors import ConfigError
 from wsseg.outputs import Outputs
@@ -111,7 +111,13 @@ def as_csv(found: list[Found]) -> bytes:
 def spread(values: list[float]) -> str:
     """Return mean and standard deviation in percent."""
     deviation = f" ± {100 * statistics.stdev(values):.1f}" if len(values) > 1 else ""
-    return percent(statistics.mean(values)) + deviation
+    return f"{100 * statistics.mean(values):.1f}{deviation}"
+
+
+def markdown(header: list[str], rows: list[list[str]]) -> str:
+    """Return a table in Markdown."""
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
 
 def drawn(found: list[Found]) -> bytes | None:
@@ -139,14 +145,13 @@ def drawn(found: list[Found]) -> bytes | None:
     return buffer.getvalue()
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("recipe")
 @click.argument("config")
 @click.argument("table_file", metavar="TABLE", type=click.Path(dir_okay=False, path_type=Path))
 @click.option("-o", "--output", type=click.Path(path_type=Path), default=Path("ablation"), show_default=True)
 @overwrite_option
 @store_option
-@common
 def main(recipe: str, config: str, table_file: Path, output: Path, overwrite: bool, store: Path) -> None:
     """Run a TABLE of variants of RECIPE on CONFIG, and say mean and spread of every judged step."""
     seeds, variants = read_table(table_file, recipe)
@@ -162,7 +167,7 @@ def main(recipe: str, config: str, table_file: Path, output: Path, overwrite: bo
             found += judged(variant, config, rng_seed, opened)
             outputs.write(figures, as_csv(found))
     if not found:
-        fail(f"{config}: no step judges masks; the config names none")
+        raise ConfigError(f"{config}: no step evaluates masks; expected: a config that names masks")
     steps = list(dict.fromkeys(f.step for f in found))
     rows = []
     for variant in variants:
@@ -172,7 +177,7 @@ def main(recipe: str, config: str, table_file: Path, output: Path, overwrite: bo
                 own[f.step].append(f.miou)
         taken = statistics.mean(f.seconds for f in found if f.variant == variant.name) / 60
         rows.append([variant.name, *(spread(own[s]) if own[s] else "" for s in steps), f"{taken:.1f}"])
-    click.echo(table(["mIoU in percent", *steps, "minutes"], rows))
+    click.echo(markdown(["mIoU in percent", *steps, "minutes"], rows))
     if (picture := drawn(found)) is not None:
         outputs.write(plot, picture)
 

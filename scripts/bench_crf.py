@@ -31,7 +31,7 @@ import numpy as np
 import skimage.data
 from numpy.typing import NDArray
 
-from wsseg.cli import common, overwrite_option
+from wsseg.cli.options import Command, overwrite_option
 from wsseg.crf.dense_crf import DenseCrf
 from wsseg.crf.settings import PRESETS, CrfSettings
 from wsseg.data.masks import decode_mask
@@ -233,7 +233,7 @@ def scaling(modes: tuple[str, ...] = ("exact", "default")) -> list[dict[str, flo
     return rows
 
 
-@click.command(help=__doc__)
+@click.command(cls=Command, help=__doc__)
 @click.option(
     "--json", "target", type=click.Path(dir_okay=False, path_type=Path), help="Where the figures are written."
 )
@@ -243,7 +243,6 @@ def scaling(modes: tuple[str, ...] = ("exact", "default")) -> list[dict[str, flo
     "--scaling/--no-scaling", "with_scaling", default=True, help="Also 0.04 to 16 megapixels, 2 to 64 labels."
 )
 @overwrite_option
-@common
 def main(target: Path | None, images: int, presets: str, with_scaling: bool, overwrite: bool) -> None:
     """Measure, print, write."""
     outputs = Outputs(None, overwrite=overwrite)

@@ -30,7 +30,7 @@ import timm
 import torch
 from torch import Tensor
 
-from wsseg.cli import common, overwrite_option
+from wsseg.cli.options import Command, overwrite_option
 from wsseg.data.reading import inspect_file, read_image
 from wsseg.data.sampling import evenly_spaced
 from wsseg.data.transforms import normalised
@@ -221,7 +221,7 @@ def share_in_forward() -> dict[str, float]:
     return {"share_in_forward": inside[0] / total, "ms_per_image": 1000 * total / len(items)}
 
 
-@click.command()
+@click.command(cls=Command)
 @click.option("--json", "output", type=click.Path(path_type=Path), help="File for the figures.")
 @click.option("--photographs", "count", default=16, show_default=True)
 @click.option("--repeats", default=3, show_default=True)
@@ -229,7 +229,6 @@ def share_in_forward() -> dict[str, float]:
 @click.option("--sizes", default="224,448", show_default=True)
 @click.option("--methods", default="cam,grad_cam,layer_cam,score_cam,deletion,make_seeds", show_default=True)
 @overwrite_option
-@common
 def main(
     output: Path | None, count: int, repeats: int, networks: str, sizes: str, methods: str, overwrite: bool
 ) -> None:

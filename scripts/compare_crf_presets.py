@@ -20,7 +20,7 @@ import click
 import numpy as np
 from numpy.typing import NDArray
 
-from wsseg.cli import overwrite_option
+from wsseg.cli.options import overwrite_option
 from wsseg.crf.dense_crf import DenseCrf
 from wsseg.crf.settings import PRESETS
 from wsseg.data.config import input_paths

@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 from PIL import Image as PILImage
 
-from wsseg.cli import common, overwrite_option, store_option
+from wsseg.cli.options import Command, overwrite_option, store_option
 from wsseg.data.config import input_paths
 from wsseg.data.reading import read_photograph
 from wsseg.errors import StageError
@@ -91,13 +91,12 @@ def rows_of(plan: Plan, split: str, steps: Sequence[Any]) -> list[tuple[str, lis
     return rows
 
 
-@click.command(help=__doc__)
+@click.command(cls=Command, help=__doc__)
 @click.argument("recipe")
 @click.argument("config")
 @click.option("-o", "--output", type=click.Path(dir_okay=False, path_type=Path), required=True)
 @overwrite_option
 @store_option
-@common
 def main(recipe: str, config: str, output: Path, overwrite: bool, store: Path) -> None:
     """Draw RECIPE on CONFIG."""
     plan = make_plan(recipe, config, ArtifactStore(store))

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import click
-from ablate import spread
+from ablate import markdown, spread
 
-from wsseg.cli import common, overwrite_option, percent, store_option, table
+from wsseg.cli.options import Command, overwrite_option, store_option
 from wsseg.errors import ConfigError
 from wsseg.outputs import Outputs
 from wsseg.running.execute import run_plan
@@ -75,7 +75,7 @@ def earlier_results(path: Path) -> dict[str, Any]:
     return found if is_own else {}
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("recipe")
 @click.argument("configs", nargs=-1, required=True)
 @click.option("--rng-seeds", default="0,1,2", show_default=True, help="Separated by commas.")
@@ -83,7 +83,6 @@ def earlier_results(path: Path) -> dict[str, Any]:
 @click.option("-o", "--output", type=click.Path(dir_okay=False, path_type=Path), required=True)
 @overwrite_option
 @store_option
-@common
 def main(
     recipe: str,
     configs: tuple[str, ...],
@@ -113,8 +112,10 @@ def main(
     for config in configs:
         found = results[config]
         values = (found[key] for key in ("weak_miou", "full_miou", "seed_miou", "pseudo_miou"))
-        rows.append([config, *(spread([v for v in own if v is not None]) for own in values), percent(found["ratio"])])
-    click.echo(table(["mIoU in percent", "weak", "full", "seeds", "pseudo-masks", "ratio"], rows))
+        rows.append(
+            [config, *(spread([v for v in own if v is not None]) for own in values), f"{100 * found['ratio']:.1f}"]
+        )
+    click.echo(markdown(["mIoU in percent", "weak", "full", "seeds", "pseudo-masks", "ratio"], rows))
 
 
 if __name__ == "__main__":

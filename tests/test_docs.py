@@ -14,7 +14,7 @@ from tests.conftest import REPOSITORY, shrink_config, write_csv_data
 
 DOCS = REPOSITORY / "docs"
 PAGES = ("tutorial.md", "howto/look.md", "howto/export.md", "howto/python.md", "howto/run.md")
-SHELL = "import sys; from wsseg.cli import main; sys.argv[0] = 'wsseg'; main()"
+SHELL = "import sys; from wsseg.cli.main import main; sys.argv[0] = 'wsseg'; main()"
 
 
 def blocks(page):
@@ -97,7 +97,7 @@ def test_every_block_of_python_is_run():
 
 def test_every_command_that_is_named_exists():
     """Words after ``wsseg`` in any page or in the README are commands, and their long options are theirs."""
-    from wsseg.cli import cli
+    from wsseg.cli.main import cli
 
     for page in [REPOSITORY / "README.md", *DOCS.rglob("*.md")]:
         for words in re.findall(

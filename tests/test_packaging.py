@@ -57,6 +57,6 @@ def test_the_wheel_plans_a_shipped_recipe_from_an_empty_folder(wheel, tmp_path):
     zipfile.ZipFile(wheel).extractall(site)
     empty = tmp_path / "empty"
     empty.mkdir()
-    script = f"import sys; sys.path.insert(0, {str(site)!r}); import wsseg; assert wsseg.__file__.startswith({str(site)!r}); from wsseg.cli import main; sys.argv = ['wsseg', 'plan', 'cam_crf', '-c', 'demo', '--set', 'data.train.images=8', '--set', 'data.val.images=4']; main()"
+    script = f"import sys; sys.path.insert(0, {str(site)!r}); import wsseg; assert wsseg.__file__.startswith({str(site)!r}); from wsseg.cli.main import main; sys.argv = ['wsseg', 'plan', 'cam_crf', '-c', 'demo', '--set', 'data.train.images=8', '--set', 'data.val.images=4']; main()"
     done = subprocess.run([sys.executable, "-c", script], cwd=empty, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0 and done.stdout.count("never ran") == 9, done.stderr

@@ -4,7 +4,7 @@ import json
 
 from click.testing import CliRunner
 
-from wsseg.cli import cli
+from wsseg.cli.main import cli
 
 
 def test_a_run_with_masks_for_some_images(csv_data, tmp_path):
@@ -20,8 +20,8 @@ def test_a_run_with_masks_for_some_images(csv_data, tmp_path):
     assert "segmenter: 2 of 12 images have no true mask and are left out" in done.output
     assert "3 val images; 3 others have no mask and are not judged" in done.output
     lines = done.output.splitlines()
-    header = lines[lines.index("IoU in percent") + 1]
-    assert header.split() == ["background", "red", "blue", "mean"]  # the order of the classes
+    table = next(i for i, line in enumerate(lines) if line.startswith("IoU in percent"))
+    assert [line.split()[0] for line in lines[table + 1 : table + 5]] == ["background", "red", "blue", "mean"]
     reports = [json.loads(p.read_text()) for p in (tmp_path / "store").glob("objects/*/report.json")]
     (terms,) = [report["conditions"] for report in reports if "without_truth" in report.get("conditions", {})]
     assert (terms["images"], terms["without_truth"]) == (3, 3)

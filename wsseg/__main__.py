@@ -1,5 +1,5 @@
 """``python -m wsseg``."""
 
-from wsseg.cli import main
+from wsseg.cli.main import main
 
 main()

@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image as PILImage
 
-from wsseg.cli import cli
+from wsseg.cli.main import cli
 from wsseg.data import file_memory, reading
 from wsseg.data.check import check_data
 from wsseg.data.config import CocoData, CocoSplit, CsvData, CsvSplit, FolderData, FolderSplit

@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image as PILImage
 
-from wsseg.cli import cli
+from wsseg.cli.main import cli
 from wsseg.data.check import check_data
 from wsseg.data.config import CsvData, CsvSplit
 from wsseg.data.discovery import config_text, discover, network_size_for

@@ -8,7 +8,7 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image as PILImage
 
-from wsseg.cli import cli
+from wsseg.cli.main import cli
 from wsseg.data.reading import read_mask_file
 from wsseg.running.plan import open_config
 

@@ -7,7 +7,7 @@ import torch
 from click.testing import CliRunner
 
 from tests.inspect.test_explain import Pixels
-from wsseg.cli import cli
+from wsseg.cli.main import cli
 from wsseg.errors import StageError
 from wsseg.inspect.audit import Sample, agreement, audit
 from wsseg.models.classifier import Classifier, ClassifierSpec
@@ -81,8 +81,8 @@ def test_the_command(csv_data, tmp_path):
     result = runner.invoke(cli, [*command, "--steps", "4", "-o", str(tmp_path / "audit.json")])
     assert result.exit_code == 0, result.output
     lines = result.output.splitlines()
-    assert lines[0].split()[:3] == ["method", "deletion↓", "insertion↑"] and lines[1].startswith("cam ")
+    assert lines[0].split()[:3] == ["faithfulness", "deletion↓", "insertion↑"] and lines[1].startswith("cam ")
     report = json.loads((tmp_path / "audit.json").read_text())
-    assert set(report["methods"]) == {"cam", "layer_cam", "gradient"} and report["said"]
+    assert set(report["methods"]) == {"cam", "layer_cam", "gradient"} and report["findings"]
     bad = runner.invoke(cli, [*command[:3], "--method", "kam", *store])
     assert bad.exit_code == 1 and bad.stderr.startswith("error: method: found 'kam'; expected: cam, ")

@@ -11,7 +11,7 @@ from typing import ClassVar
 import pytest
 from click.testing import CliRunner
 
-from wsseg.cli import cli
+from wsseg.cli.main import cli
 from wsseg.config import setting, shipped_folder
 from wsseg.errors import ArtifactError, ConfigError, FormatError, StageError
 from wsseg.models import device

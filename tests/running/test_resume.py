@@ -101,7 +101,10 @@ def test_ctrl_c_says_what_is_kept(slow_config, tmp_path):
     store = tmp_path / "store"
     begin = time.monotonic()
     errors = stop_when(slow_config, store, "*/checkpoint.safetensors", 1, signal.SIGINT)
-    assert "interrupted: all that is finished is kept" in errors and "Traceback" not in errors
+    assert (
+        "Interrupted. Finished work is kept; run the same command again to resume." in errors
+        and "Traceback" not in errors
+    )
     assert time.monotonic() - begin < 120
     record = json.loads(next((store / "runs").glob("*.json")).read_text())
     assert record["status"] == "interrupted"

@@ -34,8 +34,9 @@ def test_a_table_of_two_variants_and_two_seeds(invoke, csv_data, tmp_path):
     pytest.importorskip("matplotlib")
     result = invoke(TABLE, csv_data)
     assert result.exit_code == 0, result.output
-    lines = [line for line in result.output.splitlines() if line.startswith(("mIoU", "plain", "no CRF"))]
-    assert lines[0].split("  ")[0] == "mIoU in percent" and "seed_quality" in lines[0] and lines[1].count("±") == 3
+    lines = result.output.splitlines()
+    header = next(i for i, line in enumerate(lines) if line.startswith("| mIoU in percent | "))
+    assert "seed_quality" in lines[header] and lines[header + 2].count("±") == 3
     with (tmp_path / "out.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 2 * 2 * 3 and {r["variant"] for r in rows} == {"plain", "no CRF"}

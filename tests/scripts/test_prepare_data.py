@@ -15,7 +15,7 @@ from click.testing import CliRunner
 from PIL import Image
 from scipy.io import savemat
 
-from wsseg.cli import cli as wsseg_cli
+from wsseg.cli.main import cli as wsseg_cli
 from wsseg.data.masks import decode_mask, encode_mask
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "prepare_data.py"

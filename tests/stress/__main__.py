@@ -24,7 +24,7 @@ os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # no request for newer v
 import click
 
 from tests.stress.children import warm_up
-from wsseg.cli import common, overwrite_option
+from wsseg.cli.options import Command, overwrite_option
 from wsseg.outputs import Outputs
 
 # repetitions of each part in a full run
@@ -34,12 +34,11 @@ PARTS = {
 }  # fmt: skip
 
 
-@click.command(help=__doc__)
+@click.command(cls=Command, help=__doc__)
 @click.argument("parts", nargs=-1, type=click.Choice(list(PARTS)))
 @click.option("--count", type=click.IntRange(2), help="Repetitions of each part; by default those of a full run.")
 @click.option("--json", "target", type=click.Path(dir_okay=False, path_type=Path), help="File for the metrics.")
 @overwrite_option
-@common
 def main(parts: tuple[str, ...], count: int | None, target: Path | None, overwrite: bool) -> None:
     """Run the parts, print and write their metrics."""
     outputs = Outputs(None, overwrite=overwrite)

@@ -98,7 +98,7 @@ def warm_up() -> None:
     import segmentation_models_pytorch
     import timm
 
-    import wsseg.cli
+    import wsseg.cli.main
     import wsseg.stages.train_classifier.training
     import wsseg.stages.train_segmenter.training  # noqa: F401
 
@@ -164,7 +164,7 @@ def wsseg(words: list[str], before: Callable[[], object] = lambda: None) -> Call
     """Return work for a `Child`: a wsseg command line; `before` is called in the child first."""
 
     def work() -> None:
-        from wsseg.cli import cli
+        from wsseg.cli.main import cli
 
         before()
         cli.main(args=words, prog_name="wsseg")

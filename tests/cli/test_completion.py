@@ -20,7 +20,7 @@ def offered(words, cwd):
         "COMP_CWORD": str(len(words)),
     }
     done = subprocess.run(
-        [sys.executable, "-c", "from wsseg.cli import cli; cli(prog_name='wsseg')"],
+        [sys.executable, "-c", "from wsseg.cli.main import cli; cli(prog_name='wsseg')"],
         env=environment,
         capture_output=True,
         text=True,

@@ -12,7 +12,8 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image as PILImage
 
-from wsseg import cli
+from wsseg.cli.main import cli
+from wsseg.cli.run import write_page
 from wsseg.data.masks import encode_mask
 
 
@@ -24,7 +25,7 @@ def wsseg(*arguments, cwd=None, **environment):
 
 
 def test_help_does_without_torch_and_is_quick():
-    script = "import sys, wsseg.cli\nwsseg.cli.cli(['--help'], standalone_mode=False)\nassert 'torch' not in sys.modules and 'numpy' not in sys.modules"
+    script = "import sys; from wsseg.cli.main import cli\ncli(['--help'], standalone_mode=False)\nassert 'torch' not in sys.modules and 'numpy' not in sys.modules"
     subprocess.run([sys.executable, "-c", script], check=True, capture_output=True)
     times = []
     for _ in range(3):
@@ -141,7 +142,7 @@ def test_a_whole_run_and_all_that_is_done_with_it(csv_data, tmp_path):
     planned = wsseg("plan", "cam_crf", "-c", "else/again.toml", cwd=tmp_path).stdout
     assert planned.count("cached") == 9, planned
     script = (
-        "import sys\nfrom wsseg.cli import cli\n"
+        "import sys\nfrom wsseg.cli.main import cli\n"
         "cli(['plan', 'cam_crf', '-c', 'else/again.toml'], standalone_mode=False)\n"
         "assert 'torch' not in sys.modules"  # a plan in which everything is cached takes no time
     )
@@ -192,7 +193,7 @@ def test_a_whole_run_and_all_that_is_done_with_it(csv_data, tmp_path):
 
 
 def test_predict_has_the_defaults_of_the_stage():
-    from wsseg.cli import predict
+    from wsseg.cli.use import predict
     from wsseg.stages.predict_masks.config import Config
 
     defaults = {option.name: option.default for option in predict.params}
@@ -202,7 +203,8 @@ def test_predict_has_the_defaults_of_the_stage():
 
 
 def test_choices_are_the_same_wherever_they_are_named():
-    from wsseg.cli import explain, predict
+    from wsseg.cli.look import explain
+    from wsseg.cli.use import predict
     from wsseg.crf.settings import PRESETS, Preset
     from wsseg.saliency.methods import METHODS
     from wsseg.saliency.targets import Target
@@ -228,7 +230,7 @@ def test_a_failing_report_does_not_fail_the_run(tmp_path, monkeypatch, caplog):
     monkeypatch.setattr(contents, "gather", gather)
     store = ArtifactStore(tmp_path)
     store.save_run("one", {"recipe": "r", "config_name": "c", "started": "", "status": "finished", "steps": {}})
-    assert cli.write_page(Plan(None, None, store, None, [PlannedStep()]), "one") is None
+    assert write_page(Plan(None, None, store, None, [PlannedStep()]), "one") is None
     assert "no report: ZeroDivisionError: no images" in caplog.text
 
 
@@ -246,7 +248,7 @@ def test_commands_that_only_look_make_no_store(tmp_path):
         ["view"],
         ["export", "x", "--format", "coco"],
     ):
-        done = CliRunner().invoke(cli.cli, [*words, "--store", str(tmp_path / "typo")])
+        done = CliRunner().invoke(cli, [*words, "--store", str(tmp_path / "typo")])
         assert done.exit_code == 1 and "typo: there is no store" in done.stderr, words
     assert list(tmp_path.iterdir()) == []
 
@@ -257,5 +259,5 @@ def test_status_tells_a_killed_run_from_one_in_progress(tmp_path):
     store = ArtifactStore(tmp_path)
     record = {"recipe": "r", "config_name": "c", "started": "", "status": "running", "steps": {}}
     with store.run_in_progress("one", record):
-        assert "one: running" in CliRunner().invoke(cli.cli, ["status", "--store", str(tmp_path)]).stdout
-    assert "one: interrupted" in CliRunner().invoke(cli.cli, ["status", "--store", str(tmp_path)]).stdout
+        assert "one: running" in CliRunner().invoke(cli, ["status", "--store", str(tmp_path)]).stdout
+    assert "one: interrupted" in CliRunner().invoke(cli, ["status", "--store", str(tmp_path)]).stdout

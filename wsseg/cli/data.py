@@ -1,0 +1,132 @@
+"""Commands about data sets: ``init``, ``data check``."""
+
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from wsseg.cli.options import (
+    ANY_PATH,
+    FILE,
+    Command,
+    config_option,
+    fail,
+    open_store,
+    overwrite_option,
+    set_option,
+    store_option,
+)
+
+if TYPE_CHECKING:
+    from wsseg.data.check import SplitReport
+
+
+@click.command(cls=Command)
+@click.argument("folder", type=ANY_PATH, default=Path())
+@click.option("-o", "--output", type=FILE, help="File for the config; by default the name of FOLDER plus .toml.")
+@click.option("--kind", default="", help="Format of the labels if there are several: voc, coco, csv, yolo, folder, ...")
+@click.option("--labels", multiple=True, type=ANY_PATH, help="Label file to use if there are several (repeatable).")
+@click.option("--separator", help="Separator of several classes in one table cell, such as '|' or ' '.")
+@overwrite_option
+@store_option
+def init(
+    folder: Path,
+    output: Path | None,
+    kind: str,
+    labels: tuple[Path, ...],
+    separator: str | None,
+    overwrite: bool,
+    store: Path,
+) -> None:
+    """Write a config for a folder of photographs.
+
+    Recognises the labels in FOLDER (class folders, CSV, VOC, COCO, YOLO, MVTec, CVAT, ...), writes the config, and
+    checks the data set.
+
+    \b
+    wsseg init photos                    # writes photos.toml
+    wsseg run best -c photos.toml
+    wsseg predict segmenter photos -o masks
+    """
+    from wsseg.data.discovery import config_files, discover
+    from wsseg.data.formats import FORMATS
+    from wsseg.outputs import Outputs
+
+    name = "".join(c if c.isprintable() else "_" for c in folder.resolve().name)
+    target = output or Path(f"{name or 'photos'}.toml")
+    if target.suffix != ".toml":
+        raise click.BadParameter(f"{target}: expected: a name that ends in .toml", param_hint="--output")
+    if kind and kind not in FORMATS:
+        raise click.BadParameter(f"{kind}: expected one of {', '.join(FORMATS)}", param_hint="--kind")
+    if separator == "":
+        raise click.BadParameter("it is empty; expected: at least one character", param_hint="--separator")
+    discovery = discover(folder, kind, labels, separator)
+    files = config_files(discovery, target)
+    outputs = Outputs(open_store(store, make=True), overwrite=overwrite)
+    outputs.check(files)
+    for path, content in files.items():
+        outputs.write(path, content())
+    for line in discovery.said:
+        click.echo(f"assumed: {line}")
+    for path in dict.fromkeys(path.parent if path.suffix == ".png" else path for path in files):
+        click.echo(f"wrote {path}")
+    _check(str(target), (), store)
+    click.echo(f"next: wsseg run best -c {shlex.quote(str(target))}")
+
+
+@click.group()
+def data() -> None:
+    """Inspect data sets."""
+
+
+@data.command(cls=Command)
+@config_option
+@set_option
+@store_option
+@click.option("--full", is_flag=True, help="Read all files again, including those that have not changed.")
+def check(config: str, overrides: tuple[str, ...], store: Path, full: bool) -> None:
+    """Check a data set for problems.
+
+    Reads all images, labels and masks of a config and lists classes, sizes, notes and problems. The exit code is 1 if
+    there are problems.
+
+    \b
+    wsseg data check -c mine.toml
+    """
+    _check(config, overrides, store, full)
+
+
+def _check(config: str, overrides: tuple[str, ...], store: Path, full: bool = False) -> None:
+    """Check the data set of a config and print a report; exit with code 1 if there are problems."""
+    from wsseg.data.check import check_data
+    from wsseg.data.file_memory import FileMemory
+    from wsseg.running.plan import open_config
+    from wsseg.running.sources import Sources
+
+    opened = open_store(store, make=True)
+    sources = Sources(open_config(config, overrides).data, opened)
+    memory = FileMemory(opened.root / "files.sqlite")
+    if full:
+        memory.forget()
+    reports = check_data(sources.data, memory)
+    for report in reports:
+        _print_split(report)
+    problems = sum(len(report.problems) for report in reports)
+    if problems:
+        fail(f'{problems} problems; fix them, or set data.on_bad_image = "skip" to leave out unreadable images')
+    click.echo("no problem found")
+
+
+def _print_split(report: "SplitReport") -> None:
+    click.echo(f"{report.split}: {report.images} images")
+    click.echo("  classes: " + ", ".join(f"{name} {count}" for name, count in report.classes.items()))
+    sizes = ", ".join(f"{height}x{width} ({count})" for (height, width), count in report.sizes.most_common(5))
+    more = f" and {len(report.sizes) - 5} more" if len(report.sizes) > 5 else ""
+    click.echo(f"  sizes (HxW): {sizes}{more}")
+    for line in report.notes[:20]:
+        click.echo(f"  note: {line}")
+    if len(report.notes) > 20:
+        click.echo(f"  and {len(report.notes) - 20} more notes")
+    for line in report.problems:
+        click.echo(f"  problem: {line}")

@@ -1,0 +1,150 @@
+"""Commands that use a trained network or its masks: ``predict``, ``export``, ``evaluate``."""
+
+import json
+from pathlib import Path
+
+import click
+
+from wsseg.cli import completion
+from wsseg.cli.options import (
+    ANY_PATH,
+    FILE,
+    FOLDER,
+    Command,
+    flip_option,
+    json_option,
+    open_artifact,
+    open_store,
+    overwrite_option,
+    report_unreadable,
+    scale_option,
+    store_option,
+)
+from wsseg.cli.tables import mebibytes, percent, print_table
+
+NETWORK_FORMATS = ("onnx", "torchscript", "torch_export")
+MASK_FORMATS = ("coco", "label_studio", "cvat", "huggingface")
+
+
+@click.command(cls=Command)
+@click.argument("artifact", shell_complete=completion.artifacts)
+@click.argument("images", type=ANY_PATH)
+@click.option(
+    "-o", "--output", type=FOLDER, required=True, help="Folder for the masks; keeps the sub-folders of IMAGES."
+)
+@scale_option(1.0, 1.5)
+@flip_option
+@click.option("--crf", type=click.Choice(["irn", "psa", "deeplab", "toco", "clip_es", "off"]), default="deeplab",
+              show_default=True, help="Preset of the dense CRF.")  # fmt: skip
+@overwrite_option
+@store_option
+def predict(
+    artifact: str,
+    images: Path,
+    output: Path,
+    scales: tuple[float, ...],
+    flip: bool,
+    crf: str,
+    overwrite: bool,
+    store: Path,
+) -> None:
+    """Segment photographs with a trained network.
+
+    ARTIFACT is the key, the folder or the step of a segmenter, such as 'segmenter'. IMAGES is a file or a folder;
+    photographs may have any size.
+
+    \b
+    wsseg predict segmenter photos -o masks
+    """
+    from wsseg.data.photographs import photograph_files
+    from wsseg.models.segmenter import load_segmenter
+    from wsseg.outputs import Outputs
+    from wsseg.stages.predict_masks.config import Config
+    from wsseg.stages.predict_masks.prediction import Predictor, predict_files
+
+    opened = open_store(store)
+    segmenter = open_artifact(opened, artifact, "segmenter")
+    unlisted: list[tuple[Path, str]] = []
+    files = photograph_files(images, unlisted)
+    model, spec = load_segmenter(segmenter.read_bytes, str(segmenter.folder))
+    predictor = Predictor(model, spec, Config(scales=scales, flip=flip, crf=crf))  # type: ignore[arg-type]
+    outputs = Outputs(opened, [images, *files.values()], overwrite)
+    written, unreadable = predict_files(predictor, files, output, outputs)
+    ids = ", ".join(f"{i} {name}" for i, name in enumerate(("background", *spec.classes)))
+    click.echo(f"{written} masks in {output}; class ids: {ids}")
+    report_unreadable([*unlisted, *unreadable], written)
+
+
+@click.command(cls=Command)
+@click.argument("artifact", shell_complete=completion.artifacts)
+@click.option("--format", "form", required=True, type=click.Choice([*NETWORK_FORMATS, *MASK_FORMATS]),
+              help="Format of the output.")  # fmt: skip
+@click.option("-o", "--output", type=ANY_PATH, help="File or folder to write; by default named after the step.")
+@overwrite_option
+@store_option
+def export(artifact: str, form: str, output: Path | None, overwrite: bool, store: Path) -> None:
+    """Export a network or masks.
+
+    ARTIFACT is the key, the folder or the step of an artifact.
+
+    \b
+    wsseg export segmenter --format onnx -o scratches.onnx
+    wsseg export pseudo_masks --format coco -o scratches.json
+    wsseg export predictions --format huggingface -o folder
+    """
+    from wsseg.outputs import Outputs
+    from wsseg.running.sources import recorded_inputs, referring_runs
+
+    opened = open_store(store)
+    kinds = ("segmenter",) if form in NETWORK_FORMATS else ("pseudo_masks", "predictions")
+    source = open_artifact(opened, artifact, *kinds, purpose=form)
+    name = Path(source.manifest["step"]).name  # not `artifact`, which may be a folder of the store
+    inputs = recorded_inputs(referring_runs(opened, source))
+    if form in NETWORK_FORMATS:
+        from wsseg.export.networks import SUFFIXES, write_network
+        from wsseg.models.segmenter import load_segmenter
+
+        path = output or Path(f"{name}{SUFFIXES[form]}")
+        model, spec = load_segmenter(source.read_bytes, str(source.folder))
+        difference = write_network(model, spec, form, path, Outputs(opened, inputs, overwrite))
+        click.echo(f"{path}: {mebibytes(path.stat().st_size)}; largest difference to torch {difference:.1g}")
+        return
+    from wsseg.export.masks import SUFFIXES as MASK_SUFFIXES
+    from wsseg.export.masks import WRITERS
+    from wsseg.running.sources import images_of
+    from wsseg.stages.layout import ArtifactMasks
+
+    path = output or Path(f"{name}{MASK_SUFFIXES[form]}")
+    images = images_of(opened, source)
+    inputs += [item.path for item in images.items]
+    written = WRITERS[form](images, ArtifactMasks(source), path, Outputs(opened, inputs, overwrite))
+    click.echo(f"{written.path}: {written.images} images")
+
+
+@click.command(cls=Command)
+@click.argument("predictions", type=FOLDER)
+@click.argument("truth", type=FOLDER)
+@click.option("--classes", "class_file", type=FILE, required=True, help="Text file; line K names class id K.")
+@click.option("--undecided", is_flag=True, help="Accept the value 255 in predictions and count it as wrong.")
+@json_option
+def evaluate(predictions: Path, truth: Path, class_file: Path, undecided: bool, as_json: bool) -> None:
+    """Compare predicted masks with true masks.
+
+    PREDICTIONS and TRUTH are folders of indexed PNG masks; files with the same name belong together.
+
+    \b
+    wsseg evaluate masks true_masks --classes classes.txt
+    """
+    from wsseg.stages.evaluate_masks.judgement import judge_folders
+
+    metrics = judge_folders(predictions, truth, class_file, undecided)
+    if as_json:
+        click.echo(json.dumps(metrics, indent=1))
+        return
+    rows = [[name, percent(iou), percent(metrics["boundary_iou"][name])] for name, iou in metrics["iou"].items()]
+    rows.append(["mean", percent(metrics["miou"]), percent(metrics["boundary_miou"])])
+    print_table(["class", "IoU %", "boundary IoU %"], rows, numbers=["IoU %", "boundary IoU %"])
+    click.echo(
+        f"{metrics['images']} images, {metrics['classes_counted']} classes counted, "
+        f"pixel accuracy {percent(metrics['pixel_accuracy'])} %"
+    )
