@@ -45,7 +45,7 @@ def test_an_error_is_one_line_of_the_first_process(csv_data, tmp_path):
     assert done.returncode != 0
     lines = [line for line in done.stderr.splitlines() if line.startswith("error:")]
     assert len(lines) == 2 and all(
-        "batch_size: found 3; expected with 2 processes: a multiple of that" in x for x in lines
+        "batch_size: found 3; expected with 2 processes: a multiple of 2" in x for x in lines
     )
     done = launch(csv_data, tmp_path / "store", "--set", "classifier.epoch=3")
     assert sum(line.startswith("error:") for line in done.stderr.splitlines()) == 1, done.stderr

@@ -51,7 +51,7 @@ def network():
 
 
 def folder(tmp_path, name):
-    """A folder of its own for each training: it goes on from the checkpoint that it finds."""
+    """Return a new folder: a training resumes from the checkpoint in its folder."""
     (tmp_path / str(name)).mkdir()
     return tmp_path / str(name)
 
@@ -64,23 +64,25 @@ def state(model):
     return {name: tensor.clone() for name, tensor in model.state_dict().items()}
 
 
-def test_training_learns_and_a_second_call_finds_it_done(data, tmp_path):
+def test_training_learns_and_a_finished_training_is_not_repeated(data, tmp_path):
     model = network()
     model[2].p = 0.0
     history = fit(
         model, model[5], data, loss_of, schedule(epochs=20, batch_size=3, learning_rate=0.02), tmp_path, "tiny"
     )
     assert history["loss"][-1] < 0.7 * history["loss"][0] and not model.training
-    again = network()
-    again[2].p = 0.0
-    found = fit(again, again[5], data, None, schedule(epochs=20, batch_size=3, learning_rate=0.02), tmp_path, "tiny")
-    assert found == history and (tmp_path / CHECKPOINT).exists() and not again.training
-    assert all(torch.equal(a, b) for a, b in zip(state(model).values(), state(again).values(), strict=True))
+    second = network()
+    second[2].p = 0.0
+    repeated = fit(
+        second, second[5], data, None, schedule(epochs=20, batch_size=3, learning_rate=0.02), tmp_path, "tiny"
+    )
+    assert repeated == history and (tmp_path / CHECKPOINT).exists() and not second.training
+    assert all(torch.equal(a, b) for a, b in zip(state(model).values(), state(second).values(), strict=True))
 
 
-def test_a_training_stopped_after_any_epoch_ends_in_the_same_bytes(data, tmp_path, monkeypatch):
-    whole = network()
-    history = fit(whole, whole[5], data, loss_of, schedule(), folder(tmp_path, "whole"), "tiny")
+def test_a_training_stopped_after_any_epoch_resumes_to_the_same_bytes(data, tmp_path, monkeypatch):
+    complete = network()
+    history = fit(complete, complete[5], data, loss_of, schedule(), folder(tmp_path, "complete"), "tiny")
     for stop_after in (1, 2, 3):
         out = tmp_path / f"stopped{stop_after}"
         out.mkdir()
@@ -98,12 +100,12 @@ def test_a_training_stopped_after_any_epoch_ends_in_the_same_bytes(data, tmp_pat
             fit(model, model[5], data, loss_of, schedule(), out, "tiny")
         resumed = network()
         assert fit(resumed, resumed[5], data, loss_of, schedule(), out, "tiny") == history
-        assert all(torch.equal(a, b) for a, b in zip(state(whole).values(), state(resumed).values(), strict=True))
+        assert all(torch.equal(a, b) for a, b in zip(state(complete).values(), state(resumed).values(), strict=True))
 
 
-def test_a_measure_is_read_off_each_epochs_own_counts_and_survives_a_kill(data, tmp_path, monkeypatch):
+def test_a_measure_is_computed_per_epoch_and_restored_after_an_interruption(data, tmp_path, monkeypatch):
     def measured(out, stop_after=None):
-        """Counts images, and how many show the first class."""
+        """Train with a measure that is the fraction of images with the first class."""
         measure = Measure("share", (2,), lambda counts: int(counts[0]) / int(counts[1]))
 
         def loss_and_counts(model, batch):
@@ -123,13 +125,13 @@ def test_a_measure_is_read_off_each_epochs_own_counts_and_survives_a_kill(data, 
             patch.setattr(training, "atomic_write", write_and_stop)
             return fit(model, model[5], data, loss_and_counts, schedule(batch_size=2), out, "tiny", measure)
 
-    whole = measured(folder(tmp_path, "whole"))
-    images = [data[i]["present"][0].item() for i in range(len(data))]
-    assert whole["share"] == pytest.approx([sum(images) / len(images)] * len(whole["loss"]))
+    complete = measured(folder(tmp_path, "complete"))
+    labels = [data[i]["present"][0].item() for i in range(len(data))]
+    assert complete["share"] == pytest.approx([sum(labels) / len(labels)] * len(complete["loss"]))
     out = folder(tmp_path, "stopped")
     with pytest.raises(KeyboardInterrupt):
         measured(out, stop_after=2)
-    assert measured(out) == whole
+    assert measured(out) == complete
 
 
 def test_another_seed_gives_another_network(data, tmp_path):
@@ -141,7 +143,7 @@ def test_another_seed_gives_another_network(data, tmp_path):
     assert not torch.equal(*states)
 
 
-def test_a_loss_that_is_not_finite_stops_with_advice(data, tmp_path):
+def test_a_loss_that_is_not_finite_stops_the_training_with_advice(data, tmp_path):
     model = network()
     with pytest.raises(StageError, match="the loss is nan after epoch 1; lower the learning rate"):
         fit(model, model[5], data, lambda m, b: m(b["image"]).mean() * float("nan"), schedule(), tmp_path, "tiny")
@@ -152,7 +154,7 @@ def test_schedules_by_hand():
     assert [learning_rate_factor("one_cycle", s, 1) for s in (0, 1)] == [
         1.0,
         1.0,
-    ]  # one step, and what is asked after it
+    ]  # the only step, and the one that the scheduler computes after it
     one_cycle = [learning_rate_factor("one_cycle", s, 100) for s in range(100)]
     assert one_cycle[:2] == [0.1, 0.2] and one_cycle[10] == max(one_cycle) == 1.0 and one_cycle[-1] < 0.001
     assert one_cycle[55] == pytest.approx(0.5)
@@ -161,7 +163,7 @@ def test_schedules_by_hand():
 def test_frozen_levels_keep_weights_and_statistics(data, tmp_path):
     import timm
 
-    class Whole(nn.Module):
+    class Wrapper(nn.Module):
         def __init__(self):
             super().__init__()
             self.net = timm.create_model("test_resnet", num_classes=1)
@@ -170,7 +172,7 @@ def test_frozen_levels_keep_weights_and_statistics(data, tmp_path):
             return self.net(x)
 
     torch.manual_seed(0)
-    model = Whole()
+    model = Wrapper()
     freeze_levels(model.net, 2, "test_resnet")
     before = state(model)
     fit(model, model.net.fc, data, loss_of, schedule(epochs=1), tmp_path, "tiny")
@@ -181,7 +183,7 @@ def test_frozen_levels_keep_weights_and_statistics(data, tmp_path):
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has CUDA")
-def test_a_device_that_is_not_there():
+def test_cuda_is_rejected_on_a_machine_without_it():
     with pytest.raises(StageError, match="'cuda' is not available on this machine; expected here: auto, cpu"):
         resolve_device("cuda")
 
@@ -200,7 +202,7 @@ def test_scores_are_averaged_over_scales_and_flips():
     assert torch.allclose(scores, mirrored.flip(3), atol=1e-5)
 
 
-def test_enlarged_argmax_equals_enlarging_all_classes_at_once():
+def test_enlarged_argmax_equals_the_argmax_of_enlarged_scores():
     import cv2
 
     scores = np.random.default_rng(0).random((4, 5, 7)).astype(np.float32)
@@ -210,7 +212,7 @@ def test_enlarged_argmax_equals_enlarging_all_classes_at_once():
 
 
 class Deadly(TrainingImages):
-    """Its workers are killed from outside, as by a system that runs out of memory."""
+    """Its workers are killed from outside, as a system does that runs out of memory."""
 
     signal = signal.SIGTERM
 
@@ -229,14 +231,14 @@ def trained(data, out, **values):
 
 
 @pytest.mark.parametrize("shared_memory", [2**30, 2**10])
-def test_workers_live_through_all_epochs_and_change_no_byte(data, tmp_path, monkeypatch, shared_memory):
-    """With a container's small shared memory the batches come through pipes."""
+def test_workers_persist_between_epochs_and_change_no_byte(data, tmp_path, monkeypatch, shared_memory):
+    """With the small shared memory of a container, batches pass through pipes."""
     expected = trained(data, tmp_path / "without")
     monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(2**30, 0, shared_memory))
     started = []
     monkeypatch.setattr(loading.CONTEXT.Process, "start", counted(loading.CONTEXT.Process.start, started))
     history, weights = trained(data, tmp_path / "with", workers=2)
-    assert len(started) == 2  # over three epochs
+    assert len(started) == 2  # for three epochs
     assert history == expected[0] and all(torch.equal(weights[n], expected[1][n]) for n in weights)
     assert multiprocessing.active_children() == []
 
@@ -249,16 +251,16 @@ def counted(start, started):
     return wrapper
 
 
-def test_batches_that_would_not_fit_in_shared_memory_are_arrays(data, monkeypatch):
+def test_batches_that_do_not_fit_into_shared_memory_are_arrays(data, monkeypatch):
     free = 8 * sum(t.nbytes for t in data[0].values())
     monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(free, 0, free))
-    assert loading._shared_memory_holds(data, 6) and not loading._shared_memory_holds(data, 8)
+    assert loading._fits_shared_memory(data, 6) and not loading._fits_shared_memory(data, 8)
     loader = loading.batch_loader(data, 2, 1, 0)
     assert loader.collate_fn is loading._arrays
     assert set(loader.collate_fn([data[0], data[1]])) == {"image", "present"}
 
 
-def test_what_goes_wrong_in_a_worker_is_one_line(data, tmp_path):
+def test_an_error_in_a_worker_is_one_line(data, tmp_path):
     path = data.items[3].path
     path.unlink()
     with pytest.raises(DatasetError) as caught, explaining("segmenter"):
@@ -268,26 +270,26 @@ def test_what_goes_wrong_in_a_worker_is_one_line(data, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("sent", "said"),
+    ("name", "message"),
     [
         ("SIGKILL", "a worker process was killed, .*lower segmenter.workers"),
         ("SIGBUS", "shared memory .*segmenter.workers"),
     ],
 )
-def test_a_worker_that_is_killed_is_explained(data, tmp_path, monkeypatch, sent, said):
-    if not hasattr(signal, sent):
-        pytest.skip(f"no {sent} on this system")
+def test_a_killed_worker_is_explained(data, tmp_path, monkeypatch, name, message):
+    if not hasattr(signal, name):
+        pytest.skip(f"no {name} on this system")
     deadly = Deadly(data.items, 1, data.transform, data.mean, data.std, 0)
-    deadly.signal = getattr(signal, sent)
+    deadly.signal = getattr(signal, name)
     values = {"segmenter.workers": 1, "segmenter.batch_size": 2}
-    with pytest.raises(MachineError, match=said), explaining("segmenter", values):
+    with pytest.raises(MachineError, match=message), explaining("segmenter", values):
         trained(deadly, tmp_path / "killed", workers=1)
 
 
 @pytest.mark.parametrize(
     "variables", [{"RANK": "", "LOCAL_RANK": ""}, {"LOCAL_RANK": "0"}, {"RANK": "x", "PMI_SIZE": "2"}]
 )
-def test_a_launchers_leftovers_do_not_concern_a_single_process(data, tmp_path, monkeypatch, variables):
+def test_incomplete_variables_of_a_launcher_are_ignored(data, tmp_path, monkeypatch, variables):
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     PartialState._reset_state()
@@ -296,20 +298,20 @@ def test_a_launchers_leftovers_do_not_concern_a_single_process(data, tmp_path, m
 
 
 @pytest.mark.parametrize("name", ["resnet18", "mobilenet_v2", "vgg11", "efficientnet-b0", "mit_b0", "tu-resnet18"])
-def test_levels_of_any_encoder_are_frozen_up_to_the_one_asked_for(name):
+def test_the_first_levels_of_any_encoder_are_frozen(name):
     encoder = smp.encoders.get_encoder(name, weights=None)
     freeze_levels(encoder, 2, name)
     frozen = {n for n, p in encoder.named_parameters() if not p.requires_grad}
     assert 0 < len(frozen) < len(list(encoder.parameters()))
     image = torch.randn(2, 3, 64, 64)
     features = encoder.train()(image)
-    assert not features[2].requires_grad and features[3].requires_grad  # what leads to level 2, and nothing behind it
+    assert not features[2].requires_grad and features[3].requires_grad
     assert all(p.grad is None for p in encoder.parameters())
     with pytest.raises(StageError, match="frozen_levels: .* expected: 0 to"):
         freeze_levels(encoder, 9, name)
 
 
-def test_a_batch_that_has_one_value_per_channel_is_trained_on(tmp_path):
+def test_a_batch_with_one_value_per_channel_can_be_trained_on(tmp_path):
     PILImage.fromarray(np.full((32, 32, 3), 90, np.uint8)).save(tmp_path / "0.png")
     items = [LabeledImage("0", tmp_path / "0.png", (1,), (32, 32), inspect_file(tmp_path / "0.png").sha256)]
     data = TrainingImages(items, 1, augmentation(32, (0.8, 1.2), 0.2), (0.5,) * 3, (0.5,) * 3, 0)
@@ -319,17 +321,19 @@ def test_a_batch_that_has_one_value_per_channel_is_trained_on(tmp_path):
     )
     history = fit(model, nn.ModuleList(), data, loss_of, schedule(epochs=2, batch_size=1), tmp_path, "tiny")
     assert len(history["loss"]) == 2
-    assert model[1].num_batches_tracked == 2 and model[3].num_batches_tracked == 0  # the latter keeps its statistics
+    assert (
+        model[1].num_batches_tracked == 2 and model[3].num_batches_tracked == 0
+    )  # the second one keeps its statistics
     assert not any(m._forward_pre_hooks for m in model.modules())
 
 
-def test_float16_on_a_cpu_is_refused(data, tmp_path):
+def test_float16_on_a_cpu_is_rejected(data, tmp_path):
     model = network()
-    with pytest.raises(StageError, match='precision: found "float16" on a CPU; expected in a training there: auto'):
+    with pytest.raises(StageError, match='precision: found "float16"; expected for training on a CPU: auto'):
         fit(model, model[5], data, loss_of, schedule(precision="float16"), tmp_path, "tiny")
 
 
-# float64 of tensors that are on the CPU whatever the device
+# lines with float64 whose tensors are always on the CPU
 _ON_CPU = (
     "places = torch.arange(length, dtype=torch.float64)",
     "return best.masked_fill(size[:, 0] == 0, torch.nan), (place + 1).double() / (_BINS - 1)",
@@ -337,8 +341,8 @@ _ON_CPU = (
 )
 
 
-def test_no_device_is_asked_for_float64():
-    """MPS has none: what is summed in float64 goes to the CPU first."""
+def test_float64_is_used_on_the_cpu_only():
+    """MPS does not support float64; tensors are moved to the CPU before they are summed in it."""
     for path in sorted((REPOSITORY / "wsseg").rglob("*.py")):
         text = path.read_text(encoding="utf-8")
         for line in text.splitlines() if "import torch" in text else ():
@@ -346,21 +350,21 @@ def test_no_device_is_asked_for_float64():
                 assert ".cpu()" in line or line.strip() in _ON_CPU, f"{path.name}: {line.strip()}"
 
 
-def test_the_first_accelerator_is_found_by_what_torch_2_6_has(monkeypatch):
+def test_the_first_accelerator_is_found_with_the_interface_of_torch_2_6(monkeypatch):
     def current_accelerator():  # 2.6 has no argument check_available
         return torch.device("cuda")
 
     monkeypatch.setattr(torch.accelerator, "current_accelerator", current_accelerator)
-    for there, expected in ((True, "cuda"), (False, "cpu")):
-        monkeypatch.setattr(torch.accelerator, "is_available", lambda there=there: there)
+    for available, expected in ((True, "cuda"), (False, "cpu")):
+        monkeypatch.setattr(torch.accelerator, "is_available", lambda available=available: available)
         assert resolve_device("auto").type == expected
 
 
-def test_a_segmenter_that_does_not_take_a_size_is_told():
+def test_a_segmenter_that_does_not_accept_a_size_is_rejected():
     spec = SegmenterSpec("pan", "resnet18", {}, ("a",), 64, (0.5,) * 3, (0.5,) * 3)
     outline = outlined(lambda: build_segmenter(spec))
     check_size(outline, (320, 256))
-    with pytest.raises(StageError, match=r"does not take images of \(64, 96\) px .* raise segmenter.size"):
+    with pytest.raises(StageError, match=r"does not accept images of \(64, 96\) px .* increase segmenter.size"):
         check_size(outline, (64, 96))
-    with pytest.raises(StageError, match=r"does not take images of \(64, 64\) px"):
+    with pytest.raises(StageError, match=r"does not accept images of \(64, 64\) px"):
         segment(build_segmenter(spec).eval(), [torch.zeros(1, 3, 64, 64)], (64, 64), False)

@@ -1,6 +1,7 @@
 import io
 import json
 import pickle
+import random
 import zipfile
 
 import pytest
@@ -18,7 +19,7 @@ from wsseg.models.weights import load_matching, network_bytes, packaged_state, r
 SPEC = ClassifierSpec("test_resnet", ("cat", "dog"), (0.5,) * 3, (0.5,) * 3)
 
 
-def test_files_of_every_form_are_read(tmp_path):
+def test_files_of_each_format_are_read(tmp_path):
     state = {"a": torch.arange(3.0)}
     safetensors.torch.save_file(state, tmp_path / "w.safetensors")
     torch.save(state, tmp_path / "w.pth")
@@ -33,7 +34,7 @@ class Hostile:
 
 
 @pytest.mark.parametrize("name", ["w.pth", "w.safetensors", "w.bin"])
-def test_a_pickle_that_would_run_code_is_refused(tmp_path, name, capsys):
+def test_pickles_that_run_code_are_rejected(tmp_path, name, capsys):
     (tmp_path / name).write_bytes(pickle.dumps(Hostile()))
     with pytest.raises(StageError, match="not a file of plain tensors"):
         read_state(tmp_path / name)
@@ -43,16 +44,44 @@ def test_a_pickle_that_would_run_code_is_refused(tmp_path, name, capsys):
     assert "executed" not in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("name", ["w.safetensors", "w.pth", "legacy.pt"])
+def test_damaged_files_are_rejected_in_one_line(tmp_path, name):
+    state = {"a.weight": torch.arange(6.0).view(2, 3), "b": torch.zeros(2, dtype=torch.int64)}
+    if name == "w.safetensors":
+        safetensors.torch.save_file(state, tmp_path / name)
+    else:
+        torch.save(state, tmp_path / name, _use_new_zipfile_serialization=name == "w.pth")
+    content = (tmp_path / name).read_bytes()
+    rng = random.Random(0)  # noqa: S311
+    rejected = 0
+    for _ in range(200):
+        damaged, place = bytearray(content), rng.randrange(len(content))
+        change = rng.choice(("byte", "length", "missing", "end"))
+        if change == "byte":
+            damaged[place] = rng.randrange(256)
+        elif change == "length":
+            damaged[place : place + 4] = b"\xff" * 4
+        else:
+            del damaged[place : place + 5 if change == "missing" else None]
+        (tmp_path / name).write_bytes(damaged)
+        try:
+            read_state(tmp_path / name)
+        except StageError as error:
+            assert "\n" not in str(error)
+            rejected += 1
+    assert rejected > 100
+
+
 def test_messages(tmp_path):
     with pytest.raises(StageError, match="no such weights file"):
         read_state(tmp_path / "w.pth")
     (tmp_path / "w.h5").write_bytes(b"")
-    with pytest.raises(StageError, match=r"expected: \.safetensors, \.pth, \.pt, \.bin"):
+    with pytest.raises(StageError, match=r"ending in \.safetensors, \.pth, \.pt, \.bin"):
         read_state(tmp_path / "w.h5")
     torch.save([1, 2], tmp_path / "w.pth")
     with pytest.raises(StageError, match="expected: a state dict"):
         read_state(tmp_path / "w.pth")
-    with pytest.raises(StageError, match="only 0 of the network's 2 tensors fit"):
+    with pytest.raises(StageError, match="0 of the network's 2 tensors match; expected: weights of the same backbone"):
         load_matching(nn.Linear(2, 2), {"x": torch.zeros(1)}, "here")
     with pytest.raises(StageError, match="does not describe a ClassifierSpec"):
         read_spec(ClassifierSpec, b"{}", "here")
@@ -60,7 +89,7 @@ def test_messages(tmp_path):
         packaged_state(timm.create_model("resnet18"))
 
 
-def test_the_packaged_weights_know_a_cat():
+def test_packaged_weights_recognise_a_cat():
     import numpy as np
     import skimage.data
     from torch.nn import functional as F
@@ -75,20 +104,20 @@ def test_the_packaged_weights_know_a_cat():
     assert best in (281, 282, 285)  # ImageNet's tabby, tiger cat, Egyptian cat
 
 
-def test_a_network_survives_its_bytes_and_the_bytes_are_deterministic():
+def test_a_network_is_restored_from_its_bytes_and_the_bytes_are_deterministic():
     model = build_classifier(SPEC).eval()
     data = network_bytes(model)
     assert data == network_bytes(model)
     spec = b'{"backbone": "test_resnet", "classes": ["cat", "dog"], "mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5]}'
-    again, read = load_classifier({"network.json": spec, "network.safetensors": data}.__getitem__, "here")
-    assert read == SPEC
+    restored, restored_spec = load_classifier({"network.json": spec, "network.safetensors": data}.__getitem__, "here")
+    assert restored_spec == SPEC
     image = torch.randn(1, 3, 64, 64)
-    assert torch.equal(model(image), again(image))
+    assert torch.equal(model(image), restored(image))
     with pytest.raises(StageError, match="the weights do not fit"):
         load_classifier({"network.json": spec, "network.safetensors": b"x" * 20}.__getitem__, "here")
 
 
-def test_weights_trained_at_stride_32_give_the_same_features_at_stride_16_where_both_look():
+def test_weights_trained_at_stride_32_give_the_same_features_at_stride_16_at_common_places():
     torch.manual_seed(0)
     coarse = build_classifier(ClassifierSpec("resnet18", ("a",), (0.5,) * 3, (0.5,) * 3), 32).eval()
     fine = build_classifier(ClassifierSpec("resnet18", ("a",), (0.5,) * 3, (0.5,) * 3), 16).eval()
@@ -108,21 +137,21 @@ def test_weights_trained_at_stride_32_give_the_same_features_at_stride_16_where_
             32,
             "no model 'resnet_18'; did you mean resnet18",
         ),
-        (ClassifierSpec("vgg11", ("a",), (0.5,) * 3, (0.5,) * 3), 16, "cannot have output stride 16; choose 32"),
+        (ClassifierSpec("vgg11", ("a",), (0.5,) * 3, (0.5,) * 3), 16, "cannot have output stride 16; expected: 32"),
     ],
 )
-def test_backbones_that_do_not_fit(spec, stride, message):
+def test_unsuitable_backbones_are_rejected(spec, stride, message):
     with pytest.raises(StageError, match=message):
         build_classifier(spec, stride)
 
 
-def test_an_encoder_takes_over_the_classifiers_backbone():
+def test_an_encoder_starts_from_the_classifiers_backbone():
     classifier = build_classifier(SPEC)
     model = build_segmenter(SegmenterSpec("fpn", "tu-test_resnet", {}, ("cat",), 64, (0.5,) * 3, (0.5,) * 3))
     load_encoder(model, classifier.backbone.state_dict(), "here")
     for name, tensor in classifier.backbone.state_dict().items():
         assert torch.equal(model.encoder.state_dict()[f"model.{name}"], tensor)
-    with pytest.raises(StageError, match="of the network's .* tensors fit; is it another backbone"):
+    with pytest.raises(StageError, match="of the network's .* tensors match; expected: weights of the same backbone"):
         load_encoder(
             model,
             build_classifier(ClassifierSpec("resnet18", ("a",), (0.5,) * 3, (0.5,) * 3)).backbone.state_dict(),
@@ -148,11 +177,11 @@ def test_local_weights_are_loaded_without_any_hub(tmp_path):
     target = build_classifier(SPEC)
     load_backbone_weights(target, "test_resnet", "file", tmp_path / "w.safetensors")
     assert torch.equal(target.backbone.state_dict()["conv1.0.weight"], source.backbone.state_dict()["conv1.0.weight"])
-    with pytest.raises(StageError, match="needs classifier.weights_file"):
+    with pytest.raises(StageError, match="requires classifier.weights_file"):
         load_backbone_weights(target, "test_resnet", "file", None)
 
 
-class Asks:
+class Calls:
     """Pickles to a call of any function."""
 
     def __init__(self, function, *arguments):
@@ -162,29 +191,29 @@ class Asks:
         return self.call
 
 
-def test_files_that_would_take_memory_without_bounds(tmp_path):
+def test_files_that_expand_to_unbounded_memory_are_rejected(tmp_path):
     zeros = io.BytesIO()
     with zipfile.ZipFile(zeros, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("archive/data.pkl", bytes(2**28))
         archive.writestr("archive/version", "3\n")
-    doubled = pickle.dumps({"a": Asks(bytearray, 10**10)}, protocol=2)
-    for name, data in (("zeros.pth", zeros.getvalue()), ("doubled.pt", doubled), ("doubled.bin", doubled)):
+    allocating = pickle.dumps({"a": Calls(bytearray, 10**10)}, protocol=2)
+    for name, data in (("zeros.pth", zeros.getvalue()), ("call.pt", allocating), ("call.bin", allocating)):
         (tmp_path / name).write_bytes(data)
         with pytest.raises(
-            StageError, match="not a file of plain tensors: (the archive holds more than its size|its pickle asks)"
+            StageError, match="not a file of plain tensors: (the archive expands to more than its own|its pickle uses)"
         ):
             read_state(tmp_path / name)
 
 
 @pytest.mark.parametrize("tensor", [torch.eye(2).to_sparse(), torch.zeros(2, device="meta")])
-def test_tensors_that_are_none_in_memory_are_refused(tmp_path, tensor):
+def test_tensors_that_are_not_dense_in_memory_are_rejected(tmp_path, tensor):
     torch.save({"a": tensor}, tmp_path / "w.pth")
-    with pytest.raises(StageError, match=r"w\.pth: (not a file of plain tensors|it holds more than named tensors)"):
+    with pytest.raises(StageError, match=r"w\.pth: (not a file of plain tensors|contains more than named tensors)"):
         read_state(tmp_path / "w.pth")
 
 
-def test_weights_that_hold_nan_are_refused():
-    with pytest.raises(StageError, match="here: the tensor 'weight' holds NaN"):
+def test_weights_that_contain_nan_are_rejected():
+    with pytest.raises(StageError, match="here: the tensor 'weight' contains NaN"):
         load_matching(nn.Linear(2, 2), {"weight": torch.full((2, 2), torch.nan), "bias": torch.zeros(2)}, "here")
 
 
@@ -196,17 +225,17 @@ HUBS = (
 
 @pytest.fixture
 def no_hub(monkeypatch):
-    """Any attempt to reach a hub fails the test."""
+    """Let any connection fail the test."""
 
     def reached(*_, **__):
-        raise AssertionError("a hub was asked")
+        raise AssertionError("a hub was contacted")
 
     monkeypatch.setattr("socket.socket.connect", reached)
     monkeypatch.setattr("socket.getaddrinfo", reached)
 
 
 @pytest.mark.parametrize("name", HUBS)
-def test_names_that_would_ask_a_hub_are_refused_wherever_they_come_from(name, no_hub):
+def test_names_that_would_contact_a_hub_are_rejected_in_every_network(name, no_hub):
     common = {"classes": ["a"], "mean": [0.5] * 3, "std": [0.5] * 3}
 
     def files(**values):
@@ -238,23 +267,23 @@ def test_names_that_would_ask_a_hub_are_refused_wherever_they_come_from(name, no
         ({"architecture": "Fpn"}, "architecture: found 'Fpn'"),
     ],
 )
-def test_descriptions_that_are_not_legal_are_refused_in_one_line(change, message, no_hub):
+def test_invalid_specs_are_rejected_in_one_line(change, message, no_hub):
     values = {
         "architecture": "fpn", "encoder": "tu-test_resnet", "decoder": {}, "classes": ["a"], "size": 64,
         "mean": [0.5] * 3, "std": [0.5] * 3, "history": {"loss": [1.0]},
     }  # fmt: skip
     files = {"network.json": json.dumps({**values, **change}).encode(), "network.safetensors": b""}
-    with pytest.raises(StageError, match=message) as found:
+    with pytest.raises(StageError, match=message) as caught:
         load_segmenter(files.__getitem__, "here")
-    assert "\n" not in str(found.value)
+    assert "\n" not in str(caught.value)
 
 
-def test_a_description_nested_without_end_is_refused():
+def test_a_deeply_nested_spec_is_rejected():
     with pytest.raises(StageError, match="does not describe a ClassifierSpec"):
         read_spec(ClassifierSpec, b'{"backbone": ' + b"[" * 200_000, "here")
 
 
-def test_a_network_takes_no_more_memory_than_its_weights_file(monkeypatch):
+def test_weights_of_another_network_are_rejected_before_memory_is_allocated(monkeypatch):
     values = {"backbone": "resnet50", "classes": ["a"], "mean": [0.5] * 3, "std": [0.5] * 3}
     weights = network_bytes(build_classifier(SPEC))
     built = []
@@ -267,13 +296,13 @@ def test_a_network_takes_no_more_memory_than_its_weights_file(monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["test_mambaout", "test_convnext", "test_vit"])
-def test_features_come_before_places_whatever_the_backbone(name):
+def test_the_feature_axis_is_first_for_any_backbone(name):
     spec = ClassifierSpec(name, ("a",), (0.5,) * 3, (0.5,) * 3)
     model = build_classifier(spec)
     assert model.features(torch.zeros(1, 3, 64, 96)).shape[1] == model.backbone.num_features
 
 
 @pytest.mark.parametrize("name", ["swin_tiny_patch4_window7_224", "mixer_s32_224", "pit_ti_224", "hiera_tiny_224"])
-def test_backbones_of_one_size_are_refused(name):
+def test_backbones_for_images_of_one_size_are_rejected(name):
     with pytest.raises(StageError, match="has no spatial feature maps for images of any size"):
         build_classifier(ClassifierSpec(name, ("a",), (0.5,) * 3, (0.5,) * 3))

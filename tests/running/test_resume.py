@@ -71,7 +71,7 @@ def test_kills_between_items_and_between_epochs_change_no_byte(slow_config, tmp_
     stop_when(slow_config, store, "*/masks/*.png", 3, signal.SIGKILL)
     stop_when(slow_config, store, "*/checkpoint.safetensors", 1, signal.SIGKILL)  # within the segmenter's
     errors = finish(slow_config, store)
-    assert "goes on after epoch" in errors and "classifier: cached" in errors
+    assert "resumes after epoch" in errors and "classifier: cached" in errors
     assert digests(store) == digests(tmp_path / "undisturbed")
     assert list((store / "work").iterdir()) == []
 

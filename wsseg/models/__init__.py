@@ -1,1 +1,1 @@
-"""Networks and how they are trained."""
+"""Networks and their training."""

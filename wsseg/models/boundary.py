@@ -1,4 +1,4 @@
-"""IRNet's boundary branch: where classes meet, learnt from pseudo-masks alone (Ahn, Cho & Kwak 2019, section 4.1)."""
+"""IRNet's boundary branch: predicts class boundaries, learned from pseudo-masks (Ahn, Cho & Kwak 2019, section 4.1)."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,19 +16,19 @@ from wsseg.models.weights import check_statistics, load_network, read_spec
 from wsseg.saliency.passes import in_parts
 from wsseg.saliency.walk import ends, highest_on_paths, starts
 
-STRIDE = 4  # input pixels a boundary value
+STRIDE = 4  # input pixels per boundary value
 _CHANNELS, _GROUPS = 32, 4
 _EPSILON = 1e-5
 
 
 @dataclass(frozen=True)
 class BoundarySpec:
-    """What it takes to build a boundary network again, kept beside its weights.
+    """Description from which a boundary network is rebuilt, stored beside its weights.
 
     Args:
-        backbone: name of a timm model; its weights are the classifier's.
-        mean: of the input, three values in [0, 1].
-        std: likewise.
+        backbone: name of a timm model.
+        mean: mean of the input's channels, three values in [0, 1].
+        std: standard deviation of the input's channels, three values in (0, 1].
     """
 
     backbone: str
@@ -40,7 +40,10 @@ class BoundarySpec:
 
 
 class BoundaryNetwork(nn.Module):
-    """Every feature level of a frozen backbone, through a 1x1 convolution each, side by side at stride 4, to one logit."""
+    """Boundary head over a frozen backbone.
+
+    Each feature level passes through a 1x1 convolution; the results are concatenated at stride 4 and reduced to one logit.
+    """
 
     def __init__(self, backbone: str) -> None:
         super().__init__()
@@ -54,13 +57,13 @@ class BoundaryNetwork(nn.Module):
         self.head = nn.Conv2d(_CHANNELS * len(channels), 1, 1)
 
     def train(self, mode: bool = True) -> "BoundaryNetwork":
-        """Set the branch's mode; the frozen backbone keeps to its statistics."""
+        """Set the mode of the head; the frozen backbone always uses its running statistics."""
         super().train(mode)
         self.backbone.eval()
         return self
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return boundaries (N, h, w) in (0, 1) at stride 4 of images (N, 3, H, W), multiples of 32."""
+        """Return boundaries (N, H / 4, W / 4) in (0, 1) of images (N, 3, H, W); H and W are multiples of 32."""
         with torch.no_grad():
             features = self.backbone(images)
         size = (images.shape[2] // STRIDE, images.shape[3] // STRIDE)
@@ -73,46 +76,52 @@ class BoundaryNetwork(nn.Module):
 
 
 def affinity_loss(boundary: Tensor, masks: Tensor, radius: int) -> tuple[Tensor, Tensor]:
-    """Return the loss of affinities against whether the labels of pairs are equal (IRNet, equation 6).
+    """Return the loss of the affinities of pixel pairs, given whether their labels are equal (IRNet, equation 6).
 
-    Pairs of background, pairs of a class and unequal pairs weigh as 1 : 1 : 2, whatever their number. Pairs that hold 255
-    teach nothing.
+    Background pairs, pairs of one class and unequal pairs have the weights 1 : 1 : 2, independent of their numbers. Pairs
+    with a pixel of 255 are ignored.
 
     Args:
         boundary: (N, h, w) in (0, 1).
         masks: (N, h, w) int64.
-        radius: how far apart pairs are at the most, in places.
+        radius: largest distance of a pair, in boundary values.
 
     Returns:
-        A scalar, and (3, 2) int64 how many pairs of background, pairs of a class and unequal pairs are told right (the
-        highest boundary between them below one half; above, for unequal ones), and how many there are.
+        The scalar loss, and (3, 2) int64 counts for background pairs, pairs of one class and unequal pairs: the number of
+        correct pairs (the highest boundary between them is below 0.5 for equal labels, and not below for unequal ones), and
+        the number of all pairs.
     """
     size = (masks.shape[1], masks.shape[2])
     sums = dict.fromkeys(("background", "class", "unequal"), torch.zeros((), device=boundary.device))
     counts = dict.fromkeys(sums, torch.zeros((), device=boundary.device))
-    right = dict.fromkeys(sums, torch.zeros((), dtype=torch.long, device=boundary.device))
+    correct = dict.fromkeys(sums, torch.zeros((), dtype=torch.long, device=boundary.device))
     for (dy, dx), highest in highest_on_paths(boundary, radius):
-        one = masks[(slice(None), *starts(size, dy, dx))]
-        other = masks[(slice(None), *ends(size, dy, dx))]
-        valid = (one != IGNORE_INDEX) & (other != IGNORE_INDEX)
-        equal = valid & (one == other)
+        start = masks[(slice(None), *starts(size, dy, dx))]
+        end = masks[(slice(None), *ends(size, dy, dx))]
+        valid = (start != IGNORE_INDEX) & (end != IGNORE_INDEX)
+        equal = valid & (start == end)
         attract, repel = -torch.log(1 + _EPSILON - highest), -torch.log(highest + _EPSILON)
-        near = highest.detach() < 0.5
-        for name, pairs, loss, told in (
-            ("background", equal & (one == BACKGROUND), attract, near),
-            ("class", equal & (one != BACKGROUND), attract, near),
-            ("unequal", valid & (one != other), repel, ~near),
+        joined = highest.detach() < 0.5
+        for name, pairs, loss, predicted in (
+            ("background", equal & (start == BACKGROUND), attract, joined),
+            ("class", equal & (start != BACKGROUND), attract, joined),
+            ("unequal", valid & (start != end), repel, ~joined),
         ):
-            right[name] = right[name] + (pairs & told).sum()
+            correct[name] = correct[name] + (pairs & predicted).sum()
             sums[name] = sums[name] + (loss * pairs).sum()
             counts[name] = counts[name] + pairs.sum()
     mean = {name: sums[name] / (counts[name] + _EPSILON) for name in sums}
     loss = (mean["background"] + mean["class"]) / 4 + mean["unequal"] / 2
-    return loss, torch.stack([torch.stack([right[name], counts[name].long()]) for name in sums])
+    return loss, torch.stack([torch.stack([correct[name], counts[name].long()]) for name in sums])
 
 
 def load_boundary_network(read: Callable[[str], bytes], where: str) -> tuple[BoundaryNetwork, BoundarySpec]:
-    """Build a trained boundary network from its files ``network.json`` and ``network.safetensors``; in eval mode."""
+    """Load a trained boundary network; returns it in eval mode, and its spec.
+
+    Args:
+        read: returns the bytes of ``network.json`` and ``network.safetensors``.
+        where: the source of the files, for errors.
+    """
     spec = read_spec(BoundarySpec, read("network.json"), where)
     model = load_network(lambda: BoundaryNetwork(spec.backbone), read("network.safetensors"), where)
     return model, spec
@@ -120,7 +129,7 @@ def load_boundary_network(read: Callable[[str], bytes], where: str) -> tuple[Bou
 
 @torch.no_grad()
 def boundaries(model: BoundaryNetwork, images: Tensor) -> Tensor:
-    """Return (N, H / 4, W / 4) float32 of images (N, 3, H, W), the mean over both mirror images."""
+    """Return boundaries (N, H / 4, W / 4) float32 of images (N, 3, H, W), averaged over the images and their mirror images."""
     batch = torch.cat([images, images.flip(3)]).contiguous(memory_format=torch.channels_last)
     straight, mirrored = in_parts(model, batch).chunk(2)
     return (straight + mirrored.flip(2)) / 2

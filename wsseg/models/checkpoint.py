@@ -1,4 +1,4 @@
-"""The checkpoint of a training: one file per epoch, from which a run resumes to the same bytes."""
+"""The checkpoint of a training, written after each epoch; a resumed training ends in the same bytes."""
 
 import json
 from pathlib import Path
@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 
 def checkpoint_bytes(model: nn.Module, optimizer: torch.optim.Optimizer, history: dict[str, list[float]]) -> bytes:
+    """Return the weights, the optimizer's state and the history of a training as safetensors bytes."""
     tensors = {f"model.{name}": tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
     for index, state in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{index}.{name}": tensor.cpu().contiguous() for name, tensor in state.items()}
@@ -16,12 +17,16 @@ def checkpoint_bytes(model: nn.Module, optimizer: torch.optim.Optimizer, history
 
 
 def load_checkpoint(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, list[float]] | None:
-    """Load what was learnt, in place; returns the figures of the epochs, or None for an older version's checkpoint."""
+    """Load a checkpoint into the model and the optimizer, in place.
+
+    Returns:
+        The metrics of the finished epochs by name, or None (nothing is loaded) if an earlier version wrote the checkpoint.
+    """
     with safetensors.safe_open(path, framework="pt") as file:
         if "history" not in file.metadata():
             return None
         history: dict[str, list[float]] = json.loads(file.metadata()["history"])
-        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
     model.load_state_dict({n.removeprefix("model."): t for n, t in tensors.items() if n.startswith("model.")})
     states: dict[int, dict[str, Tensor]] = {}
     for name, tensor in tensors.items():

@@ -1,4 +1,4 @@
-"""The classifier: a timm backbone, global average pooling and a 1x1 convolution head, so that the CAM is exact."""
+"""The classifier: a timm backbone, global average pooling and a 1x1 convolution as head, for which CAM is exact."""
 
 import difflib
 from collections.abc import Callable
@@ -28,13 +28,13 @@ from wsseg.saliency.layers import spatial
 
 @dataclass(frozen=True)
 class ClassifierSpec:
-    """What it takes to build a classifier again, kept beside its weights.
+    """Description from which a classifier is rebuilt, stored beside its weights.
 
     Args:
         backbone: name of a timm model.
         classes: class names, without the background.
-        mean: of the input, three values in [0, 1].
-        std: likewise.
+        mean: mean of the input's channels, three values in [0, 1].
+        std: standard deviation of the input's channels, three values in (0, 1].
     """
 
     backbone: str
@@ -47,12 +47,18 @@ class ClassifierSpec:
 
 
 class Classifier(nn.Module):
-    """Multi-label classifier whose logits are the mean over space of its class maps.
+    """Multi-label classifier whose logits are the spatial means of its class maps.
 
-    head(mean(features)) == mean(head(features)), because the head is linear and has no bias: the map of a class is its
-    evidence at each place, exactly (Zhou et al. 2016, "Learning Deep Features for Discriminative Localization").
+    The head is linear and has no bias, so that head(mean(features)) == mean(head(features)): a class map is exactly the
+    evidence of its class at each place (Zhou et al. 2016, "Learning Deep Features for Discriminative Localization").
 
-    The layer ``last`` passes on what is pooled: saliency looks at it where no other layer is named.
+    The identity layer ``last`` returns the features that are pooled; saliency methods read it if no other layer is named.
+
+    Args:
+        backbone: a timm model without head and pooling.
+        features: number of its feature maps, F.
+        classes: number of classes without the background, K.
+        channels_last: whether the backbone returns (N, h, w, F).
     """
 
     last_layer = "last"
@@ -60,13 +66,13 @@ class Classifier(nn.Module):
     def __init__(self, backbone: nn.Module, features: int, classes: int, channels_last: bool = False) -> None:
         super().__init__()
         self.backbone = backbone
-        self.channels_last = channels_last  # of what the backbone returns
+        self.channels_last = channels_last
         self.last = nn.Identity()
         self.head = nn.Conv2d(features, classes, kernel_size=1, bias=False)
         nn.init.normal_(self.head.weight, std=0.01)
 
     def features(self, images: Tensor) -> Tensor:
-        """Return the last feature maps, (N, F, h, w); a vision transformer's are its patch tokens."""
+        """Return the last feature maps (N, F, h, w) of images (N, 3, H, W); for a vision transformer, its patch tokens."""
         features: Tensor = self.backbone.forward_features(images)  # type: ignore[operator]
         maps = spatial(features, images, self.backbone, "forward_features", self.channels_last)
         return self.last(maps)  # type: ignore[no-any-return]
@@ -82,12 +88,12 @@ class Classifier(nn.Module):
         return self.head(features.mean(dim=(2, 3), keepdim=True)).flatten(1)  # type: ignore[no-any-return]
 
     def class_maps(self, images: Tensor) -> Tensor:
-        """Return the evidence of each class at each place, (N, K, h, w); its mean over space is the logit."""
+        """Return the evidence of each class at each place, (N, K, h, w); its spatial mean is the logit."""
         return self.head(self.features(images))  # type: ignore[no-any-return]
 
 
 def check_backbone(name: str) -> None:
-    """Raise StageError unless a name is that of an architecture that timm itself holds: a hub or a folder is never asked."""
+    """Raise StageError if timm itself has no architecture of this name; no hub or folder is searched."""
     if not timm.is_model(name):
         close = difflib.get_close_matches(name, timm.list_models(), n=3, cutoff=0.4)
         hint = f"; did you mean {', '.join(close)}?" if close else ""
@@ -99,7 +105,7 @@ def check_backbone(name: str) -> None:
 
 
 def backbone_statistics(name: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Return (mean, std) that a timm backbone's weights expect of their input.
+    """Return the (mean, std) of the input that the weights of a timm backbone expect.
 
     Raises:
         StageError: timm has no such model.
@@ -115,12 +121,12 @@ def build_classifier(spec: ClassifierSpec, output_stride: int = 32) -> Classifie
     """Return a classifier without trained weights.
 
     Args:
-        spec: what to build.
-        output_stride: input pixels per feature, 8, 16 or 32. Weights trained at 32 serve at 8 and 16 as well: strides
-            become dilations, and the same filters look at more places (Chen et al. 2018, DeepLab, section 3.1).
+        spec: its description.
+        output_stride: input pixels per feature, 8, 16 or 32. Weights trained at 32 can be used at 8 and 16: strides become
+            dilations, and the same filters are applied at more places (Chen et al. 2018, DeepLab, section 3.1).
 
     Raises:
-        StageError: unknown backbone, an output stride it does not have, or no spatial features.
+        StageError: the backbone is unknown, does not support the output stride, or has no spatial features.
     """
     check_backbone(spec.backbone)
     features, channels_last = _features_of(spec.backbone, output_stride)
@@ -137,54 +143,60 @@ def _backbone(name: str, output_stride: int) -> nn.Module:
 
 @cache
 def _features_of(name: str, output_stride: int) -> tuple[int, bool]:
-    """Return how many feature maps a backbone has, and whether it keeps them last.
+    """Return the number of feature maps of a backbone, and whether they are the last axis of its output.
 
-    Told by its outline alone, which has no weights: what of its output's shape stays when the image gets another size.
+    The feature axis is the one whose length does not depend on the size of the image. The backbone is built on the device
+    ``meta``, without weights.
 
     Raises:
-        StageError: no such output stride, or no feature maps for images of any size.
+        StageError: the backbone does not support the output stride, or has no feature maps for images of any size.
     """
     with torch.random.fork_rng(devices=[]), torch.device("meta"):
         try:
             outline = _backbone(name, output_stride).eval()
         except (TypeError, NotImplementedError, AssertionError, RuntimeError, ValueError) as error:
-            why = f"cannot have output stride {output_stride}; choose 32" if output_stride != 32 else "cannot be built"
-            raise StageError(f"backbone {name!r} {why}") from error
+            if output_stride != 32:
+                raise StageError(
+                    f"backbone {name!r} cannot have output stride {output_stride}; expected: 32"
+                ) from error
+            raise StageError(f"backbone {name!r} cannot be built") from error
         try:
             with torch.no_grad():
                 images = [torch.zeros(1, 3, *size) for size in ((64, 64), (96, 128))]
-                found = [outline.forward_features(image) for image in images]  # type: ignore[operator]
-            if found[0].ndim == 3:
-                found = [spatial(f, i, outline, "forward_features", False) for f, i in zip(found, images, strict=True)]
-            kept = [a for a in (1, 2, 3) if found[0].shape[a] == found[1].shape[a]]
-            if kept not in ([1], [3]):
-                raise StageError("no axis of the output, or several, are features")
-        # networks that are bound to a size, or need a multiple of another number, fail in any way
+                outputs = [outline.forward_features(image) for image in images]  # type: ignore[operator]
+            if outputs[0].ndim == 3:
+                outputs = [
+                    spatial(f, i, outline, "forward_features", False) for f, i in zip(outputs, images, strict=True)
+                ]
+            axes = [a for a in (1, 2, 3) if outputs[0].shape[a] == outputs[1].shape[a]]
+            if axes not in ([1], [3]):
+                raise StageError("the feature axis is ambiguous")
+        # networks for one size, or for multiples of another number, raise any of these
         except (StageError, AssertionError, RuntimeError, ValueError, TypeError, AttributeError, IndexError) as error:
             raise StageError(
                 f"backbone {name!r} has no spatial feature maps for images of any size; choose a CNN, or a vit or deit"
             ) from error
-    return found[0].shape[kept[0]], kept == [3]
+    return outputs[0].shape[axes[0]], axes == [3]
 
 
 def check_hub(backbone: str) -> None:
-    """Raise StageError unless timm's hub has weights of a backbone, by timm's own list; the hub is not asked."""
+    """Raise StageError if timm lists no trained weights of a backbone; nothing is downloaded."""
     config = timm.get_pretrained_cfg(backbone)
     if config is None or not config.has_weights:
         raise StageError(f'weights = "hub": timm lists no trained weights of {backbone!r}; expected: "file", "none"')
 
 
 def load_backbone_weights(model: Classifier, backbone: str, weights: str, file: Path | None) -> None:
-    """Load a backbone's starting weights.
+    """Load the initial weights of a classifier's backbone, in place.
 
     Args:
         model: the classifier.
         backbone: name of the timm model.
         weights: ``package``, ``hub`` (timm's, downloaded), ``file`` or ``none``.
-        file: the weights, for ``file``.
+        file: path of the weights; required by ``file``.
 
     Raises:
-        StageError: they cannot be had or do not fit.
+        StageError: the weights cannot be read or downloaded, or do not fit.
     """
     if weights == "package":
         load_matching(model.backbone, packaged_state(model.backbone), PACKAGE)
@@ -194,28 +206,25 @@ def load_backbone_weights(model: Classifier, backbone: str, weights: str, file: 
         except (OSError, RuntimeError) as error:
             reason = str(error).splitlines()[0]
             raise StageError(
-                f"weights of {backbone!r} cannot be had from timm's hub ({reason}); "
-                'give weights = "file" and weights_file'
+                f"cannot download the weights of {backbone!r} from timm's hub ({reason}); "
+                'download them elsewhere and set weights = "file" and weights_file'
             ) from error
         load_matching(model.backbone, source.state_dict(), "timm's hub")
     elif weights == "file":
         if file is None:
-            raise StageError('classifier.weights = "file" needs classifier.weights_file')
+            raise StageError('classifier.weights = "file" requires classifier.weights_file')
         load_matching(model.backbone, read_state(file), str(file))
 
 
 def load_classifier(
     read: Callable[[str], bytes], where: str, output_stride: int = 32
 ) -> tuple[Classifier, ClassifierSpec]:
-    """Build a trained classifier from its files.
+    """Load a trained classifier; returns it in eval mode, and its spec.
 
     Args:
         read: returns the bytes of ``network.json`` and ``network.safetensors``.
-        where: what errors call it.
+        where: the source of the files, for errors.
         output_stride: see `build_classifier`.
-
-    Returns:
-        The classifier in eval mode, and its spec.
     """
     spec = read_spec(ClassifierSpec, read("network.json"), where)
     model = load_network(lambda: build_classifier(spec, output_stride), read("network.safetensors"), where)

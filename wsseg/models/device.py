@@ -1,4 +1,4 @@
-"""Where networks compute, and in which precision. Torch is imported by the functions that need it: planning does without."""
+"""Devices and precisions of computation. Functions import torch themselves, so that planning works without it."""
 
 import platform
 import sys
@@ -13,25 +13,25 @@ if TYPE_CHECKING:
 
 Device = Literal["auto", "cpu", "cuda", "mps"]
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
-# what Linux shows of an accelerator that torch can use: NVIDIA's (also under WSL and on Jetson), AMD's, Intel's, Habana's
+# device files under Linux of accelerators that torch can use: NVIDIA (also under WSL and on Jetson), AMD, Intel, Habana
 _ACCELERATORS = ("nvidiactl", "dxg", "nvmap", "kfd", "dri", "accel")
 _BFLOAT16_FLAGS = frozenset({"avx512_bf16", "amx_tile"})
 
 
 def resolve_device(device: Device) -> "torch.device":
-    """Return the torch device that is meant.
+    """Return the torch device; ``auto`` is the first accelerator, or the CPU if there is none.
 
     Raises:
-        StageError: this machine does not have it.
+        StageError: this machine does not have the device.
     """
     import torch
 
     if device == "auto":
-        found = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
-        return found if found is not None else torch.device("cpu")
+        accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+        return accelerator if accelerator is not None else torch.device("cpu")
     available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if not available[device]:
-        expected = ", ".join(name for name, there in available.items() if there)
+        expected = ", ".join(name for name, is_available in available.items() if is_available)
         raise StageError(f"device: {device!r} is not available on this machine; expected here: auto, {expected}")
     return torch.device(device)
 
@@ -39,8 +39,7 @@ def resolve_device(device: Device) -> "torch.device":
 def resolve_precision(precision: Precision, device: "torch.device") -> "torch.dtype | None":
     """Return the autocast dtype, or None for plain float32.
 
-    ``auto`` takes bfloat16 only if the device has instructions for it: emulated, it is ten times slower than float32 on a
-    CPU without them.
+    ``auto`` is bfloat16 only if the device has instructions for it: emulated on a CPU, it is ten times slower than float32.
     """
     import torch
 
@@ -57,11 +56,11 @@ def training_precision(precision: Precision, device: "torch.device") -> "torch.d
     """Return the autocast dtype of a training, or None for plain float32.
 
     Raises:
-        StageError: float16 on a CPU, which nothing scales the gradients for.
+        StageError: float16 on a CPU, where no gradient scaler exists.
     """
     dtype = resolve_precision(precision, device)
     if str(dtype) == "torch.float16" and device.type == "cpu":
-        raise StageError('precision: found "float16" on a CPU; expected in a training there: auto, bfloat16, float32')
+        raise StageError('precision: found "float16"; expected for training on a CPU: auto, bfloat16, float32')
     return dtype
 
 
@@ -77,8 +76,8 @@ def autocast(precision: Precision, device: "torch.device") -> "torch.autocast":
 def precision_here(device: Device) -> Precision:
     """Return what the precision ``auto`` means on this machine.
 
-    Keys hold the answer, not the word: machines that share a store would take each other's results for their own.
-    On Linux without an accelerator it is read off ``/proc/cpuinfo``, as importing torch takes seconds.
+    Keys of artifacts contain this value instead of ``auto``, so that machines that share a store do not mix up their results.
+    On Linux without an accelerator it is read from ``/proc/cpuinfo``, because importing torch takes seconds.
 
     Raises:
         StageError: this machine does not have the device.
@@ -92,7 +91,7 @@ def precision_here(device: Device) -> Precision:
 
 
 def _cpu_flags() -> frozenset[str]:
-    """Return what an x86 CPU under Linux can do; nothing elsewhere."""
+    """Return the flags of an x86 CPU under Linux; an empty set elsewhere."""
     if sys.platform != "linux" or platform.machine() != "x86_64":
         return frozenset()
     try:

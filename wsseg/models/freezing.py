@@ -7,11 +7,15 @@ from wsseg.errors import StageError
 
 
 def freeze_levels(network: nn.Module, levels: int, name: str) -> None:
-    """Keep the weights of a network's first feature levels (strides 2, 4, 8 ...) as they are, in place.
+    """Freeze the weights of a network's first feature levels (strides 2, 4, 8 ...), in place.
 
-    timm's networks name their levels; an encoder of segmentation-models-pytorch returns them, from the image itself on.
+    Early filters are general and the most expensive to train: two levels of efficientnet-lite0 take a third of the time.
 
-    Early filters are general, and the costliest to train: two levels of efficientnet-lite0 take a third of the time.
+    Args:
+        network: a timm network, which names its levels, or an encoder of segmentation-models-pytorch, which returns the
+            features of its levels after the image itself.
+        levels: number of levels to freeze.
+        name: name of the network, for errors.
 
     Raises:
         StageError: the network has fewer levels.
@@ -24,24 +28,24 @@ def freeze_levels(network: nn.Module, levels: int, name: str) -> None:
         _freeze_returned(network, levels, name)
         return
     if levels > len(modules):
-        raise StageError(f"frozen_levels: {name!r} names {len(modules)} feature levels; expected: 0 to {len(modules)}")
+        raise StageError(f"frozen_levels: {name!r} has {len(modules)} feature levels; expected: 0 to {len(modules)}")
     prefix = "model." if hasattr(network, "model") else ""
     names = [n for n, _ in network.named_parameters()]
 
-    def of(module: str) -> list[int]:
-        """Positions of a module's parameters; timm's feature extractors write stages.0 as stages_0."""
+    def positions(module: str) -> list[int]:
+        """Return the positions of a module's parameters; timm's feature extractors write stages.0 as stages_0."""
         heads = (f"{prefix}{module}.", f"{prefix}{module.replace('.', '_')}.")
         return [i for i, n in enumerate(names) if n.startswith(heads)]
 
-    own = of(modules[levels - 1])
-    # a level without weights of its own (an activation) ends where the next level begins
-    end = own[-1] + 1 if own else min((i for later in modules[levels:] for i in of(later)), default=0)
+    last_level = positions(modules[levels - 1])
+    # a level without weights (an activation) ends where the next level begins
+    end = last_level[-1] + 1 if last_level else min((i for m in modules[levels:] for i in positions(m)), default=0)
     for parameter in list(network.parameters())[:end]:
         parameter.requires_grad = False
 
 
 def _freeze_returned(encoder: nn.Module, levels: int, name: str) -> None:
-    """Freeze what the `levels`-th of the feature maps that an encoder returns is computed with."""
+    """Freeze the parameters that the `levels`-th feature map of an encoder depends on."""
     mode = encoder.training
     first = next(encoder.parameters())
     with torch.enable_grad():
@@ -50,10 +54,10 @@ def _freeze_returned(encoder: nn.Module, levels: int, name: str) -> None:
     if not isinstance(features, list | tuple) or levels >= len(features):
         deepest = max(len(features) - 1, 0) if isinstance(features, list | tuple) else 0
         raise StageError(f"frozen_levels: {name!r} has {deepest} feature levels; expected: 0 to {deepest}")
-    if not features[levels].requires_grad:  # a level that stands for a stride that the network does not have
+    if not features[levels].requires_grad:  # a placeholder for a stride that the network does not have
         return
     parameters = list(encoder.parameters())
-    found = torch.autograd.grad(features[levels].sum(), parameters, allow_unused=True)
-    for parameter, gradient in zip(parameters, found, strict=True):
+    gradients = torch.autograd.grad(features[levels].sum(), parameters, allow_unused=True)
+    for parameter, gradient in zip(parameters, gradients, strict=True):
         if gradient is not None:
             parameter.requires_grad = False

@@ -1,4 +1,4 @@
-"""The batches of a training: their order derives from the seed and the epoch alone."""
+"""The batches of a training; their order depends only on the seed and the epoch."""
 
 import contextlib
 import shutil
@@ -19,60 +19,60 @@ from wsseg.workers import CONTEXT, follow_parent, startable
 
 
 def batch_loader(data: TrainingImages, batch_size: int, workers: int, rng_seed: int) -> DataLoader[dict[str, Tensor]]:
-    """Return the batches of one epoch after another; worker processes live through all epochs.
+    """Return a loader that yields the batches of one epoch per iteration; worker processes persist between epochs.
 
     Args:
         data: the training images.
         batch_size: images per batch, over all processes.
         workers: processes that read images; with 0, this process reads them.
-        rng_seed: what the order derives from, with the epoch.
+        rng_seed: seed of the order, together with the epoch.
     """
     workers = worker_count(workers) if workers and startable() else 0
-    more: dict[str, Any] = {}
+    options: dict[str, Any] = {}
     if workers:
-        more = {"multiprocessing_context": CONTEXT, "worker_init_fn": follow_parent, "persistent_workers": True}
-        if not _shared_memory_holds(data, batch_size * 2 * (workers + 1)):
-            more["collate_fn"] = _arrays
+        options = {"multiprocessing_context": CONTEXT, "worker_init_fn": follow_parent, "persistent_workers": True}
+        if not _fits_shared_memory(data, batch_size * 2 * (workers + 1)):
+            options["collate_fn"] = _arrays
     return DataLoader(
         _Drawn(data),
         batch_size=batch_size,
         sampler=EpochOrder(data, rng_seed),
         num_workers=workers,
         drop_last=len(data) > batch_size,
-        generator=torch.Generator(),  # workers' seeds come from here: their number must not move what dropout draws
-        **more,
+        generator=torch.Generator(),  # for the workers' seeds: with torch's own generator, their number would change dropout
+        **options,
     )
 
 
 @contextlib.contextmanager
 def workers_ended(loader: Any) -> Iterator[None]:
-    """End a loader's processes after the block, also if an error's traceback keeps the loader."""
+    """End a loader's processes after the block, even if the traceback of an error keeps the loader alive."""
     try:
         yield
     finally:
-        iterator = getattr(loader, "base_dataloader", loader)._iterator  # accelerate's loader holds one of torch's
+        iterator = getattr(loader, "base_dataloader", loader)._iterator  # accelerate's loader wraps torch's
         if iterator is not None:
             iterator._shutdown_workers()
 
 
-def _shared_memory_holds(data: TrainingImages, images: int) -> bool:
-    """Return whether so many training images fit in the memory through which torch's processes hand over tensors.
+def _fits_shared_memory(data: TrainingImages, images: int) -> bool:
+    """Return whether a number of training images fits into the shared memory through which torch's processes pass tensors.
 
-    A container often has 64 MiB of it, and a process that takes more is killed.
+    Containers often have 64 MiB of it; a process that uses more is killed.
     """
-    folder = Path("/dev/shm")  # noqa: S108 (Linux has its shared memory there)
+    folder = Path("/dev/shm")  # noqa: S108 (shared memory under Linux)
     if not folder.is_dir():
         return sys.platform != "linux"
     return images * sum(t.nbytes for t in data[0].values()) < 0.8 * shutil.disk_usage(folder).free
 
 
 def _arrays(samples: list[dict[str, Tensor]]) -> dict[str, NDArray[Any]]:
-    """Return a batch as arrays: they come through a pipe, which takes no shared memory, and a little longer."""
+    """Return a batch as arrays, which pass through a pipe: a little slower, and without shared memory."""
     return {name: np.stack([sample[name].numpy() for sample in samples]) for name in samples[0]}
 
 
 class _Drawn(Dataset[dict[str, Tensor]]):
-    """Training images by (epoch, index): workers that live through all epochs draw each image anew."""
+    """Training images by (epoch, index), so that persistent workers augment an image differently in each epoch."""
 
     def __init__(self, data: TrainingImages) -> None:
         self.data = data
@@ -86,7 +86,7 @@ class _Drawn(Dataset[dict[str, Tensor]]):
 
 
 class EpochOrder(torch.utils.data.Sampler[tuple[int, int]]):
-    """(epoch, index): a permutation, or as many draws by the data's weights, that derive from (rng_seed, epoch) alone."""
+    """Yields (epoch, index) pairs: a permutation, or draws by the data's weights; they depend on (rng_seed, epoch) only."""
 
     def __init__(self, data: TrainingImages, rng_seed: int) -> None:
         self.data, self.rng_seed = data, rng_seed

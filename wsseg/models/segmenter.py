@@ -1,4 +1,4 @@
-"""The segmenter: any segmentation-models-pytorch architecture over any of its encoders, timm's included."""
+"""The segmenter: any architecture of segmentation-models-pytorch with any of its encoders, including those of timm."""
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
@@ -27,16 +27,16 @@ LARGEST_DECODER = 4096  # channels
 
 @dataclass(frozen=True)
 class SegmenterSpec:
-    """What it takes to build a segmenter again, kept beside its weights.
+    """Description from which a segmenter is rebuilt, stored beside its weights.
 
     Args:
-        architecture: of segmentation-models-pytorch, such as ``deeplabv3plus``.
+        architecture: architecture of segmentation-models-pytorch, such as ``deeplabv3plus``.
         encoder: name of its encoder, such as ``tu-tf_efficientnet_lite0`` or ``resnet50``.
         decoder: further whole-number options of the architecture, such as ``decoder_pyramid_channels``.
         classes: class names, without the background.
         size: long side in pixels that images are scaled to.
-        mean: of the input, three values in [0, 1].
-        std: likewise.
+        mean: mean of the input's channels, three values in [0, 1].
+        std: standard deviation of the input's channels, three values in (0, 1].
     """
 
     architecture: str
@@ -52,18 +52,18 @@ class SegmenterSpec:
 
 
 def check_encoder(name: str) -> None:
-    """Raise StageError unless a name is that of an encoder of segmentation-models-pytorch, or ``tu-`` and a model of timm's."""
-    if name.startswith(("tu-", "timm-")) and name not in smp.encoders.encoders:  # timm- is its older word for tu-
+    """Raise StageError if a name is neither an encoder of segmentation-models-pytorch nor ``tu-`` and a timm model."""
+    if name.startswith(("tu-", "timm-")) and name not in smp.encoders.encoders:  # timm- is an older spelling of tu-
         check_backbone(name.removeprefix("tu-").removeprefix("timm-"))
     elif name not in smp.encoders.encoders:
         raise StageError(
             f"encoder: segmentation-models-pytorch has no {name!r}{nearest(name, smp.encoders.encoders)}; "
-            "models of timm are called tu-NAME"
+            "write models of timm as tu-NAME"
         )
 
 
 def encoder_statistics(encoder: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Return (mean, std) that an encoder's ImageNet weights expect of their input."""
+    """Return the (mean, std) of the input that the ImageNet weights of an encoder expect."""
     if encoder.startswith("tu-"):
         return backbone_statistics(encoder.removeprefix("tu-"))
     return (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -73,7 +73,7 @@ def build_segmenter(spec: SegmenterSpec) -> nn.Module:
     """Return a segmenter without trained weights: (N, 3, H, W) -> logits (N, K + 1, H, W), background first.
 
     Raises:
-        StageError: unknown architecture or encoder, or a pair that does not fit.
+        StageError: the architecture, the encoder or an option is unknown, or architecture and encoder do not fit.
     """
     if spec.architecture not in ARCHITECTURES:
         expected = ", ".join(ARCHITECTURES)
@@ -83,11 +83,11 @@ def build_segmenter(spec: SegmenterSpec) -> nn.Module:
     check_encoder(spec.encoder)
     signature = inspect.signature(ARCHITECTURES[spec.architecture]).parameters
     options = [n for n, p in signature.items() if n.startswith(("decoder_", "encoder_")) and type(p.default) is int]
-    for option in spec.decoder:  # the constructors swallow what they do not know
+    for option in spec.decoder:  # the constructors ignore unknown options
         if option not in options:
             raise StageError(
                 f"decoder: {spec.architecture} has no {option!r}; expected: {', '.join(options)}{nearest(option, options)}; "
-                "decoder = {} leaves all as they are"
+                "decoder = {} keeps the defaults"
             )
     try:
         model: nn.Module = ARCHITECTURES[spec.architecture](
@@ -102,17 +102,17 @@ def build_segmenter(spec: SegmenterSpec) -> nn.Module:
 
 
 def check_size(outline: nn.Module, size: tuple[int, int]) -> None:
-    """Raise StageError unless a segmenter's outline gives its classes at the size (H, W) of an image."""
+    """Raise StageError unless the output of a segmenter (on the device ``meta``) has the (H, W) of its input."""
     with torch.device("meta"), torch.no_grad():
-        found = tuple(_scores(outline.eval(), torch.zeros(1, 3, *size)).shape[2:])
-    if found != size:
+        output = tuple(_scores(outline.eval(), torch.zeros(1, 3, *size)).shape[2:])
+    if output != size:
         raise StageError(
-            f"segmenter: the network's output is {found} px for images of {size} px; expected: the same size"
+            f"segmenter: the network's output is {output} px for images of {size} px; expected: the same size"
         )
 
 
 def _scores(model: nn.Module, images: Tensor) -> Tensor:
-    """Return a segmenter's logits; StageError if its architecture does not take images of that size."""
+    """Return the logits of a segmenter; StageError if its architecture does not accept images of that size."""
     try:
         logits: Tensor = in_parts(model, images)
     except (RuntimeError, ValueError, TypeError, AssertionError, IndexError) as error:
@@ -120,17 +120,17 @@ def _scores(model: nn.Module, images: Tensor) -> Tensor:
             raise
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise StageError(
-            f"segmenter: the network does not take images of {tuple(images.shape[2:])} px ({reason}); raise segmenter.size, "
-            "or choose another architecture"
+            f"segmenter: the network does not accept images of {tuple(images.shape[2:])} px ({reason}); "
+            "increase segmenter.size or choose another architecture"
         ) from error
     return logits
 
 
 def load_encoder(model: nn.Module, backbone_state: Mapping[str, Tensor], where: str) -> None:
-    """Start the encoder from a timm backbone's weights (a classifier's, or ImageNet's).
+    """Load the weights of a timm backbone into a segmenter's encoder, in place.
 
     Raises:
-        StageError: fewer than nine in ten of the encoder's tensors fit.
+        StageError: fewer than 90 % of the encoder's tensors match.
     """
     encoder = model.get_submodule("encoder")
     prefix = "model." if any(name.startswith("model.") for name in encoder.state_dict()) else ""
@@ -138,11 +138,11 @@ def load_encoder(model: nn.Module, backbone_state: Mapping[str, Tensor], where: 
 
 
 def load_segmenter(read: Callable[[str], bytes], where: str) -> tuple[nn.Module, SegmenterSpec]:
-    """Build a trained segmenter from its files ``network.json`` and ``network.safetensors``; in eval mode.
+    """Load a trained segmenter; returns it in eval mode, and its spec.
 
     Args:
-        read: returns the bytes of a file by its name.
-        where: what errors call it.
+        read: returns the bytes of ``network.json`` and ``network.safetensors``.
+        where: the source of the files, for errors.
     """
     spec = read_spec(SegmenterSpec, read("network.json"), where)
     return load_network(lambda: build_segmenter(spec), read("network.safetensors"), where), spec
@@ -154,12 +154,12 @@ def segment(model: nn.Module, inputs: Sequence[Tensor], output: tuple[int, int],
 
     Args:
         model: segmenter in eval mode.
-        inputs: the images at each scale, (N, 3, h, w) float32, normalised; sides are multiples of 32.
+        inputs: the images at each scale, (N, 3, h, w) float32, normalised; h and w are multiples of 32.
         output: (H, W) of the result.
-        flip: also average over the mirrored images.
+        flip: average over the mirrored images as well.
 
     Returns:
-        (N, K + 1, *output) float32 scores, sum 1 over the classes.
+        (N, K + 1, *output) float32 scores that sum to 1 over the classes.
     """
     total = inputs[0].new_zeros(())
     for images in inputs:
@@ -173,16 +173,16 @@ def segment(model: nn.Module, inputs: Sequence[Tensor], output: tuple[int, int],
 
 
 def enlarged_argmax(scores: Scores, size: tuple[int, int]) -> tuple[Mask, NDArray[np.float32]]:
-    """Return the class of the highest score after bilinear enlargement, one class at a time, and that score.
+    """Return the class with the highest score after bilinear enlargement, and that score.
 
-    Memory is three arrays of the result's size, whatever the number of classes: a photograph of 50 megapixels is fine.
+    Classes are enlarged one after another: memory use is three arrays of the result's size for any number of classes.
 
     Args:
         scores: (C, h, w) float32.
         size: (H, W) of the result.
 
     Returns:
-        (H, W) uint8 in 0..C-1, where the lower class wins a tie, and (H, W) float32.
+        (H, W) uint8 class ids in 0..C-1 (the lowest one of equal scores), and (H, W) float32 scores.
     """
     height, width = size
     best = cv2.resize(scores[0], (width, height), interpolation=cv2.INTER_LINEAR)

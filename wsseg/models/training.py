@@ -1,4 +1,4 @@
-"""The training loop: epochs, schedule, autocast, and resuming to the same bytes."""
+"""The training loop: epochs, learning rate schedule, autocast and checkpoints."""
 
 import contextlib
 import logging
@@ -30,19 +30,19 @@ log = logging.getLogger("wsseg")
 
 @dataclass(frozen=True)
 class Schedule:
-    """How a network is trained.
+    """Values of a training.
 
     Args:
         epochs: passes over the data.
-        batch_size: images a step, over all processes.
-        learning_rate: the highest learning rate of the pre-trained part.
-        head_lr_multiplier: how much faster freshly initialised parts learn.
-        weight_decay: AdamW's, on weights of two or more dimensions.
-        schedule: ``one_cycle`` (linear warm-up over a tenth, then cosine to 0) or ``poly`` (power 0.9).
-        rng_seed: source of all randomness.
-        precision: autocast; ``auto`` takes bfloat16 where the device computes in it natively.
-        device: where to train; ``auto`` takes the first accelerator, else the CPU.
-        workers: processes that read and augment; 0 reads in the training process.
+        batch_size: images per step, over all processes.
+        learning_rate: highest learning rate of the pre-trained part.
+        head_lr_multiplier: learning rate of newly initialised parts as a multiple of `learning_rate`.
+        weight_decay: weight decay of AdamW, for parameters of two or more dimensions.
+        schedule: ``one_cycle`` (linear warm-up over a tenth of the steps, then cosine to 0) or ``poly`` (power 0.9).
+        rng_seed: seed of all random numbers.
+        precision: data type of autocast, see `resolve_precision`.
+        device: device of the training; ``auto`` is the first accelerator, or the CPU if there is none.
+        workers: processes that read and augment images; with 0 the training process reads them.
     """
 
     epochs: int
@@ -58,7 +58,7 @@ class Schedule:
 
 
 def learning_rate_factor(schedule: str, step: int, steps: int) -> float:
-    """Return the learning rate at `step` of `steps`, relative to its highest value, in (0, 1]."""
+    """Return the learning rate at `step` of `steps` as a fraction of the highest one, in (0, 1]."""
     if schedule == "poly":
         return float((1 - step / steps) ** 0.9)
     warm_up = max(1, steps // 10)
@@ -68,23 +68,23 @@ def learning_rate_factor(schedule: str, step: int, steps: int) -> float:
 
 
 class Measure:
-    """A figure of each epoch, beside the loss: it is read off counts that `loss_of` adds at every step.
+    """A metric of each epoch, computed from counts that `loss_of` adds in every step.
 
-    What a network does on the augmented crops that it learns from costs no second look; it says whether a training goes
-    well, not how good the network is.
+    It is measured on the augmented crops of the training, without another forward pass: it shows the progress of the
+    training, not the quality of the network.
 
     Args:
-        name: of the figure.
-        shape: of the counts.
-        figure: reads the figure, a fraction, off the int64 counts of an epoch.
+        name: name of the metric.
+        shape: shape of the counts.
+        metric: computes the metric, a fraction, from the int64 counts of an epoch.
     """
 
-    def __init__(self, name: str, shape: tuple[int, ...], figure: Callable[[Tensor], float]) -> None:
-        self.name, self.figure = name, figure
+    def __init__(self, name: str, shape: tuple[int, ...], metric: Callable[[Tensor], float]) -> None:
+        self.name, self.metric = name, metric
         self.counts = torch.zeros(shape, dtype=torch.long)
 
     def add(self, counts: Tensor) -> None:
-        """Add the counts of a step."""
+        """Add the counts of one step."""
         self.counts += counts.detach().cpu()
 
 
@@ -99,35 +99,35 @@ def fit(
     what: str,
     measure: Measure | None = None,
 ) -> dict[str, list[float]]:
-    """Train `model` in place; an interrupted training goes on from the last whole epoch, to the same bytes.
+    """Train `model` in place. An interrupted training resumes after its last complete epoch and ends in the same bytes.
 
     Args:
         model: the network.
-        fresh: the part of it without pre-trained weights, which learns `head_lr_multiplier` times faster.
+        fresh: the part of the network without pre-trained weights; its learning rate is `head_lr_multiplier` times higher.
         data: augmented training images; its `epoch` is set.
         loss_of: returns the scalar loss of a batch.
-        schedule: how to train.
-        out: folder that holds the checkpoint; it stays until the artifact is complete, so that a kill after the last epoch
-            costs nothing either.
-        what: a word for the progress line.
-        measure: what `loss_of` counts beside the loss.
+        schedule: the values of the training.
+        out: folder of the checkpoint, which is kept until the artifact is complete: a kill after the last epoch loses no
+            work either.
+        what: name of the network in log lines.
+        measure: metric that `loss_of` counts besides the loss.
 
     Returns:
-        The mean ``loss`` of each epoch, and the measure's figure by its name.
+        The mean ``loss`` of each epoch, and the metric of `measure` under its name.
 
     Raises:
-        StageError: the loss is no longer finite.
+        StageError: there are no images, the batch cannot be split over the processes, or the loss is not finite.
     """
     if len(data) == 0:
-        raise StageError("there is no image to train on")
+        raise StageError(f"{what}: no training images")
     if schedule.batch_size % processes.count():
         raise StageError(
-            f"batch_size: found {schedule.batch_size}; expected with {processes.count()} processes: a multiple of that"
+            f"batch_size: found {schedule.batch_size}; expected with {processes.count()} processes: a multiple of {processes.count()}"
         )
     device = resolve_device(schedule.device)
     dtype = training_precision(schedule.precision, device)
     mixed = {None: "no", torch.bfloat16: "bf16", torch.float16: "fp16"}[dtype]
-    AcceleratorState._reset_state()  # a process trains several networks, each with its own precision
+    AcceleratorState._reset_state()  # one process trains several networks, which may differ in precision
     with processes.launcher_hidden():
         accelerator = Accelerator(
             cpu=device.type == "cpu",
@@ -143,9 +143,9 @@ def fit(
     if measure is not None:
         history[measure.name] = []
     checkpoint = out / CHECKPOINT
-    if checkpoint.is_file() and (kept := load_checkpoint(checkpoint, model, optimizer)) is not None:
-        history = kept
-        log.info("%s: goes on after epoch %d of %d", what, len(history["loss"]), schedule.epochs)
+    if checkpoint.is_file() and (earlier := load_checkpoint(checkpoint, model, optimizer)) is not None:
+        history = earlier
+        log.info("%s: resumes after epoch %d of %d", what, len(history["loss"]), schedule.epochs)
     scheduler = torch.optim.lr_scheduler.LambdaLR(
         optimizer,
         lambda step: learning_rate_factor(schedule.schedule, step, steps),
@@ -157,12 +157,11 @@ def fit(
     with workers_ended(loader), single_values_unnormalised(model):
         for epoch in range(len(history["loss"]), schedule.epochs):
             data.epoch = epoch
-            torch.manual_seed((schedule.rng_seed * 1_000_003 + epoch) % 2**63)  # dropout and the like
-            torch.empty(
-                (), dtype=torch.long
-            ).random_()  # torch's loader drew this once an epoch: networks keep their bytes
+            torch.manual_seed((schedule.rng_seed * 1_000_003 + epoch) % 2**63)  # for dropout and similar layers
+            # torch's loader drew one number per epoch when it used the global generator; drawing it keeps networks' bytes
+            torch.empty((), dtype=torch.long).random_()
             prepared.train()
-            for module in prepared.modules():  # a frozen normalisation keeps its statistics, too
+            for module in prepared.modules():  # frozen batch normalisations keep their statistics as well
                 if isinstance(module, nn.modules.batchnorm._BatchNorm) and not any(
                     p.requires_grad for p in module.parameters()
                 ):
@@ -188,15 +187,15 @@ def fit(
                 raise StageError(
                     f"{what}: the loss is {mean} after epoch {epoch + 1}; lower the learning rate or use float32"
                 )
-            figures = {"loss": mean}
+            metrics = {"loss": mean}
             if measure is not None:
                 counts = measure.counts.to(accelerator.device)
-                figures[measure.name] = measure.figure(accelerator.reduce(counts, "sum").cpu())
-            for name, value in figures.items():
+                metrics[measure.name] = measure.metric(accelerator.reduce(counts, "sum").cpu())
+            for name, value in metrics.items():
                 history[name].append(value)
-            told = ", ".join(f"{name} {value:.4f}" for name, value in figures.items())
-            log.info("%s: epoch %d/%d, %s", what, epoch + 1, schedule.epochs, told)
-            epoch_done(epoch + 1, schedule.epochs, figures)
+            summary = ", ".join(f"{name} {value:.4f}" for name, value in metrics.items())
+            log.info("%s: epoch %d/%d, %s", what, epoch + 1, schedule.epochs, summary)
+            epoch_done(epoch + 1, schedule.epochs, metrics)
             if accelerator.is_main_process:
                 atomic_write(checkpoint, checkpoint_bytes(model, optimizer.optimizer, history))
     model.eval()
@@ -205,17 +204,17 @@ def fit(
 
 @contextlib.contextmanager
 def single_values_unnormalised(model: nn.Module) -> Iterator[None]:
-    """While entered, a batch normalisation in training that is given one value per channel uses its running statistics.
+    """While entered, a batch normalisation in training mode uses its running statistics for a single value per channel.
 
-    A batch of one image has one value per channel where the feature maps are one place: it has no statistics of its own.
+    A batch of one image whose feature maps have one place has one value per channel, and no variance.
     """
 
-    def keep(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+    def use_running_statistics(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         if module.training and inputs[0].numel() == inputs[0].shape[1]:
             module.eval()
 
     norms = [module for module in model.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
-    handles = [norm.register_forward_pre_hook(keep) for norm in norms]
+    handles = [norm.register_forward_pre_hook(use_running_statistics) for norm in norms]
     try:
         yield
     finally:
@@ -224,24 +223,24 @@ def single_values_unnormalised(model: nn.Module) -> Iterator[None]:
 
 
 def try_training(outline: nn.Module, schedule: Schedule, count: int, size: int, what: str) -> None:
-    """Pass a batch through a network's outline as training would, which takes no memory.
+    """Pass a batch through a network on the device ``meta`` as the training will, without computing anything.
 
     Args:
         outline: the network on torch's device ``meta``.
-        schedule: how it is to be trained.
-        count: of the training images.
+        schedule: the values of the training.
+        count: number of training images.
         size: height and width of the crops, in pixels.
         what: the config table, for errors.
 
     Raises:
-        StageError: the device, the precision, the batch or the size does not fit.
+        StageError: the device, the precision, the batch size or the size of the crops does not fit.
     """
     training_precision(schedule.precision, resolve_device(schedule.device))
     batch = max(1, min(schedule.batch_size, count) // processes.count())
     try:
         with torch.device("meta"), single_values_unnormalised(outline):
             outline.train()(torch.zeros(batch, 3, size, size))
-    # networks refuse a size in any way
+    # networks raise any of these for a size that does not fit
     except (
         RuntimeError,
         ValueError,
@@ -253,12 +252,13 @@ def try_training(outline: nn.Module, schedule: Schedule, count: int, size: int, 
     ) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise StageError(
-            f"{what}.size: the network does not take {batch} crops of {size} px ({reason}); a multiple of 32 fits most"
+            f"{what}.size: the network does not accept {batch} crops of {size} px ({reason}); "
+            "expected for most networks: a multiple of 32"
         ) from error
 
 
 def _parameter_groups(model: nn.Module, fresh: nn.Module, schedule: Schedule) -> list[dict[str, Any]]:
-    """Return four groups: pre-trained or fresh, with weight decay (weights) or without (norms, biases)."""
+    """Return four groups: pre-trained or fresh parameters, with weight decay (weights) or without (norms, biases)."""
     fresh_ids = {id(p) for p in fresh.parameters()}
     groups: dict[tuple[bool, bool], list[nn.Parameter]] = {(a, b): [] for a in (False, True) for b in (False, True)}
     for parameter in filter(lambda p: p.requires_grad, model.parameters()):
@@ -267,7 +267,7 @@ def _parameter_groups(model: nn.Module, fresh: nn.Module, schedule: Schedule) ->
         {
             "params": parameters,
             "lr": (rate := schedule.learning_rate * (schedule.head_lr_multiplier if is_fresh else 1.0)),
-            "initial_lr": rate,  # where LambdaLR starts from when a checkpoint is resumed
+            "initial_lr": rate,  # LambdaLR requires it when a checkpoint is resumed
             "weight_decay": schedule.weight_decay if decays else 0.0,
         }
         for (is_fresh, decays), parameters in groups.items()

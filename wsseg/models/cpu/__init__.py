@@ -1,1 +1,1 @@
-"""What is only about CPUs: memory allocation, gradients of depthwise convolutions, folded normalisations."""
+"""Optimisations for CPUs: memory allocation, gradients of depthwise convolutions, folded batch normalisations."""

@@ -1,4 +1,4 @@
-"""Depthwise convolutions that train fast in bfloat16 on a CPU."""
+"""Fast training of depthwise convolutions in bfloat16 on a CPU."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -9,11 +9,11 @@ from torch.overrides import TorchFunctionMode
 
 
 class DepthwiseGradientsInFloat32(TorchFunctionMode):
-    """While entered, grouped convolutions under CPU autocast compute in bfloat16 and take their gradients in float32.
+    """While entered, grouped convolutions under CPU autocast compute in bfloat16 and their gradients in float32.
 
-    oneDNN's bfloat16 gradient of a depthwise convolution is two to four times slower than its float32 gradient, and
-    eats all that the other layers gain: a step of efficientnet-lite0 (16 images, 320 px, 2 cores) takes 1.25 s in
-    float32, 1.3 s in plain bfloat16, 0.6 s this way (`docs/benchmarks.md`).
+    oneDNN's bfloat16 gradient of a depthwise convolution is two to four times slower than its float32 gradient, which cancels
+    the gain of all other layers: a step of efficientnet-lite0 (16 images, 320 px, 2 cores) takes 1.25 s in float32, 1.3 s in
+    plain bfloat16 and 0.6 s in this mode (`docs/benchmarks.md`).
     """
 
     def __torch_function__(
@@ -33,7 +33,7 @@ def _convolution(
     dilation: Any = 1,
     groups: int = 1,
 ) -> Tensor:
-    """`torch.conv2d`, by way of `_Depthwise` where that is faster."""
+    """Compute `torch.conv2d`, with `_Depthwise` if that is faster."""
     fits = groups > 1 and input.device.type == "cpu" and not isinstance(padding, str)
     if not (fits and torch.is_autocast_enabled("cpu") and torch.get_autocast_dtype("cpu") == torch.bfloat16):
         return torch.conv2d(input, weight, bias, stride, padding, dilation, groups)

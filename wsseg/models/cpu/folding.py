@@ -1,4 +1,4 @@
-"""Batch normalisation folded into the convolutions before it: the same network in eval mode, in up to a third less time."""
+"""Folding of batch normalisations into the preceding convolutions; inference takes up to a third less time."""
 
 import copy
 from typing import Any, TypeVar
@@ -11,23 +11,23 @@ Network = TypeVar("Network", bound=nn.Module)
 
 
 def folded(model: Network, example: Tensor) -> Network:
-    """Return a copy of a network, for inference alone, with every batch normalisation folded that can be.
+    """Return a copy of a network for inference in which batch normalisations are folded into convolutions.
 
-    One can be where a pass feeds it the output of a convolution that feeds no other module. The result differs by rounding
-    (1e-6 of the output in float32); where it differs by more, because a function behind the modules' backs uses that output
-    too, nothing is folded. Layers keep their names; a convolution's own output is the normalised one.
+    A normalisation is folded if its input is the output of a convolution that no other module uses. Outputs differ by rounding
+    (1e-6 of their value in float32). If they differ by more, because a function outside of the modules uses the convolution's
+    output as well, nothing is folded. Layers keep their names; the output of a folded convolution is normalised.
 
     Args:
-        model: in eval mode; it stays as it is.
-        example: an input that it accepts, (1, 3, H, W); the values are of no matter.
+        model: network in eval mode; it is not changed.
+        example: an input that the network accepts, (1, 3, H, W); its values are ignored.
     """
     probe = torch.randn(example.shape, generator=torch.Generator().manual_seed(0)).to(example)
     with torch.no_grad():
         before = model(probe)
-    quick = _fold(copy.deepcopy(model).eval(), probe)
+    candidate = _fold(copy.deepcopy(model).eval(), probe)
     with torch.no_grad():
-        same = torch.allclose(quick(probe), before, rtol=1e-3, atol=1e-3 * float(before.abs().max()))
-    return quick if same else copy.deepcopy(model)
+        same = torch.allclose(candidate(probe), before, rtol=1e-3, atol=1e-3 * float(before.abs().max()))
+    return candidate if same else copy.deepcopy(model)
 
 
 def _fold(model: Network, example: Tensor) -> Network:
@@ -36,7 +36,7 @@ def _fold(model: Network, example: Tensor) -> Network:
     replacements: dict[nn.Module, nn.Module] = {}
     for convolution, norm in pairs:
         replacements[convolution] = fuse_conv_bn_eval(convolution, norm)
-        # timm's BatchNormAct2d holds the activation that follows
+        # timm's BatchNormAct2d contains the activation that follows
         replacements[norm] = nn.Sequential(
             *(m for m in (getattr(norm, n, None) for n in ("drop", "act")) if m is not None)
         )
@@ -48,20 +48,20 @@ def _fold(model: Network, example: Tensor) -> Network:
 
 
 def _pairs(model: nn.Module, example: Tensor) -> list[tuple[Any, Any]]:
-    """Return (convolution, normalisation) where the one's output is the other's input and nobody else's."""
-    made: dict[int, nn.Module] = {}
-    kept: list[Any] = []  # so that no id is given twice
+    """Return the (convolution, normalisation) pairs in which the convolution's output is the input of nothing else."""
+    sources: dict[int, nn.Module] = {}  # convolution by the id of its output
+    alive: list[Any] = []  # outputs are kept, so that ids are unique
     users: dict[nn.Module, list[nn.Module]] = {}
 
     def after(module: nn.Module, inputs: Any, output: Any) -> None:
         if isinstance(module, nn.Conv2d):
-            kept.append(output)
-            made[id(output)] = module
+            alive.append(output)
+            sources[id(output)] = module
 
     def before(module: nn.Module, inputs: Any) -> None:
         for value in inputs:
-            if id(value) in made:
-                users.setdefault(made[id(value)], []).append(module)
+            if id(value) in sources:
+                users.setdefault(sources[id(value)], []).append(module)
 
     handles = [m.register_forward_hook(after) for m in model.modules()]
     handles += [m.register_forward_pre_hook(before) for m in model.modules()]
@@ -72,7 +72,7 @@ def _pairs(model: nn.Module, example: Tensor) -> list[tuple[Any, Any]]:
         for handle in handles:
             handle.remove()
     return [
-        (convolution, only[0])
-        for convolution, only in users.items()
-        if len(only) == 1 and isinstance(only[0], nn.BatchNorm2d) and only[0].track_running_stats
+        (convolution, modules[0])
+        for convolution, modules in users.items()
+        if len(modules) == 1 and isinstance(modules[0], nn.BatchNorm2d) and modules[0].track_running_stats
     ]
