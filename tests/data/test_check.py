@@ -144,8 +144,8 @@ def test_odd_files_are_notes(tmp_path):
     page.save(tmp_path / "train" / "b.tif", save_all=True, append_images=[page.rotate(90)])
     (tmp_path / "train" / "b.png").unlink()
     notes = check(CsvData(kind="csv", train=split))[0].notes
-    assert any(re.fullmatch("1 images: its values of 16 bits use less than a quarter .*: a", note) for note in notes)
-    assert "1 images: it has several pages; the first is read: b" in notes
+    assert any(re.fullmatch("1 images: its 16-bit values use less than a quarter .*: a", note) for note in notes)
+    assert "1 images: it has several pages; only the first is read: b" in notes
 
 
 def test_a_full_check_reads_every_file_again(tmp_path, monkeypatch):

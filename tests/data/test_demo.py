@@ -4,7 +4,7 @@ from wsseg.data.config import DemoData, DemoSplit
 from wsseg.data.demo import CLASSES, demo_data
 from wsseg.data.file_memory import FileMemory
 from wsseg.data.images import load_images
-from wsseg.data.truth import load_truth
+from wsseg.data.truth.loading import load_truth
 
 DATA = DemoData(kind="demo", train=DemoSplit(48), val=DemoSplit(8))
 

@@ -8,7 +8,7 @@ from wsseg.data.demo import demo_data
 from wsseg.data.demo_surfaces import CLASSES, draw_surface
 from wsseg.data.file_memory import FileMemory
 from wsseg.data.images import load_images
-from wsseg.data.truth import load_truth
+from wsseg.data.truth.loading import load_truth
 
 DATA = DemoData(kind="demo", scene="surfaces", size=256, train=DemoSplit(24), val=DemoSplit(4))
 

@@ -116,7 +116,7 @@ def test_a_photograph_that_changed_since_it_was_listed_is_refused(tmp_path):
     sha256 = inspect_file(path).sha256
     saved(tmp_path, PILImage.fromarray(RGB[..., 0]))
     for read in (lambda: read_photograph(item), lambda: photograph_bytes(item), lambda: read_mask_file(path, sha256)):
-        with pytest.raises(DatasetError, match="x.png: it has changed since this run began; run again"):
+        with pytest.raises(DatasetError, match="x.png: it has changed since this run started; run again"):
             read()
 
 
@@ -131,14 +131,14 @@ def test_12_bits_that_are_packed_keep_their_range(tmp_path):
 def test_what_is_odd_about_an_image_is_noted(tmp_path):
     dark, bright = np.full((2, 3), 4095, np.uint16), np.full((2, 3), 65535, np.uint16)
     for image in (PILImage.fromarray(dark), PILImage.fromarray(dark.astype(np.int32))):
-        assert "16 bits use less than a quarter" in inspect_file(saved(tmp_path, image, "x.tif")).note
+        assert "16-bit values use less than a quarter" in inspect_file(saved(tmp_path, image, "x.tif")).note
     rgb = np.dstack([dark] * 3)
     cv2.imwrite(str(tmp_path / "x.png"), rgb)
-    assert "16 bits use less than a quarter" in inspect_file(tmp_path / "x.png").note
+    assert "16-bit values use less than a quarter" in inspect_file(tmp_path / "x.png").note
     page = PILImage.fromarray(RGB)
     for name in ("x.tif", "x.png", "x.webp"):
         several = saved(tmp_path, page, name, save_all=True, append_images=[PILImage.fromarray(255 - RGB)])
-        assert inspect_file(several).note == "it has several pages; the first is read"
+        assert inspect_file(several).note == "it has several pages; only the first is read"
     assert not inspect_file(saved(tmp_path, PILImage.fromarray(bright))).note
     assert not inspect_file(saved(tmp_path, PILImage.new("L", (3, 2)))).note  # black, as it is stored
 
@@ -293,10 +293,10 @@ def test_threads_wait_for_memory():
     memory, order = reading._Memory(10), []
 
     def use(amount):
-        with memory.taken(amount):
+        with memory.reserved(amount):
             order.append(amount)
 
-    with memory.taken(6):
+    with memory.reserved(6):
         waiting = [threading.Thread(target=use, args=(amount,)) for amount in (5, 4)]
         for thread in waiting:
             thread.start()
@@ -334,8 +334,8 @@ def truncated(tmp_path):
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        (b"", "no image in a known format"),
-        (b"<html>", "no image in a known format"),
+        (b"", "not an image in a supported format"),
+        (b"<html>", "not an image in a supported format"),
         (b"\x89PNG\r\n\x1a\n", ""),
         (None, "no such file"),
     ],

@@ -21,7 +21,7 @@ from wsseg.data.file_memory import FileMemory
 from wsseg.data.images import load_images
 from wsseg.data.layouts import list_split
 from wsseg.data.tables import read_label_csv
-from wsseg.data.truth import load_truth
+from wsseg.data.truth.loading import load_truth
 from wsseg.errors import WssegError
 from wsseg.running.recipe import load_recipe
 from wsseg.stages import TABLES

@@ -9,7 +9,7 @@ from wsseg.data.file_memory import FileMemory
 from wsseg.data.images import LabeledImages, class_map, load_images
 from wsseg.data.layouts import list_split
 from wsseg.data.tables import NO_CLASS
-from wsseg.data.truth import has_truth, load_truth
+from wsseg.data.truth.loading import has_truth, load_truth
 from wsseg.errors import DatasetError, listed
 from wsseg.labels import ClassMap
 from wsseg.types import LabeledImage

@@ -1,4 +1,4 @@
-"""The one reader of image files."""
+"""The only reader of image files."""
 
 import contextlib
 import hashlib
@@ -19,6 +19,7 @@ from PIL import Image as PILImage
 from PIL import UnidentifiedImageError
 from PIL.ImageFile import ImageFile
 
+from wsseg.data.mask_colors import MaskColors
 from wsseg.data.orientation import INVERSE, stored_size, turn, turned_view
 from wsseg.errors import DatasetError
 from wsseg.files import open_file, read_file
@@ -28,34 +29,34 @@ log = logging.getLogger("wsseg")
 IMAGE_SUFFIXES = frozenset(
     {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".pbm", ".pnm"}
 )
-_FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP", "PPM")  # the JPEG reader also opens MPO, what many phones write
-MOST_PIXELS = 100_000_000  # of one image: a file of some kilobytes may declare billions
-MOST_MEMORY = 3 * 2**29  # bytes that all threads of a process together take while they read images
-# of memory that decoding and converting take, without the file; measured by tests/stress/inputs.py
+_FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP", "PPM")  # the JPEG reader also opens MPO, which many phones write
+MOST_PIXELS = 100_000_000  # of one image; a file of a few kilobytes may declare billions
+MOST_MEMORY = 3 * 2**29  # bytes that all threads of a process together use while they read images
+# of memory for decoding and conversion, without the file; measured by tests/stress/inputs.py
 BYTES_A_PIXEL = {"PNG": 9, "BMP": 9, "JPEG": 13, "MPO": 13, "TIFF": 13, "PPM": 16, "WEBP": 20}
 _SLOW_CODECS = {"ppm", "ppm_plain", "bmp_rle"}  # Pillow decodes these in Python
 _MOST_SLOW_PIXELS = 4_000_000
-_MOST_SCANS = 64  # of a JPEG; each goes over the whole image again; photographs have about ten
-_DARK_BELOW = 64  # of 255
-_BLOCK = 512  # px of height and width that are converted at a time
-# a damaged file is told of by its error alone; and the size that Pillow warns of is expected here
+_MOST_SCANS = 64  # of a JPEG; each one passes over the complete image, and photographs have about ten
+_DARK_BELOW = 64  # largest value of an image, of 255
+_BLOCK = 512  # px of height and width that are converted at once
+# the error of a damaged file is enough, and images of the size that Pillow warns about are expected here
 warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
 warnings.filterwarnings("ignore", category=PILImage.DecompressionBombWarning)
-PILImage.init()  # not thread-safe when it happens at the first picture
+PILImage.init()  # not thread-safe if the first image triggers it
 _EXIF_ORIENTATION = 0x0112
-_SEVERAL_PAGES = "it has several pages; the first is read"
-_DARK = "its values of 16 bits use less than a quarter of their range, so it is dark; save it with 8 bits if it should not be"
+_SEVERAL_PAGES = "it has several pages; only the first is read"
+_DARK = "its 16-bit values use less than a quarter of their range, so it is dark; if it should be brighter, save it with 8 bits"
 
 
 class _Memory:
-    """A number of bytes that threads take and give back; a thread that needs more than is free waits."""
+    """A number of bytes that threads reserve and release; a thread that needs more than is free waits."""
 
     def __init__(self, most: int) -> None:
         self._free = most
         self._changed = threading.Condition()
 
     @contextlib.contextmanager
-    def taken(self, amount: int) -> Iterator[None]:
+    def reserved(self, amount: int) -> Iterator[None]:
         with self._changed:
             self._changed.wait_for(lambda: self._free >= amount)
             self._free -= amount
@@ -72,22 +73,22 @@ _memory = _Memory(MOST_MEMORY)
 
 @contextlib.contextmanager
 def _known_errors() -> Iterator[None]:
-    """Turn whatever Pillow's parsers raise on odd files into an OSError with its reason."""
+    """Turn every exception of Pillow's parsers into an OSError with a reason."""
     try:
         yield
     except UnidentifiedImageError as error:
-        raise OSError(f"no image in a known format ({', '.join(_FORMATS)})") from error
+        raise OSError(f"not an image in a supported format ({', '.join(_FORMATS)})") from error
     except PILImage.DecompressionBombError as error:
         raise OSError(f"it declares too many pixels; expected at most {MOST_PIXELS // 10**6} megapixels") from error
     except (OSError, MemoryError):
         raise
-    except Exception as error:  # struct.error, TypeError, SyntaxError ...: there is no list of what they raise
+    except Exception as error:  # struct.error, TypeError, SyntaxError ...: Pillow does not document them
         raise OSError(f"{str(error) or 'damaged'} ({type(error).__name__})") from error
 
 
 @_known_errors()
 def _header(file: BinaryIO) -> ImageFile:
-    """Open an image without its pixels; refuse one that takes too long or too much memory to decode."""
+    """Open an image without decoding it; refuse one whose decoding needs too much time or memory."""
     image: ImageFile = PILImage.open(file, formats=_FORMATS)
     size = f"it is {image.width} x {image.height}"
     pixels = image.width * image.height
@@ -95,18 +96,18 @@ def _header(file: BinaryIO) -> ImageFile:
         raise OSError(f"{size}; expected at most {MOST_PIXELS // 10**6} megapixels, so shrink it")
     if pixels > _MOST_SLOW_PIXELS and any(tile[0] in _SLOW_CODECS for tile in image.tile):
         raise OSError(
-            f"{size}, in a form of {image.format} that is slow to decode; "
-            f"expected at most {_MOST_SLOW_PIXELS // 10**6} megapixels of it, so save it as PNG"
+            f"{size}, in a variant of {image.format} that is slow to decode; "
+            f"expected at most {_MOST_SLOW_PIXELS // 10**6} megapixels, so save it as PNG"
         )
     return image
 
 
 @contextlib.contextmanager
 def _file_in_memory(path: Path) -> Iterator[bytes]:
-    """Read an image file; until the block ends, the memory that decoding takes is reserved.
+    """Read an image file, and reserve the memory for its decoding until the block ends.
 
     Raises:
-        OSError: it is no regular file or no image, or it takes too much memory.
+        OSError: the file is not a regular file or not an image, or its decoding needs too much memory.
     """
     with open_file(path) as file:
         image = _header(file)
@@ -115,9 +116,9 @@ def _file_in_memory(path: Path) -> Iterator[bytes]:
         del image
         if need > MOST_MEMORY:
             raise OSError(
-                f"reading it takes {need >> 20} MiB of memory; expected at most {MOST_MEMORY >> 20}, so shrink it"
+                f"reading it needs {need >> 20} MiB of memory; expected at most {MOST_MEMORY >> 20} MiB, so shrink it"
             )
-        with _memory.taken(need):
+        with _memory.reserved(need):
             file.seek(0)
             yield file.read()
 
@@ -127,12 +128,12 @@ class _Decoded:
     """An image with its pixels.
 
     Args:
-        image: the pixels as the file stores them, except that Pillow turns TIFF upright by itself.
-        stated: the EXIF orientation that the file states, None if it states none.
-        turn: the orientation that is still to be applied.
-        raw_mode: how Pillow calls the stored pixels, such as ``L;4`` for grey of 4 bits.
-        most: the value that a PPM or PGM states as white; 0 in other formats.
-        note: what `wsseg data check` says about it.
+        image: the pixels as the file stores them, except that Pillow turns TIFF upright.
+        stated: EXIF orientation of the file; None if it states none.
+        turn: EXIF orientation that is still to be applied.
+        raw_mode: Pillow's name for the stored pixels, such as ``L;4`` for 4-bit grey.
+        most: the value of white in a PPM or PGM; 0 in other formats.
+        note: an oddity that `wsseg data check` reports; empty if there is none.
     """
 
     image: PILImage.Image
@@ -151,7 +152,7 @@ def _decode(data: bytes) -> _Decoded:
     args: Any = image.tile[0][3] if image.tile else ""
     args = args if isinstance(args, tuple) else (args,)
     most = args[1] if image.format == "PPM" and len(args) == 2 else 0
-    # the second picture of an MPO is a preview or a depth map, of nearly every photograph of some phones
+    # the second picture of an MPO is a preview or a depth map, which some phones add to nearly every photograph
     note = _SEVERAL_PAGES if getattr(image, "is_animated", False) and image.format != "MPO" else ""
     stated = _orientation(image) if image.format == "TIFF" else None  # Pillow applies and removes it in `load`
     image.load()
@@ -160,11 +161,13 @@ def _decode(data: bytes) -> _Decoded:
 
 
 def _orientation(image: PILImage.Image) -> int | None:
-    """Return the EXIF orientation that an image states, 1 (upright) to 8."""
+    """Return the EXIF orientation of an image, 1 (upright) to 8, or None if it states none."""
     try:
         value = image.getexif().get(_EXIF_ORIENTATION)
     except Exception as error:
-        raise OSError(f"its EXIF data cannot be read ({error}); save it again, or remove them") from error
+        raise OSError(
+            f"its EXIF data cannot be read ({error}); save the image again, or remove its EXIF data"
+        ) from error
     return int(value) if value is not None and value in range(1, 9) else None
 
 
@@ -176,8 +179,8 @@ _JPEG_ALONE = (0x01, 0xD8)  # markers without a length
 def _jpeg_scans(data: bytes) -> int:
     """Return the number of scans of the first picture in a JPEG file."""
     scans, place = 0, 0
-    while found := _JPEG_MARKER.search(data, place):
-        marker, place = found[1][0], found.end()
+    while match := _JPEG_MARKER.search(data, place):
+        marker, place = match[1][0], match.end()
         if marker == _JPEG_END:
             break
         scans += marker == _JPEG_SCAN
@@ -190,15 +193,15 @@ def _jpeg_scans(data: bytes) -> int:
 def _to_rgb(decoded: _Decoded) -> Image:
     """Return an upright 8-bit RGB array, shape (H, W, 3).
 
-    16-bit grey is divided by 257; transparent pixels are laid over white; CMYK, palette and grey are converted. It is done
-    block by block, so that conversions take no memory to speak of.
+    16-bit grey is divided by 257, transparent pixels are blended with white, and CMYK, palette and grey are converted. The
+    conversion works block by block, so that it needs little memory.
 
     Raises:
-        OSError: pixel values whose range is unknown (32-bit integer beyond 16 bits, float).
+        OSError: pixel values with an unknown range (32-bit integers beyond 16 bits, floating point).
     """
     width, height = decoded.image.size
     upright = np.empty((*stored_size((height, width), decoded.turn), 3), np.uint8)
-    stored = turned_view(upright, INVERSE.get(decoded.turn, decoded.turn))  # a view: what is written to it lies upright
+    stored = turned_view(upright, INVERSE.get(decoded.turn, decoded.turn))  # a view: pixels written to it are upright
     for top in range(0, height, _BLOCK):
         for left in range(0, width, _BLOCK):
             bottom, right = min(top + _BLOCK, height), min(left + _BLOCK, width)
@@ -211,11 +214,11 @@ def _block_to_rgb(image: PILImage.Image, raw_mode: str) -> Image:
     if image.mode.startswith("I;16") or image.mode == "I":
         wide = np.asarray(image).astype(np.int64)
         if wide.min() < 0 or wide.max() > 65535:
-            raise ValueError("32-bit pixel values beyond 0..65535; expected 8 or 16 bits a channel")
+            raise ValueError("32-bit pixel values beyond 0..65535; expected 8 or 16 bits per channel")
         white = 4095 if raw_mode == "I;12" else 65535
         image = PILImage.fromarray(((wide * 255 + white // 2) // white).astype(np.uint8))
     elif image.mode == "F":
-        raise ValueError("floating-point pixel values; expected 8 or 16 bits a channel")
+        raise ValueError("floating-point pixel values; expected 8 or 16 bits per channel")
     if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
         image = image.convert("RGBA")
         image = PILImage.alpha_composite(PILImage.new("RGBA", image.size, "white"), image)
@@ -223,10 +226,10 @@ def _block_to_rgb(image: PILImage.Image, raw_mode: str) -> Image:
 
 
 def image_size(path: Path) -> tuple[int, int]:
-    """Return (H, W) of an image as it is stored, from the head of its file.
+    """Return the (H, W) of the stored pixels of an image, from the header of its file.
 
     Raises:
-        DatasetError: the file is missing, no image, or too large.
+        DatasetError: the file is missing, not an image, or too large.
     """
     try:
         with open_file(path) as file:
@@ -241,10 +244,10 @@ def read_image(path: Path, sha256: str | None = None) -> Image:
 
     Args:
         path: the file.
-        sha256: digest that its bytes are expected to have.
+        sha256: expected digest of its bytes; None to accept any.
 
     Raises:
-        DatasetError: the file is missing, damaged, no image, or has another digest.
+        DatasetError: the file is missing, damaged, not an image, or has another digest.
     """
     try:
         with _file_in_memory(path) as data:
@@ -255,16 +258,20 @@ def read_image(path: Path, sha256: str | None = None) -> Image:
 
 
 def read_photograph(item: LabeledImage) -> Image:
-    """Read a photograph of a data set as `read_image`, if it is still the one that the data set was listed with.
+    """Read a photograph of a data set with `read_image`, if its file has not changed since the data set was listed.
 
     Raises:
-        DatasetError: as `read_image`.
+        DatasetError: as in `read_image`.
     """
     return read_image(item.path, item.sha256)
 
 
 def photograph_bytes(item: LabeledImage) -> bytes:
-    """Return the bytes of a photograph's file, as `read_photograph`."""
+    """Return the bytes of a photograph's file, if it has not changed since the data set was listed.
+
+    Raises:
+        DatasetError: the file cannot be read, or has changed.
+    """
     try:
         data = read_file(item.path)
         _compare(data, item.sha256)
@@ -276,44 +283,45 @@ def photograph_bytes(item: LabeledImage) -> bytes:
 def _compare(data: bytes, sha256: str | None) -> None:
     if sha256 is not None and hashlib.sha256(data).hexdigest() != sha256:
         raise OSError(
-            "it has changed since this run began; run again, and if that is said again, 'wsseg data check --full' first"
+            "it has changed since this run started; run again, and if this message returns, run 'wsseg data check --full' first"
         )
 
 
-def read_mask_file(path: Path, sha256: str | None = None) -> tuple[Mask, int | None]:
-    """Read a mask of one channel (palette or grey), turned by its own EXIF orientation if it states one.
+def read_mask_file(path: Path, sha256: str | None = None, colors: MaskColors | None = None) -> tuple[Mask, int | None]:
+    """Read a mask (palette, grey, or known colours), turned by its own EXIF orientation if it states one.
 
-    Values are those that the file stores: grey of 1, 2 or 4 bits and of a PGM is not stretched to 0..255.
+    Values are the stored ones: grey of 1, 2 or 4 bits and grey of a PGM are not stretched to 0..255.
 
     Args:
         path: the file.
-        sha256: digest that its bytes are expected to have.
+        sha256: expected digest of its bytes; None to accept any.
+        colors: mask values of colours; None if a mask of colours cannot be used.
 
     Returns:
-        The (H, W) uint8 values, and the orientation that the file states (None if it states none).
+        The (H, W) uint8 values, and the EXIF orientation of the file (None if it states none).
 
     Raises:
-        DatasetError: missing, unreadable, of several channels, with values beyond 0..255, or with another digest.
+        DatasetError: the file is missing, cannot be read, has unknown colours or values beyond 0..255, or has another digest.
     """
     try:
         with _file_in_memory(path) as data:
             _compare(data, sha256)
             decoded = _decode(data)
-            return turn(_mask_values(decoded), decoded.turn), decoded.stated
+            return turn(_mask_values(decoded, colors), decoded.turn), decoded.stated
     except OSError as error:
         raise DatasetError(f"{path}: {reason(error)}") from error
 
 
 @_known_errors()
-def _mask_values(decoded: _Decoded) -> Mask:
+def _mask_values(decoded: _Decoded, colors: MaskColors | None) -> Mask:
     mode, raw_mode = decoded.image.mode, decoded.raw_mode
     if decoded.image.format in ("JPEG", "MPO"):
         raise OSError(
-            "a mask in a JPEG file, which does not keep its values; expected a PNG, exported again from its source"
+            "a mask in a JPEG file, which does not keep its values; expected a PNG: export the mask again from its source"
         )
     values = np.asarray(decoded.image)
     if mode in ("RGB", "RGBA", "LA"):
-        values = _grey(values, mode)
+        values = _one_channel(values, mode, colors if not decoded.most else None)
     elif mode not in ("1", "L", "P", "I") and not mode.startswith("I;16"):
         raise OSError(f"a mask of mode {mode}; expected a palette or grey PNG whose values are class ids")
     if decoded.most:  # Pillow stretches 0..most to 8 or 16 bits
@@ -325,22 +333,31 @@ def _mask_values(decoded: _Decoded) -> Mask:
     return values.astype(np.uint8)
 
 
-def _grey(pixels: NDArray[np.uint8], mode: str) -> Mask:
-    """Return the one channel that (H, W, C) pixels of equal channels repeat; alpha has to be opaque."""
-    colors = pixels[..., :-1] if mode.endswith("A") else pixels
+def _one_channel(pixels: NDArray[np.uint8], mode: str, colors: MaskColors | None) -> Mask:
+    """Return the mask values of (H, W, C) pixels: those of their colours if all are known, else those of equal channels.
+
+    An alpha channel must be opaque.
+    """
+    opaque = pixels[..., :-1] if mode.endswith("A") else pixels
     if mode.endswith("A") and (pixels[..., -1] != 255).any():
         raise OSError(
             f"a mask of mode {mode} with transparent pixels; expected a palette or grey PNG whose values are class ids"
         )
-    if (colors != colors[..., :1]).any():
+    unknown = ""
+    if colors is not None and mode != "LA":
+        try:
+            return colors.mask(opaque)
+        except ValueError as error:
+            unknown = f"; {error}"
+    if (opaque != opaque[..., :1]).any():
         raise OSError(
-            f"a mask of colours (mode {mode}); expected a palette or grey PNG: write the class id in place of each colour"
+            f"a mask of colours (mode {mode}){unknown}; expected a palette or grey PNG: write the class id in place of each colour"
         )
-    return colors[..., 0]
+    return opaque[..., 0]
 
 
 def reason(error: OSError) -> str:
-    """Return why a file could not be read, in a few words."""
+    """Return a short reason why a file could not be read."""
     if isinstance(error, FileNotFoundError):
         return "no such file"
     return error.strerror or str(error) or type(error).__name__
@@ -348,14 +365,14 @@ def reason(error: OSError) -> str:
 
 @dataclass(frozen=True)
 class Inspection:
-    """What one file holds.
+    """Facts about one image file.
 
     Args:
         sha256: digest of its bytes; empty if they were not read.
         size: (H, W), upright.
-        orientation: EXIF orientation that it states, 1 (upright) if none.
+        orientation: EXIF orientation of the file; 1 (upright) if it states none.
         error: why it cannot be used; empty for a readable image.
-        note: what is odd about a readable image, or empty.
+        note: an oddity of a readable image; empty if there is none.
     """
 
     sha256: str
@@ -366,7 +383,7 @@ class Inspection:
 
 
 def inspect_file(path: Path) -> Inspection:
-    """Read and decode a file once."""
+    """Read and decode an image file, and return its facts; errors become part of them."""
     digest = ""
     try:
         with _file_in_memory(path) as data:

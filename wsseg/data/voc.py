@@ -1,6 +1,7 @@
 """Files of VOC devkits, as the challenge, labelImg, CVAT and Roboflow write them: image lists, annotations, label maps."""
 
 import re
+from collections import Counter
 from collections.abc import Container
 from pathlib import Path
 from xml.etree.ElementTree import ParseError
@@ -9,14 +10,16 @@ from defusedxml import DefusedXmlException
 from defusedxml.ElementTree import parse as parse_xml
 
 from wsseg.data.config import VocData
+from wsseg.data.mask_colors import Color, MaskColors
 from wsseg.data.reading import IMAGE_SUFFIXES
 from wsseg.data.text_files import read_text
 from wsseg.errors import DatasetError, listed
 from wsseg.files import open_file
-from wsseg.labels import VOC_CLASSES
+from wsseg.labels import BACKGROUND, VOC_CLASSES
 from wsseg.names import check_id, composed, printable
 
 _SETS = ("Segmentation", "Main", ".")  # folders of ImageSets, in the order in which they are searched for a list
+_LABEL_MAP = "labelmap.txt"
 _LABEL = re.compile(r"\s+-?[01]$")  # in the list of a class: 1 present, 0 only difficult objects, -1 absent
 
 
@@ -100,7 +103,7 @@ def annotated_classes(path: Path, difficult: bool) -> frozenset[str]:
     return frozenset(names)
 
 
-def label_map(text: str, where: str) -> dict[str, tuple[int, int, int] | None]:
+def label_map(text: str, where: str) -> dict[str, Color | None]:
     """Return the colours of a ``labelmap.txt`` (CVAT, Datumaro) by class name, in the order of the mask values.
 
     A line is ``NAME:R,G,B:PARTS:ACTIONS``; lines that start with # are comments. The background, value 0, is included.
@@ -115,7 +118,7 @@ def label_map(text: str, where: str) -> dict[str, tuple[int, int, int] | None]:
     Raises:
         DatasetError: a line of another form, or a name that occurs twice.
     """
-    colors: dict[str, tuple[int, int, int] | None] = {}
+    colors: dict[str, Color | None] = {}
     for number, line in enumerate(text.splitlines(), start=1):
         if not line.strip() or line.startswith("#"):
             continue
@@ -141,11 +144,37 @@ def voc_names(data: VocData, label_names: frozenset[str]) -> tuple[str, ...]:
         DatasetError: the labels hold classes that ``data.mask_classes`` or ``labelmap.txt`` does not name.
     """
     names, where = data.mask_classes, "data.mask_classes"
-    if not names and (path := data.root / "labelmap.txt").is_file():
-        names = tuple(name for name in label_map(read_text(path), str(path)) if name.lower() != "background")
-        where = str(path)
+    if not names and (path := data.root / _LABEL_MAP).is_file():
+        names, where = (
+            tuple(name for name in label_map(read_text(path), str(path)) if not _is_background(name)),
+            str(path),
+        )
     if names and (unknown := sorted(label_names - set(names))):
         raise DatasetError(
             f"the labels hold classes that {where} does not name: {listed(unknown)}; it names {', '.join(names)}"
         )
     return names or (VOC_CLASSES if label_names <= set(VOC_CLASSES) else tuple(sorted(label_names)))
+
+
+def mask_colors(data: VocData) -> MaskColors | None:
+    """Return the mask value of each colour of ``labelmap.txt``.
+
+    None if there is no such file, if it states no colour, or if ``data.mask_classes`` states the mask values. A colour that
+    two classes share is left out.
+    """
+    path = data.root / _LABEL_MAP
+    if data.mask_classes or not path.is_file():
+        return None
+    colors = label_map(read_text(path), str(path))
+    names = [name for name in colors if not _is_background(name)]
+    shared = {color for color, count in Counter(colors.values()).items() if count > 1}
+    values = {
+        color: BACKGROUND if _is_background(name) else names.index(name) + 1
+        for name, color in colors.items()
+        if color is not None and color not in shared
+    }
+    return MaskColors(values, _LABEL_MAP) if values else None
+
+
+def _is_background(name: str) -> bool:
+    return name.lower() == "background"

@@ -47,7 +47,7 @@ class Sources:
 
     def has(self, source: str) -> bool:
         """Return whether the config names a source."""
-        from wsseg.data.truth import has_truth
+        from wsseg.data.truth.loading import has_truth
 
         what, split = source.split(".")
         return has_truth(self.data, split) if what == "truth" else getattr(self.data, split) is not None
@@ -60,7 +60,7 @@ class Sources:
 
     def _load(self, what: str, split: str) -> Any:
         if what == "truth":
-            from wsseg.data.truth import load_truth
+            from wsseg.data.truth.loading import load_truth
 
             truth = load_truth(self.data, self.get(f"data.{split}"), self._memory)
             for note in truth.notes:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from wsseg.data.agreement import Pair, notes_on, problem_of
+from wsseg.data.truth.agreement import Pair, notes_on, problem_of
 from wsseg.labels import ClassMap
 
 CLASSES = ClassMap(("cat", "dog", "fox"))
