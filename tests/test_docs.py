@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 from PIL import Image as PILImage
 
+from tests import commands
 from tests.conftest import REPOSITORY, shrink_config, write_csv_data
 
 DOCS = REPOSITORY / "docs"
 PAGES = ("tutorial.md", "howto/look.md", "howto/export.md", "howto/python.md", "howto/run.md")
-SHELL = "import sys; from wsseg.cli.main import main; sys.argv[0] = 'wsseg'; main()"
 
 
 def blocks(page):
@@ -35,8 +35,7 @@ def test_everything_that_is_to_be_typed(tmp_path):
     shutil.copy(tmp_path / "source" / "data" / "train" / "labels.csv", tmp_path / "photos")
     env = {k: v for k, v in os.environ.items() if k != "WSSEG_STORE"} | {"PYTHONPATH": str(REPOSITORY)}
 
-    def typed(command, what):
-        done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=300)
+    def check(done, what):
         assert done.returncode == 0, f"{what}\n{done.stdout}\n{done.stderr}"
         return done.stdout
 
@@ -48,13 +47,14 @@ def test_everything_that_is_to_be_typed(tmp_path):
                     pytest.importorskip("onnxruntime", reason="pip install wsseg[export]")
                 script = tmp_path / f"block_{count}.py"
                 script.write_text(body, encoding="utf-8")
-                typed([sys.executable, script.name], body)
+                command = [sys.executable, script.name]
+                check(subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=300), body)
                 count += 1
                 continue
             for line in body.splitlines():
                 words = line.removeprefix("$ wsseg ").split()
                 assert line.startswith("$ wsseg "), line
-                said = typed([sys.executable, "-c", SHELL, *words], line)
+                said = check(commands.run(*words, cwd=tmp_path, env=env), line)
                 if words[0] == "init":
                     shrink_config(tmp_path / "mine.toml")
                 if words[0] == "run":

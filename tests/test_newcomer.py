@@ -5,14 +5,13 @@ import json
 import os
 import re
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image as PILImage
 
+from tests import commands
 from tests.conftest import REPOSITORY, shrink_config
 
 CLASSES = ("aeroplane", "boat", "car")
@@ -86,8 +85,7 @@ def test_three_commands(photographs, tmp_path, lay_out):
     environment = {k: v for k, v in os.environ.items() if k != "WSSEG_STORE"} | {"PYTHONPATH": str(REPOSITORY)}
 
     def wsseg(*words):
-        command = [sys.executable, "-m", "wsseg", *words]
-        done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300)
+        done = commands.run(*words, cwd=tmp_path, env=environment)
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image as PILImage
 
+from tests import commands
 from tests.conftest import REPOSITORY, shrink_config
 
 ORIENTATIONS = (1, 3, 6, 8)  # how phones store what they were held like
@@ -52,11 +53,10 @@ def photographs(tmp_path_factory):
 @pytest.mark.slow
 def test_a_phones_photographs_go_through_all_commands(photographs):
     here = photographs.parent
-    environment = {k: v for k, v in os.environ.items() if k != "WSSEG_STORE"} | {"PYTHONPATH": str(REPOSITORY)}
+    environment = {k: v for k, v in os.environ.items() if k != "WSSEG_STORE"}
 
     def wsseg(*words):
-        command = [sys.executable, "-m", "wsseg", *words]
-        done = subprocess.run(command, cwd=here, env=environment, capture_output=True, text=True, timeout=600)
+        done = commands.run(*words, cwd=here, env=environment)
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 

@@ -3,26 +3,17 @@
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 
 import pytest
 
+from tests.commands import Command
 from wsseg.config import shipped_folder
 from wsseg.store.objects import ArtifactStore
 
 
-def _hear_interrupts():
-    """A test run in the background of a shell ignores SIGINT, and its children would inherit that."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-
-
 def start(config, store, recipe="cam_crf"):
-    command = [sys.executable, "-m", "wsseg", "run", str(recipe), "-c", str(config), "--store", str(store)]
-    return subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=_hear_interrupts
-    )
+    return Command("run", recipe, "-c", config, "--store", store)
 
 
 def finish(config, store, recipe="cam_crf"):
@@ -56,7 +47,7 @@ def stop_when(config, store, pattern, count, how, recipe="cam_crf", done=0):
 def slow_config(csv_data):
     """The tiny data set, with training long enough to be hit between epochs, and with a teacher and random erasing."""
     text = csv_data.read_text().replace("epochs = 2", "epochs = 8").replace("epochs = 3", "epochs = 8")
-    text = text.replace("[segmenter]", "[segmenter]\nteacher = 0.9")
+    text = text.replace("[segmenter]", "[segmenter]\nema_decay = 0.9")
     text = text.replace("[classifier]", '[classifier]\nerase = "random"')
     csv_data.write_text(text)
     return csv_data
