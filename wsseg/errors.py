@@ -50,6 +50,21 @@ class MachineError(WssegError):
     """Memory, a disk, a device or a limit of the system ended the work; nothing is wrong with the inputs."""
 
 
+class MissingExtraError(WssegError):
+    """A package that only an optional part of wsseg needs is not installed."""
+
+
+@contextmanager
+def extra(name: str, purpose: str) -> Iterator[None]:
+    """Raise `MissingExtraError` if an import in this block fails; the message names the extra of wsseg to install."""
+    try:
+        yield
+    except ImportError as error:
+        raise MissingExtraError(
+            f"{purpose}: {error.name} is not installed; run: pip install 'wsseg[{name}]'"
+        ) from error
+
+
 def nearest(word: str, known: Iterable[str]) -> str:
     """Return ``"; did you mean 'x'?"`` for the known word closest to `word`, or an empty string."""
     match = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)

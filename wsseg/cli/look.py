@@ -23,6 +23,7 @@ from wsseg.cli.options import (
     store_option,
 )
 from wsseg.cli.tables import mebibytes, print_table
+from wsseg.errors import extra
 
 run_argument = click.argument("run", required=False, shell_complete=completion.runs)
 classifier_option = click.option(
@@ -48,11 +49,12 @@ def report(run: str | None, output: Path, compare: tuple[str, str] | None, overw
     wsseg report --compare 20261123 20261124 -o both.html
     """
     from wsseg.outputs import Outputs
-    from wsseg.report.contents import gather
-    from wsseg.report.page import render, render_comparison
     from wsseg.running.sources import recorded_inputs
     from wsseg.store.runs import find_run
 
+    with extra("report", "wsseg report"):
+        from wsseg.report.contents import gather
+        from wsseg.report.page import render, render_comparison
     if compare and run:
         raise click.UsageError("found both RUN and --compare; give only one of them")
     if output.suffix.lower() not in (".html", ".htm"):
@@ -81,10 +83,11 @@ def view(run: str | None, port: int, open_browser: bool, store: Path) -> None:
     wsseg view --open
     wsseg view 20261124-0059 --port 8000
     """
-    from wsseg.report.contents import gather
-    from wsseg.report.server import serve
     from wsseg.store.runs import find_run
 
+    with extra("report", "wsseg view"):
+        from wsseg.report.contents import gather
+        from wsseg.report.server import serve
     opened = open_store(store)
 
     def ready(address: str) -> None:

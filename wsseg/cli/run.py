@@ -19,7 +19,7 @@ from wsseg.cli.options import (
     store_option,
 )
 from wsseg.cli.tables import duration, mebibytes, percent, print_table
-from wsseg.errors import explained
+from wsseg.errors import explained, extra
 
 if TYPE_CHECKING:
     from wsseg.running.plan import Plan, PlannedStep
@@ -99,9 +99,11 @@ def write_page(plan: "Plan", run_id: str) -> Path | None:
     """
     path = plan.store.root / "runs" / f"{run_id}.html"
     try:
-        from wsseg.report.contents import gather
-        from wsseg.report.page import render
         from wsseg.store.files import atomic_write
+
+        with extra("report", "the page about the run"):
+            from wsseg.report.contents import gather
+            from wsseg.report.page import render
 
         if path.is_file() and all(p.state == "cached" for p in plan.active):
             return path

@@ -47,7 +47,8 @@ class TorchMeanField:
 
     def __init__(self, images: Sequence[Image], settings: CrfSettings, device: torch.device | None = None) -> None:
         if device is None:
-            device = torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
+            accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+            device = accelerator or torch.device("cpu")
         self.settings, self.device = settings, device
         place, colour = (settings.bilateral_sxy,) * 2, (settings.bilateral_srgb,) * 3
         self.kernels = [

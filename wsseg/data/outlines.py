@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from wsseg.errors import extra
+
 SLACK = 0.1  # of the image's side: how far a polygon may reach beyond the image; what is outside is cut off
 _LEAST_SLACK = 2.0  # px
 _LONGEST = 100  # times (H + W): the length of a polygon's line; the rasteriser's memory grows with it
@@ -48,8 +50,8 @@ class Polygons:
 
     def region(self, size: tuple[int, int]) -> NDArray[np.bool_]:
         """Return the (H, W) pixels inside, as pycocotools draws them; ValueError as for `check`."""
-        from pycocotools import mask as coco_mask  # C extension, needed for COCO only
-
+        with extra("coco", "COCO polygons"):
+            from pycocotools import mask as coco_mask
         self.check(size)
         encoded = coco_mask.frPyObjects([points.ravel().tolist() for points in self.parts], *size)
         return np.asarray(coco_mask.decode(coco_mask.merge(encoded)), dtype=bool)

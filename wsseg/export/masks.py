@@ -14,12 +14,11 @@ from urllib.parse import quote
 
 import numpy as np
 from numpy.typing import NDArray
-from pycocotools import mask as coco_mask
 
 from wsseg.data.images import LabeledImages
 from wsseg.data.masks import encode_mask
 from wsseg.data.reading import photograph_bytes
-from wsseg.errors import OutputError
+from wsseg.errors import OutputError, extra
 from wsseg.labels import BACKGROUND, IGNORE_INDEX, ClassMap, voc_palette
 from wsseg.names import composed
 from wsseg.outputs import Outputs
@@ -53,6 +52,8 @@ def write_coco(images: LabeledImages, masks: Masks, output: Path, outputs: Outpu
 
     File names are relative to the folder of images that the ids are relative to.
     """
+    with extra("coco", "COCO masks"):
+        from pycocotools import mask as coco_mask
     outputs.check([output])
     categories = [{"id": k, "name": name} for k, name in enumerate(images.classes.names, start=1)]
     described: list[dict[str, Any]] = []

@@ -14,7 +14,7 @@ from timm.layers.conv2d_same import Conv2dSame
 from torch import Tensor, nn
 from torch.fx.experimental import _config as export_config
 
-from wsseg.errors import StageError
+from wsseg.errors import StageError, extra
 from wsseg.models.cpu.folding import folded
 from wsseg.models.segmenter import SegmenterSpec
 from wsseg.outputs import Outputs
@@ -90,7 +90,8 @@ def write_network(model: nn.Module, spec: SegmenterSpec, form: str, output: Path
         The largest difference of a score.
 
     Raises:
-        StageError: a package is missing, the network cannot be exported, or differs by more than 0.001.
+        MissingExtraError: a package of the format is not installed.
+        StageError: the network cannot be exported, or differs by more than 0.001.
         OutputError: a file of the user's would be replaced.
     """
     outputs.check([output, *(output.with_name(output.name + ending) for ending in (".data", ".json"))])
@@ -98,9 +99,8 @@ def write_network(model: nn.Module, spec: SegmenterSpec, form: str, output: Path
     description = describe(spec)
     with outputs.made_beside(output) as made, _quiet():
         try:
-            run = _FORMS[form](own, description, made)
-        except ImportError as error:
-            raise StageError(f"{form}: {error.name} is not installed; run: pip install 'wsseg[export]'") from error
+            with extra("export", form):
+                run = _FORMS[form](own, description, made)
         except (RuntimeError, TypeError, ValueError) as error:
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
             raise StageError(f"{form}: this network cannot be exported: {reason}") from error

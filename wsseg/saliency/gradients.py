@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from wsseg.errors import StageError
+from wsseg.errors import StageError, extra
 from wsseg.saliency.layers import check_images, frozen_eval, gradients_of, logits_of
 from wsseg.saliency.targets import Target, target_scores
 
@@ -105,19 +105,16 @@ def guided_backpropagation(
     pictures, not for seeds.
 
     Raises:
-        StageError: Captum is not installed, or the network has no ReLU that it could guide (ReLU6 is none for it).
+        MissingExtraError: Captum is not installed.
+        StageError: the network has no ReLU that it could guide (ReLU6 is none for it).
     """
     check_images(images)
     if not any(isinstance(module, nn.ReLU) for module in model.modules()):
         raise StageError(
             "saliency: guided backpropagation changes the gradient of nn.ReLU, and the network has none; expected: gradient"
         )
-    try:
+    with extra("saliency", "guided backpropagation"):
         from captum.attr import GuidedBackprop
-    except ImportError as error:
-        raise StageError(
-            'saliency: guided backpropagation is Captum\'s, which is not installed; pip install "wsseg[saliency]"'
-        ) from error
     results = []
     with frozen_eval(model), torch.enable_grad():
         with torch.no_grad():
