@@ -1,4 +1,4 @@
-"""What Tab offers, asked the way a shell asks."""
+"""Shell completion, requested as a shell does."""
 
 import os
 import shutil
@@ -12,8 +12,8 @@ from wsseg.running.plan import make_plan
 from wsseg.store.objects import ArtifactStore
 
 
-def offered(words, cwd):
-    """Return the words that bash would offer for the last one."""
+def completions(words, cwd):
+    """Return the completions of the last word in bash."""
     environment = os.environ | {
         "_WSSEG_COMPLETE": "bash_complete",
         "COMP_WORDS": " ".join(["wsseg", *words]),
@@ -36,27 +36,27 @@ def offered(words, cwd):
     (["run", "cam_crf", "-c", "demo", "--set", "segmenter.ep"], ["segmenter.epochs="]),
     (["expo"], ["export"]),
 ])  # fmt: skip
-def test_names_that_are_shipped(words, expected, tmp_path):
-    assert offered(words, tmp_path) == expected
-    assert list(tmp_path.iterdir()) == []  # nothing is made for a Tab
+def test_shipped_names_are_completed(words, expected, tmp_path):
+    assert completions(words, tmp_path) == expected
+    assert list(tmp_path.iterdir()) == []  # completion creates no store
 
 
-def test_names_of_a_store(csv_data, tmp_path):
+def test_steps_and_runs_of_the_store_are_completed(csv_data, tmp_path):
     store = ArtifactStore(tmp_path / "wsseg-store")
     run, record = recorded(make_plan("cam_crf", str(csv_data), store))
     store.save_run(run, record)
-    assert offered(["export", "segm"], tmp_path) == ["segmenter"]
-    assert offered(["report", run[:9]], tmp_path) == [run]
+    assert completions(["export", "segm"], tmp_path) == ["segmenter"]
+    assert completions(["report", run[:9]], tmp_path) == [run]
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
-def test_scripts_are_legal(shell, tmp_path):
+def test_scripts_are_valid(shell, tmp_path):
     done = subprocess.run(
         [sys.executable, "-m", "wsseg", "completion", shell], capture_output=True, text=True, timeout=60
     )
     assert done.returncode == 0 and "_WSSEG_COMPLETE" in done.stdout
     if shutil.which(shell) is None:
-        pytest.skip(f"no {shell} here to read its script")
+        pytest.skip(f"{shell} is not installed, so its script cannot be checked")
     file = tmp_path / "script"
     file.write_text(done.stdout)
     assert subprocess.run([shell, "-n", str(file)], timeout=60).returncode == 0

@@ -24,10 +24,10 @@ def cli() -> None:
     Image-level labels in, pixel masks and a segmentation network out.
 
     \b
-    wsseg run cam_crf -c demo            run the complete pipeline on a generated data set
-    wsseg data check -c mine.toml        check a data set
-    wsseg plan cam_crf -c mine.toml      show what would run, and why
-    wsseg predict segmenter photos -o out
+    wsseg run cam_crf -c demo                 run a recipe on generated images
+    wsseg data check -c mine.toml             check a data set
+    wsseg plan cam_crf -c mine.toml           show what would run, and why
+    wsseg predict segmenter photos -o masks   segment photographs
     """
 
 

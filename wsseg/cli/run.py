@@ -56,7 +56,7 @@ def run(
     \b
     wsseg run cam_crf -c demo
     wsseg run cam_crf -c mine.toml --set segmenter.epochs=5
-    accelerate launch -m wsseg run cam_crf -c mine.toml      train networks with several processes
+    accelerate launch -m wsseg run cam_crf -c mine.toml     several processes
     """
     from wsseg.running.execute import run_plan
     from wsseg.running.plan import make_plan, summary
@@ -210,7 +210,7 @@ def plan(recipe: str, config: str, overrides: tuple[str, ...], store: Path, with
 
     \b
     wsseg plan best -c mine.toml
-    wsseg plan best -c mine.toml --time      takes a minute or two; the store does not change
+    wsseg plan best -c mine.toml --time     takes a minute or two
     """
     from wsseg.running.plan import make_plan
 

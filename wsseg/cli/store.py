@@ -99,7 +99,7 @@ def verify(store: Path) -> None:
 
 @click.command(cls=Command)
 @store_option
-@click.option("--keep", type=click.IntRange(min=0), help="Forget all runs except the newest N, too.")
+@click.option("--keep", metavar="N", type=click.IntRange(min=0), help="Also forget all runs except the newest N.")
 @click.option("--delete", is_flag=True, help="Remove the artifacts; without this option they are only listed.")
 def gc(store: Path, keep: int | None, delete: bool) -> None:
     """Remove artifacts that no run refers to.
@@ -108,7 +108,7 @@ def gc(store: Path, keep: int | None, delete: bool) -> None:
 
     \b
     wsseg gc                      list what would be removed
-    wsseg gc --keep 3 --delete    forget all runs except the newest three, and remove what only the others used
+    wsseg gc --keep 3 --delete    keep only what the newest three runs use
     """
     opened = open_store(store)
     folders, runs = opened.garbage(keep)
