@@ -19,7 +19,7 @@ def test_data_check_reports_contents_and_problems(wsseg, csv_data):
         file.write("ghost,red\n")
     done = wsseg("data", "check", "-c", csv_data)
     assert done.returncode == 1
-    for text in ("label without image: ghost", "1 images have no label and are not used: extra", "004.png", "values [9] name no class",
+    for text in ("label without image: ghost", "1 images have no label and are not used: extra", "004.png", "values [9] are not class ids",
                  "the mask is (64, 48) (H, W), its image (48, 64)"):  # fmt: skip
         assert text in done.stdout, done.stdout
     assert "3 problems" in done.stderr  # those of the masks are one line
