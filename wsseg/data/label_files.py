@@ -1,7 +1,7 @@
-"""Label files as other tools write them: which classes they give to which image, by the names that they use.
+"""Parse label files of other tools into class names by image name (`wsseg init`).
 
 Tables (CSV of spreadsheets, pandas, Kaggle, Roboflow, AutoML, Label Studio), JSON (COCO, Label Studio, labelme), XML
-(labelImg, CVAT) and the text files of YOLO. Nothing here looks for images or decides which file is meant.
+(labelImg, CVAT) and the text files of YOLO. This module opens no image; `wsseg.data.matching` finds the photographs.
 """
 
 import csv
@@ -19,11 +19,13 @@ from defusedxml import DefusedXmlException
 from defusedxml.ElementTree import parse as parse_xml
 
 from wsseg.data.reading import IMAGE_SUFFIXES
-from wsseg.data.tables import NO_CLASS as NOTHING
+from wsseg.data.tables import NO_CLASS as EMPTY_CELLS
 from wsseg.errors import DatasetError
 from wsseg.files import open_file, read_file, read_text
 
-NO_CLASS = NOTHING | {"-", "_background_", "__background__", "ok", "good", "normal", "negative", "no_defect", "clean"}
+NO_CLASS = EMPTY_CELLS | {
+    "-", "_background_", "__background__", "ok", "good", "normal", "negative", "no_defect", "clean",
+}  # fmt: skip
 SPLITS = {
     "train": "train", "training": "train", "trainval": "train", "val": "val", "valid": "val", "validation": "val",
     "dev": "val", "test": "test", "testing": "test", "eval": "test", "held_out": "test",
@@ -33,39 +35,39 @@ _CLASS_COLUMNS = (
     "classes", "class", "class_name", "labels", "label", "label_name", "tags", "tag", "categories", "category",
     "category_name", "labelname", "choices", "choice", "target", "name",
 )  # fmt: skip
-_LOOKED_AT = 200  # rows, to tell which column names the images
-_OWN_HEADER = ["image_id", "classes"]
+_SAMPLE_ROWS = 200  # rows that decide which column has the image names
+_WSSEG_HEADER = ["image_id", "classes"]
 _SPLIT_CELLS = frozenset({*SPLITS, "unassigned", ""})
 _PRESENT = frozenset({"1", "1.0", "true"})
 _BINARY = _PRESENT | {"0", "0.0", "false", ""}
-_UPLOAD = re.compile(r"^[0-9a-f]{8}-(?=.)")  # what Label Studio puts before the name of an uploaded file
+_UPLOAD_PREFIX = re.compile(r"^[0-9a-f]{8}-(?=.)")
 
 
 class AmbiguousLabelsError(DatasetError):
-    """Labels can be understood in two ways; the text names both and what chooses."""
+    """The labels have two interpretations; the message names both and the option that chooses."""
 
 
 @dataclass
 class ParsedLabels:
-    """Class names by image, as label files state them.
+    """Class names by image name, as one label file states them.
 
     Args:
-        where: the file that was read, or the folder of files of one image each.
-        classes: class names by the image's name: a path, an address, or a name without suffix.
-        split: ``train``, ``val``, ``test``, or empty if nothing tells.
-        separator: what stands between the class names of a table.
-        said: what was assumed, one line each.
+        source: the label file, or the folder of label files of formats with one file per image.
+        classes: class names by image name; the image name is a path, a URL or a file name without suffix.
+        split: ``train``, ``val`` or ``test``; empty if the file states none.
+        separator: the separator of class names in the cells of a table.
+        notes: one line per assumption.
     """
 
-    where: Path
+    source: Path
     classes: dict[str, frozenset[str]]
     split: str = ""
     separator: str = " "
-    said: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
 
 def name_parts(name: str) -> tuple[str, ...]:
-    """Return the parts of the path that an image's name or address states, the last one without an image suffix."""
+    """Return the path of an image name or URL as a tuple of parts, the last one without the image suffix."""
     if "://" in name or "?d=" in name:
         address, _, query = name.split("://", 1)[-1].partition("?")
         name = unquote(query[2:].split("&")[0] if query.startswith("d=") else address.partition("/")[2].split("#")[0])
@@ -75,96 +77,107 @@ def name_parts(name: str) -> tuple[str, ...]:
     return tuple(part for part in path.parts if part not in ("/", ".", ".."))
 
 
-def without_upload(part: str) -> str:
-    """Return the last part of a name without the digits that Label Studio puts before uploaded files."""
-    return _UPLOAD.sub("", part)
+def without_upload_prefix(stem: str) -> str:
+    """Return a file name without the eight hex digits that Label Studio prepends to uploaded files."""
+    return _UPLOAD_PREFIX.sub("", stem)
 
 
 # --- tables ----------------------------------------------------------------------------------------------------------
 
 
-def read_table(path: Path, known: Callable[[str], bool], separator: str | None = None) -> list[ParsedLabels]:
-    """Read a table in which one column names images and others their classes.
+def read_table(path: Path, is_photograph: Callable[[str], bool], separator: str | None = None) -> list[ParsedLabels]:
+    """Read a table with one column of image names and one or more columns of classes.
+
+    Delimiter, header and columns are inferred from the content.
 
     Args:
-        path: CSV file; the delimiter, a header and the columns are found out.
-        known: whether an image of such a name was found.
-        separator: of class names in one cell; None to find it out.
+        path: CSV file.
+        is_photograph: returns whether a photograph of that name exists.
+        separator: the separator of class names in a cell; None to infer it.
 
     Returns:
-        One `ParsedLabels` for each split that a column of the table states, else one; none if no column names images.
+        One item per split that a column of the table states, else a single item; an empty list if no column has the
+        names of photographs.
 
     Raises:
-        AmbiguousLabelsError: blanks in cells may separate classes or be parts of their names.
-        DatasetError: the columns of classes cannot be told.
+        AmbiguousLabelsError: blanks in cells may separate classes or belong to their names.
+        DatasetError: the class columns cannot be determined.
     """
-    text, said = _table_text(path)
+    text, notes = _table_text(path)
     rows = _rows(text)
     if not rows:
         return []
-    column = _image_column(rows, known)
-    if column is None:
-        own = next((i for i, name in enumerate(rows[0]) if name.casefold() in _IMAGE_COLUMNS), None)
-        if own is not None and any(name.casefold() in _CLASS_COLUMNS for i, name in enumerate(rows[0]) if i != own):
-            example = f"no image was found for its rows, such as {rows[1][own]!r}" if rows[1:] else "it has no rows"
-            raise DatasetError(f"{path}: {example}")
+    image_column = _image_column(rows, is_photograph)
+    if image_column is None:
+        _refuse_unmatched(path, rows)
         return []
-    header = [] if known(rows[0][column]) else rows[0]
+    header = [] if is_photograph(rows[0][image_column]) else rows[0]
     body = rows[1:] if header else rows
-    cells = list(zip(*body, strict=True)) or [()] * len(rows[0])
-    names = [name.casefold() for name in header] or [""] * len(cells)
-    others = [i for i in range(len(cells)) if i != column and (any(cells[i]) or names[i])]
-    part = next((i for i in others if any(cells[i]) and {c.casefold() for c in cells[i]} <= _SPLIT_CELLS), None)
-    others = [i for i in others if i != part]
-    chosen, hot = _class_columns(path, others, cells, names)
-    by_image: dict[tuple[str, str], set[str]] = {}
-    if hot:
-        said.append(f"{path.name}: a column for each class, 1 where it is present")
+    columns = list(zip(*body, strict=True)) or [()] * len(rows[0])
+    names = [name.casefold() for name in header] or [""] * len(columns)
+    others = [i for i in range(len(columns)) if i != image_column and (any(columns[i]) or names[i])]
+    split_column = next(
+        (i for i in others if any(columns[i]) and {c.casefold() for c in columns[i]} <= _SPLIT_CELLS), None
+    )
+    others = [i for i in others if i != split_column]
+    class_columns, one_hot = _class_columns(path, others, columns, names)
+    if one_hot:
+        notes.append(f"{path.name}: one column per class, 1 if the class is present")
         separator = "|"
-        per_row = [{header[i] for i in chosen if row[i].casefold() in _PRESENT} for row in body]
+        classes_per_row = [{header[i] for i in class_columns if row[i].casefold() in _PRESENT} for row in body]
     else:
-        if header and names != _OWN_HEADER:
-            said.append(f"{path.name}: images in column {header[column]!r}, classes in {header[chosen[0]]!r}")
-        lists = [[_as_list(row[i]) for i in chosen] for row in body]
+        if header and names != _WSSEG_HEADER:
+            notes.append(
+                f"{path.name}: image names in column {header[image_column]!r}, classes in {header[class_columns[0]]!r}"
+            )
+        cells_per_row = [[_as_list(row[i]) for i in class_columns] for row in body]
         if separator is None:
-            plain = {" ".join(cell.split()) for row in lists for cell in row if isinstance(cell, str)}
-            separator = separator_of(path, {c for c in plain - NO_CLASS if c}, names == _OWN_HEADER, said)
-        per_row = [{name for cell in row for name in _names_in(cell, separator)} for row in lists]
-    emptied = sorted({n for row in per_row for n in row if n.casefold() in NO_CLASS})
-    if emptied:
-        said.append(f"{path.name}: {', '.join(map(repr, emptied))} is read as no class")
-    for row, found in zip(body, per_row, strict=True):
-        if row[column]:
-            split = SPLITS.get(row[part].casefold(), "") if part is not None else ""
-            names_here = (name for name in found if name.casefold() not in NO_CLASS)
-            by_image.setdefault((split, row[column]), set()).update(names_here)
-    result = []
-    for split in dict.fromkeys(split for split, _ in by_image):
-        classes = {image: frozenset(found) for (own, image), found in by_image.items() if own == split}
-        result.append(ParsedLabels(path, classes, split, separator, said))
-    return result
+            texts = {" ".join(cell.split()) for cells in cells_per_row for cell in cells if isinstance(cell, str)}
+            separator = infer_separator(path, {t for t in texts - NO_CLASS if t}, names == _WSSEG_HEADER, notes)
+        classes_per_row = [{name for cell in cells for name in _names_in(cell, separator)} for cells in cells_per_row]
+    if no_class := sorted({n for classes in classes_per_row for n in classes if n.casefold() in NO_CLASS}):
+        notes.append(f"{path.name}: {', '.join(map(repr, no_class))} read as no class")
+    by_split: dict[str, dict[str, set[str]]] = {}
+    for row, classes in zip(body, classes_per_row, strict=True):
+        if image := row[image_column]:
+            split = SPLITS.get(row[split_column].casefold(), "") if split_column is not None else ""
+            known = by_split.setdefault(split, {}).setdefault(image, set())
+            known |= {name for name in classes if name.casefold() not in NO_CLASS}
+    return [
+        ParsedLabels(path, {image: frozenset(names) for image, names in images.items()}, split, separator, notes)
+        for split, images in by_split.items()
+    ]
+
+
+def _refuse_unmatched(path: Path, rows: list[list[str]]) -> None:
+    """Raise a `DatasetError` if the header promises labels, although no row names a photograph."""
+    header = [name.casefold() for name in rows[0]]
+    column = next((i for i, name in enumerate(header) if name in _IMAGE_COLUMNS), None)
+    if column is not None and any(name in _CLASS_COLUMNS for i, name in enumerate(header) if i != column):
+        fault = f"its rows name no photograph of this folder, such as {rows[1][column]!r}" if rows[1:] else "no rows"
+        raise DatasetError(f"{path}: {fault}")
 
 
 def _table_text(path: Path) -> tuple[str, list[str]]:
-    """Return a table's text and what was assumed about its encoding."""
+    """Return a table's text and notes about its encoding."""
     try:
         try:
             return read_text(path), []
         except UnicodeDecodeError:
             text = read_file(path).decode("cp1252", "replace")
-            return text, [f"{path.name} is not UTF-8: read as Windows-1252, as Excel writes it"]
+            return text, [f"{path.name}: not UTF-8, read as Windows-1252 (Excel)"]
     except OSError as error:
         raise DatasetError(f"{path}: cannot be read: {error.strerror}") from error
 
 
 def _rows(text: str) -> list[list[str]]:
-    """Return the rows of a delimited text, without empty ones; none if it has no delimiter."""
+    """Return the non-empty rows of a delimited text, all of the same length; an empty list if there is no delimiter."""
     first, _, rest = text.partition("\n")
     delimiters = ",;\t"
     if match := re.fullmatch(r"sep=(.)\r?", first.strip("\ufeff")):
         delimiters, text = match[1], rest
     text = text.replace("\0", "")
-    head = [line for line in text[:100_000].splitlines()[:_LOOKED_AT] if line.strip()]
+    head = [line for line in text[:100_000].splitlines()[:_SAMPLE_ROWS] if line.strip()]
     delimiter = next((d for d in delimiters if head and d in head[0]), None)
     if delimiter is None:
         return []
@@ -177,36 +190,36 @@ def _rows(text: str) -> list[list[str]]:
     return [row + [""] * (width - len(row)) for row in rows]
 
 
-def _image_column(rows: list[list[str]], known: Callable[[str], bool]) -> int | None:
-    """Return the column whose cells name images that were found, at least every second one."""
-    sample = rows[1 : _LOOKED_AT + 1] or rows
-    found = []
+def _image_column(rows: list[list[str]], is_photograph: Callable[[str], bool]) -> int | None:
+    """Return the column with the most names of photographs; None if no column has at least half of them."""
+    sample = rows[1 : _SAMPLE_ROWS + 1] or rows
+    candidates = []
     for i, name in enumerate(rows[0]):
         cells = [row[i] for row in sample if row[i]]
-        share = sum(map(known, cells)) / len(cells) if cells else 0.0
-        if share >= 0.5:
-            found.append((share, name.casefold() in _IMAGE_COLUMNS, -i))
-    return -max(found)[2] if found else None
+        fraction = sum(map(is_photograph, cells)) / len(cells) if cells else 0.0
+        if fraction >= 0.5:
+            candidates.append((fraction, name.casefold() in _IMAGE_COLUMNS, -i))
+    return -max(candidates)[2] if candidates else None
 
 
 def _class_columns(
-    path: Path, others: list[int], cells: list[tuple[str, ...]], names: list[str]
+    path: Path, others: list[int], columns: list[tuple[str, ...]], names: list[str]
 ) -> tuple[list[int], bool]:
-    """Return the columns that hold classes, and whether each is one class (1 or 0)."""
-    for wanted in _CLASS_COLUMNS:
-        if chosen := [i for i in others if names[i] == wanted]:
-            return chosen[:1], False
-    binary = [i for i in others if names[i] and any(cells[i]) and {c.casefold() for c in cells[i]} <= _BINARY]
+    """Return the columns with classes, and whether they are one-hot (one column per class, with 1 or 0)."""
+    for class_column in _CLASS_COLUMNS:
+        if matching := [i for i in others if names[i] == class_column]:
+            return matching[:1], False
+    binary = [i for i in others if names[i] and any(columns[i]) and {c.casefold() for c in columns[i]} <= _BINARY]
     if len(binary) > 1 or (len(binary) == 1 == len(others)):
         return binary, True
-    texts = [i for i in others if any(cells[i]) and not any(map(_is_number, filter(None, cells[i])))]
-    headless = not any(names)
-    for choice in (others, texts):
-        if len(choice) == 1 or (headless and choice is texts and choice):
-            return choice, False
+    texts = [i for i in others if any(columns[i]) and not any(map(_is_number, filter(None, columns[i])))]
+    has_header = any(names)
+    for candidates in (others, texts):
+        if len(candidates) == 1 or (not has_header and candidates is texts and candidates):
+            return candidates, False
+    header = ", ".join(names[i] or "(no name)" for i in others)[:80] or "none"
     raise DatasetError(
-        f"{path}: which column holds the classes? found {', '.join(names[i] or '(no name)' for i in others)[:80] or 'none'}; "
-        "name it 'classes'"
+        f"{path}: several columns may hold the classes; found {header}; rename the right one to 'classes'"
     )
 
 
@@ -219,7 +232,7 @@ def _is_number(text: str) -> bool:
 
 
 def _as_list(cell: str) -> str | list[str]:
-    """Return the items of a cell that holds a list of Python or JSON, else the cell."""
+    """Return the items of a cell with a Python or JSON list; other cells are returned unchanged."""
     if not cell.startswith(("[", "{")):
         return cell
     try:
@@ -237,16 +250,16 @@ def _names_in(cell: str | list[str], separator: str) -> set[str]:
     return {" ".join(part.split()) for part in parts if part.strip()}
 
 
-def separator_of(path: Path, cells: Collection[str], canonical: bool, said: list[str]) -> str:
-    """Return what separates class names in cells: ``|``, ``;``, ``,`` or a blank; ``|`` if nothing does.
+def infer_separator(path: Path, cells: Collection[str], wsseg_header: bool, notes: list[str]) -> str:
+    """Return the separator of class names in cells: ``|``, ``;``, ``,`` or a blank; ``|`` if there is none.
 
-    A blank separates if the words next to each other also occur apart. Words that only occur together are one name.
+    A blank separates if neighbouring words also occur apart. Words that only occur together are one name.
 
     Args:
-        path: for messages.
-        cells: the different cells, without the empty one.
-        canonical: whether the table has wsseg's own header, where a blank separates unless most words contradict.
-        said: takes what was assumed.
+        path: the table, for messages.
+        cells: the distinct cells, without the empty one.
+        wsseg_header: whether the header is ``image_id,classes``; a blank then separates unless most words contradict.
+        notes: receives the assumption.
 
     Raises:
         AmbiguousLabelsError: some words occur apart and others do not.
@@ -254,27 +267,26 @@ def separator_of(path: Path, cells: Collection[str], canonical: bool, said: list
     for mark in ("|", ";", ","):
         if any(mark in cell for cell in cells):
             return mark
-    company: dict[str, set[str]] = {}
+    companions: dict[str, set[str]] = {}  # by word: the words of all cells that contain it
     for cell in cells:
         words = cell.casefold().split()
         for word in words:
-            company[word] = company[word] & set(words) if word in company else set(words)
-    joined = {word for cell in cells if len(cell.split()) > 1 for word in cell.casefold().split()}
-    if not joined:
-        return " " if canonical else "|"
-    bound = {word for word in joined if len(company[word]) > 1}
+            companions[word] = companions[word] & set(words) if word in companions else set(words)
+    adjacent = {word for cell in cells if len(cell.split()) > 1 for word in cell.casefold().split()}
+    if not adjacent:
+        return " " if wsseg_header else "|"
+    bound = {word for word in adjacent if len(companions[word]) > 1}
     example = next(cell for cell in sorted(cells) if len(cell.split()) > 1)
-    if len(bound) <= len(joined) * (0.5 if canonical else 0.1):
-        said.append(
-            f"{path.name}: a blank separates classes, as in {example!r}; if it is one class, use --separator '|'"
-        )
+    count = len(example.split())
+    if len(bound) <= len(adjacent) * (0.5 if wsseg_header else 0.1):
+        notes.append(f"{path.name}: {example!r} read as {count} classes; use --separator '|' if it is one class")
         return " "
-    if len(bound) >= 0.9 * len(joined):
-        said.append(f"{path.name}: {example!r} is one class; if blanks separate classes, use --separator ' '")
+    if len(bound) >= 0.9 * len(adjacent):
+        notes.append(f"{path.name}: {example!r} read as one class; use --separator ' ' if blanks separate classes")
         return "|"
     raise AmbiguousLabelsError(
-        f"{path}: {example!r} may be one class or {len(example.split())}; "
-        "use --separator '|' for one, or --separator ' ' if blanks separate classes"
+        f"{path}: ambiguous: {example!r} may be one class or {count}; use --separator '|' for one class, "
+        "or --separator ' ' if blanks separate classes"
     )
 
 
@@ -282,7 +294,7 @@ def separator_of(path: Path, cells: Collection[str], canonical: bool, said: list
 
 
 def read_json(path: Path) -> Any:
-    """Return the content of a JSON file, or the list of those of a JSONL file; None if it is none, or above a gigabyte."""
+    """Return the content of a JSON file, or the list of records of a JSONL file; None if it is unreadable or above 1 GB."""
     try:
         text = read_text(path)
         return (
@@ -295,48 +307,48 @@ def read_json(path: Path) -> Any:
 
 
 def is_coco(content: Any) -> bool:
-    """Return whether a JSON's content is COCO's: images and categories, with or without annotations."""
+    """Return whether JSON content is in COCO format: it has images and categories, maybe annotations."""
     return isinstance(content, dict) and all(isinstance(content.get(key), list) for key in ("images", "categories"))
 
 
-def coco_names(path: Path, content: dict[str, Any]) -> ParsedLabels:
-    """Return the categories of each image of a COCO JSON; what is malformed is passed over here (the reader tells of it)."""
-    categories = {str(c.get("id")): c.get("name") for c in _objects(content["categories"])}
-    files = {str(i.get("id")): i.get("file_name") for i in _objects(content["images"])}
+def coco_labels(path: Path, content: dict[str, Any]) -> ParsedLabels:
+    """Return the categories of each image in COCO content; malformed records are ignored here and reported by `read_coco`."""
+    categories = {str(c.get("id")): c.get("name") for c in _records(content["categories"])}
+    files = {str(i.get("id")): i.get("file_name") for i in _records(content["images"])}
     classes: dict[str, set[str]] = {name: set() for name in files.values() if isinstance(name, str)}
-    for annotation in _objects(content.get("annotations")):
+    for annotation in _records(content.get("annotations")):
         name, category = files.get(str(annotation.get("image_id"))), categories.get(str(annotation.get("category_id")))
         if isinstance(name, str) and isinstance(category, str):
             classes[name].add(category)
-    return ParsedLabels(path, {name: frozenset(found) for name, found in classes.items()})
+    return ParsedLabels(path, {name: frozenset(names) for name, names in classes.items()})
 
 
-def label_studio_names(path: Path, content: Any) -> ParsedLabels | None:
-    """Return the classes of Label Studio's tasks (JSON or JSON-MIN) or Hugging Face's metadata.jsonl; None if it is none."""
+def label_studio_labels(path: Path, content: Any) -> ParsedLabels | None:
+    """Return the classes of Label Studio tasks (JSON, JSON-MIN) or of Hugging Face's metadata.jsonl; None for other content."""
     classes: dict[str, frozenset[str]] = {}
-    for task in _objects(content if isinstance(content, list) else None):
+    for task in _records(content):
         data: dict[str, Any] = task["data"] if isinstance(task.get("data"), dict) else task
-        image = next((v for v in data.values() if isinstance(v, str) and _names_an_image(v)), None)
+        image = next((v for v in data.values() if isinstance(v, str) and _is_image_name(v)), None)
         if image is None:
             continue
         if data is task:
-            found = {n for key, value in task.items() if value is not image for n in _choices(key, value)}
-            classes[image] = frozenset(found)
+            classes[image] = frozenset(
+                n for key, value in task.items() if value is not image for n in _choices(key, value)
+            )
             continue
-        annotations = [a for a in _objects(task.get("annotations")) if not a.get("was_cancelled")]
-        if annotations:
-            results = [r for a in annotations for r in _objects(a.get("result"))]
+        if annotations := [a for a in _records(task.get("annotations")) if not a.get("was_cancelled")]:
+            results = [r for a in annotations for r in _records(a.get("result"))]
             values = [r["value"] for r in results if isinstance(r.get("value"), dict)]
             classes[image] = frozenset(n for value in values for key, v in value.items() for n in _choices(key, v))
     return ParsedLabels(path, classes) if any(classes.values()) else None
 
 
-def _names_an_image(text: str) -> bool:
+def _is_image_name(text: str) -> bool:
     return PurePosixPath(text.split("?d=")[-1].split("?")[0]).suffix.lower() in IMAGE_SUFFIXES
 
 
 def _choices(key: str, value: Any) -> list[str]:
-    """Return the class names in a value of Label Studio: a choice, a list of them, or regions with labels."""
+    """Return the class names in a Label Studio value: a choice, a list of choices, or labelled regions."""
     if not key.endswith(("choice", "choices", "label", "labels", "tag")):
         return []
     if isinstance(value, str):
@@ -348,21 +360,21 @@ def _choices(key: str, value: Any) -> list[str]:
 
 
 def labelme_classes(content: Any) -> frozenset[str] | None:
-    """Return the labels of the shapes in a labelme JSON; None if it is none."""
+    """Return the labels of the shapes in labelme content; None for other content."""
     if not isinstance(content, dict) or not isinstance(content.get("shapes"), list) or "imagePath" not in content:
         return None
-    return frozenset(s["label"] for s in _objects(content["shapes"]) if isinstance(s.get("label"), str))
+    return frozenset(s["label"] for s in _records(content["shapes"]) if isinstance(s.get("label"), str))
 
 
-def _objects(rows: Any) -> list[dict[str, Any]]:
+def _records(rows: Any) -> list[dict[str, Any]]:
     return [row for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
 
 
 def read_xml(path: Path) -> frozenset[str] | list[ParsedLabels] | None:
-    """Read an annotation in XML.
+    """Read an XML annotation file.
 
     Returns:
-        The class names of one image (labelImg, VOC), the `ParsedLabels` of many (CVAT for images), or None for another XML.
+        The class names of one image (VOC, labelImg), the labels of many images (CVAT for images), or None for other XML.
     """
     try:
         with open_file(path) as file:
@@ -392,7 +404,7 @@ _YOLO_LINE = re.compile(r"(\d{1,6})(?:[ \t]+[-+.\deE]{1,32}){4,}")
 
 
 def yolo_ids(path: Path) -> frozenset[int] | None:
-    """Return the class ids in a text file of YOLO, one object a line; None for another text."""
+    """Return the class ids in a YOLO text file with one object per line; None for other text."""
     try:
         lines = read_text(path, 10_000_000).splitlines()
     except (OSError, UnicodeDecodeError):
@@ -402,10 +414,10 @@ def yolo_ids(path: Path) -> frozenset[int] | None:
 
 
 def yolo_class_names(path: Path) -> dict[int, str]:
-    """Return class names by id: ``names`` of a data.yaml, or the lines of classes.txt and obj.names.
+    """Return class names by id: ``names`` in a data.yaml, or the lines of classes.txt or obj.names.
 
     Raises:
-        DatasetError: ``names`` is not a plain list or table.
+        DatasetError: ``names`` is not a plain list or mapping.
     """
     try:
         text = read_text(path, 1_000_000)
@@ -424,7 +436,7 @@ def yolo_class_names(path: Path) -> dict[int, str]:
     names = {int(key) if key else i: name for i, (key, name) in enumerate(entries)}
     if not names or not all(names.values()):
         raise DatasetError(
-            f"{path}: 'names' cannot be read; expected: a list of class names, or a table from id to name"
+            f"{path}: 'names' cannot be read; expected a list of class names, or a mapping from id to name"
         )
     return names
 
