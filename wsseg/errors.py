@@ -71,6 +71,12 @@ def nearest(word: str, known: Iterable[str]) -> str:
     return f"; did you mean {match[0]!r}?" if match else ""
 
 
+def counted(count: int, noun: str) -> str:
+    """Return a count with its noun: ``1 image``, ``2 images``, ``3 classes``."""
+    plural = f"{noun}es" if noun.endswith("s") else f"{noun}s"
+    return f"{count} {noun if count == 1 else plural}"
+
+
 def listed(texts: Iterable[str], most: int = 20) -> str:
     """Return texts as one line: the first `most` of them, then the number of the others."""
     shown = list(texts)

@@ -23,12 +23,6 @@ def printable(name: str) -> str:
     return name if name.isprintable() else ascii(name)[1:-1]
 
 
-def counted(count: int, noun: str) -> str:
-    """Return a count with its noun: ``1 image``, ``2 images``, ``3 classes``."""
-    plural = f"{noun}es" if noun.endswith("s") else f"{noun}s"
-    return f"{count} {noun if count == 1 else plural}"
-
-
 def refused_character(name: str) -> str:
     """Return the first character that a name may not hold, in words; empty if there is none."""
     if name.isprintable():  # nearly all names: looked at as a whole, because there may be a million

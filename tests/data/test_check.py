@@ -1,4 +1,4 @@
-"""`check_data` on labels that are readable and yet odd: what is a problem, and what is worth a note."""
+"""`check_data`: which findings are problems and which are notes."""
 
 import json
 import re
@@ -33,21 +33,23 @@ def check(data):
     return check_data(data, FileMemory())
 
 
-def test_a_sound_data_set_has_neither_problem_nor_odd_name(tmp_path):
+def test_valid_data_has_no_problem(tmp_path):
     train = csv_split(tmp_path, "train", ["a,red", "b,blue", "c,"])
     val = csv_split(tmp_path, "val", ["d,red", "e,blue"], seed=10)
     reports = check(CsvData(kind="csv", train=train, val=val))
     assert [r.problems for r in reports] == [[], []]
-    assert [r.notes for r in reports] == [["no masks: this split cannot be judged"]] * 2
+    assert [r.notes for r in reports] == [[], ["no masks: the quality of the results is not measured"]]
 
 
 @pytest.mark.parametrize("name", ["a", "d"])
-def test_a_copy_of_a_train_image_in_val_is_told_first(tmp_path, name):
+def test_a_copy_of_a_train_image_in_val_is_the_first_note(tmp_path, name):
     train = csv_split(tmp_path, "train", ["a,red", "b,blue"])
     val = csv_split(tmp_path, "val", [f"{name},red", "c,blue"], seed=10)
     shutil.copy(tmp_path / "train" / "a.png", tmp_path / "val" / f"{name}.png")
     report = check(CsvData(kind="csv", train=train, val=val))[1]
-    assert re.search(rf"1 of 2 images have copies in train, .*: {name} \(train: a\)", report.notes[0])
+    assert report.notes[0] == (
+        f"1 of 2 validation images identical to training images: {name} (train: a); the results look better than they are"
+    )
     assert not report.problems
 
 
@@ -55,7 +57,7 @@ def test_the_same_files_in_train_and_val_are_a_problem(tmp_path):
     split = csv_split(tmp_path, "train", ["a,red", "b,blue"])
     train, val = check(CsvData(kind="csv", train=split, val=split))
     assert not train.problems
-    assert val.problems[0].startswith("2 of 2 images are in train as well") and ": a, b; " in val.problems[0]
+    assert val.problems[0].startswith("2 of 2 validation images also in train: a, b; remove them from one split")
 
 
 def test_a_class_that_is_absent_in_val_is_a_note(tmp_path):
@@ -63,7 +65,7 @@ def test_a_class_that_is_absent_in_val_is_a_note(tmp_path):
     val = csv_split(tmp_path, "val", ["c,red"], seed=10)
     report = check(CsvData(kind="csv", train=train, val=val))[1]
     assert not report.problems
-    assert "classes without any image: blue; they are not judged" in report.notes
+    assert "classes without validation images: blue; their quality is not measured" in report.notes
 
 
 def coco(folder, categories, labels):
@@ -82,18 +84,23 @@ def coco(folder, categories, labels):
     return CocoSplit(images=folder, annotations=folder / "instances.json")
 
 
-def test_a_category_that_nobody_uses_is_a_note_unless_it_was_chosen(tmp_path):
+def test_a_category_without_images_is_a_note_unless_the_config_lists_it(tmp_path):
     split = coco(tmp_path, ["things", "red", "blue"], [1, 2, None])
     report = check(CocoData(kind="coco", train=split))[0]
     assert not report.problems
-    assert any(note.startswith("classes without any image: things; they cannot be learned") for note in report.notes)
+    assert any(
+        note.startswith("classes without training images cannot be learned: things; list the others")
+        for note in report.notes
+    )
     report = check(CocoData(kind="coco", train=split, classes=("things", "red")))[0]
-    assert report.problems == ["class without any image: things"]
+    assert report.problems == ["no training image is labelled 'things'; add some, or remove it from data.classes"]
 
 
-def test_labels_that_name_nothing_are_a_problem(tmp_path):
+def test_labels_without_any_class_are_a_problem(tmp_path):
     split = coco(tmp_path, ["red", "blue"], [None, None])
-    assert "no image shows any class: nothing can be learned" in check(CocoData(kind="coco", train=split))[0].problems
+    assert (
+        "no training image has a class; nothing can be learned" in check(CocoData(kind="coco", train=split))[0].problems
+    )
 
 
 @pytest.mark.parametrize(
@@ -104,31 +111,31 @@ def test_labels_that_name_nothing_are_a_problem(tmp_path):
         (["red|blue", "red"], "class names that look like lists: 'red|blue'"),
         (["red", "nan"], "class names that look like 'no class': 'nan'"),
         (["red", "None"], "class names that look like 'no class': 'None'"),
-        (["red", "Red", "blue"], "class names that are nearly the same: 'Red', 'red'"),
+        (["red", "Red", "blue"], "class names with similar spelling: 'Red', 'red'"),
     ],
 )
-def test_class_names_that_a_form_may_have_made_are_told(tmp_path, names, note):
-    """Folders here; a table with such names is refused, or read as what they mean, by its reader."""
+def test_suspicious_class_names_are_notes(tmp_path, names, note):
+    """Class folders have such names; the reader of tables refuses them or interprets them."""
     for seed, name in enumerate(names):
         picture(tmp_path / name / "a.png", seed)
     report = check(FolderData(kind="folder", train=FolderSplit(images=tmp_path)))[0]
     assert any(line.startswith(note) for line in report.notes), report.notes
 
 
-def test_an_apostrophe_inside_a_name_is_no_list(tmp_path):
+def test_an_apostrophe_in_a_name_is_not_suspicious(tmp_path):
     report = check(CsvData(kind="csv", train=csv_split(tmp_path, "train", ["a,driver's", "b,ok"])))[0]
     assert not [line for line in report.notes if "look like" in line]
 
 
-def test_one_image_in_two_classes_is_told(tmp_path):
+def test_one_image_in_two_classes_is_a_note(tmp_path):
     picture(tmp_path / "red" / "a.png", 0)
     picture(tmp_path / "blue" / "b.png", 1)
     shutil.copy(tmp_path / "red" / "a.png", tmp_path / "blue")
     report = check(FolderData(kind="folder", train=FolderSplit(images=tmp_path)))[0]
-    assert "the same image with different labels: blue/a and red/a" in report.notes
+    assert "identical images with different labels: blue/a and red/a" in report.notes
 
 
-def test_unreadable_images_alone_are_named(tmp_path):
+def test_a_split_of_unreadable_images_is_an_error(tmp_path):
     split = csv_split(tmp_path, "train", ["a,red", "b,blue"])
     for name in "ab":
         (tmp_path / "train" / f"{name}.png").write_bytes(b"nothing")
@@ -137,15 +144,15 @@ def test_unreadable_images_alone_are_named(tmp_path):
     assert "data check" not in str(caught.value)
 
 
-def test_odd_files_are_notes(tmp_path):
+def test_unusual_files_are_notes(tmp_path):
     split = csv_split(tmp_path, "train", ["a,red", "b,blue", "c,"])
     PILImage.fromarray(np.full((9, 9), 4095, np.uint16)).save(tmp_path / "train" / "a.png")
     page = PILImage.new("RGB", (9, 9), "red")
     page.save(tmp_path / "train" / "b.tif", save_all=True, append_images=[page.rotate(90)])
     (tmp_path / "train" / "b.png").unlink()
     notes = check(CsvData(kind="csv", train=split))[0].notes
-    assert any(re.fullmatch("1 images: its 16-bit values use less than a quarter .*: a", note) for note in notes)
-    assert "1 images: it has several pages; only the first is read: b" in notes
+    assert any(re.fullmatch("1 image: its 16-bit values use less than a quarter .*: a", note) for note in notes)
+    assert "1 image: it has several pages; only the first is read: b" in notes
 
 
 def test_a_full_check_reads_every_file_again(tmp_path, monkeypatch):

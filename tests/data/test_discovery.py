@@ -1,4 +1,4 @@
-"""`wsseg init` on each layout: small copies of it in a temporary folder, and a part of the real photographs."""
+"""`wsseg init`: the four layouts that the pipeline reads itself, the config it writes, and names of files and folders."""
 
 import json
 import os
@@ -98,12 +98,12 @@ def invoke(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("kind", LAYOUTS)
-def test_each_layout_is_recognised_checked_and_told(invoke, tmp_path, kind):
+def test_each_layout_is_recognised_and_checked(invoke, tmp_path, kind):
     make, classes = LAYOUTS[kind]
     make(tmp_path / "my photos")
     result = invoke("my photos")
     assert result.exit_code == 0, result.output
-    assert "assumed: " in result.output and f"classes: {classes}" in result.output
+    assert result.output.startswith("found in my photos:\n") and f"classes: {classes}" in result.output
     assert "no problem found" in result.output
     assert result.output.splitlines()[-1] == "next: wsseg run best -c 'my photos.toml'"
     config = open_config("my photos.toml")
@@ -113,25 +113,25 @@ def test_each_layout_is_recognised_checked_and_told(invoke, tmp_path, kind):
     assert str(tmp_path) not in (tmp_path / "my photos.toml").read_text()  # the config may move with its folder
 
 
-def test_masks_beside_a_csv_are_found_and_told_from_photographs(tmp_path):
+def test_masks_beside_a_csv_are_not_photographs(tmp_path):
     csv_beside_images(tmp_path)
-    found = discover(tmp_path)
+    discovery = discover(tmp_path)
     for split in ("train", "val"):
-        assert found.data[split]["images"] == tmp_path / split / "images"
-        assert found.data[split]["masks"] == tmp_path / split / "masks"
-    assert found.data["separator"] == "|"
+        assert discovery.data[split]["images"] == tmp_path / split / "images"
+        assert discovery.data[split]["masks"] == tmp_path / split / "masks"
+    assert discovery.data["separator"] == "|"
 
 
-def test_a_folder_of_good_pieces_is_background(tmp_path):
+def test_a_folder_named_good_is_background(tmp_path):
     for name in ("scratch", "good"):
         picture(tmp_path / "train" / name / "1.png")
         picture(tmp_path / "test" / name / "1.png")
-    found = discover(tmp_path)
-    assert found.data["background"] == "good"
-    assert found.data["val"]["images"] == tmp_path / "test"
+    discovery = discover(tmp_path)
+    assert discovery.data["background"] == "good"
+    assert discovery.data["val"]["images"] == tmp_path / "test"
 
 
-def test_a_config_that_is_there_is_left_alone(invoke, tmp_path):
+def test_an_existing_config_is_not_replaced(invoke, tmp_path):
     class_folders(tmp_path / "photos")
     (tmp_path / "photos.toml").write_text("mine")
     result = invoke("photos")
@@ -139,14 +139,14 @@ def test_a_config_that_is_there_is_left_alone(invoke, tmp_path):
     assert (tmp_path / "photos.toml").read_text() == "mine"
 
 
-@pytest.mark.parametrize(("name", "message"), [("nothing", "no such folder"), ("empty", "no data set was recognised")])
-def test_folders_without_a_data_set(invoke, tmp_path, name, message):
+@pytest.mark.parametrize(("name", "message"), [("nothing", "no such folder"), ("empty", "this folder is empty")])
+def test_folders_without_photographs(invoke, tmp_path, name, message):
     (tmp_path / "empty").mkdir()
     result = invoke(name)
     assert result.exit_code == 1 and message in result.output and result.output.count("\n") == 1
 
 
-def test_what_is_broken_is_named_by_the_check(invoke, tmp_path):
+def test_the_check_names_unreadable_images(invoke, tmp_path):
     class_folders(tmp_path / "photos")
     (tmp_path / "photos" / "cat" / "broken.jpg").write_bytes(b"no image")
     result = invoke("photos")
@@ -155,29 +155,29 @@ def test_what_is_broken_is_named_by_the_check(invoke, tmp_path):
 
 
 @pytest.mark.parametrize(("side", "size"), [(90, 128), (200, 192), (230, 224), (4000, 320)])
-def test_sizes_follow_the_photographs(tmp_path, side, size):
+def test_network_sizes_follow_the_photographs(tmp_path, side, size):
     picture(tmp_path / "a.png", (side, side // 2))
     assert network_size_for([tmp_path]) == size
 
 
-def test_the_config_says_what_was_assumed(tmp_path):
+def test_the_config_repeats_the_notes(tmp_path):
     class_folders(tmp_path / "photos")
-    found = discover(tmp_path / "photos")
-    text = config_text(found, tmp_path / "c.toml")
-    assert all(f"# {line}" in text for line in found.said)
+    discovery = discover(tmp_path / "photos")
+    text = config_text(discovery, tmp_path / "c.toml")
+    assert all(f"# {line}" in text for line in discovery.notes)
     with pytest.raises(DatasetError):
         discover(tmp_path / "none")
 
 
-def test_a_class_that_every_image_shows_is_told_of(tmp_path):
-    """Without an image that does not show it, nothing says what it looks like."""
+def test_a_class_of_every_image_is_a_note(tmp_path):
+    """A classifier learns a class by comparison with images without it."""
     (tmp_path / "labels.csv").write_text("image_id,classes\na,crack\nb,crack dent\n")
     for name in "ab":
         PILImage.new("RGB", (8, 8)).save(tmp_path / f"{name}.png")
     data = CsvData(kind="csv", train=CsvSplit(images=tmp_path, labels=tmp_path / "labels.csv"))
     report = check_data(data, FileMemory())[0]
-    assert [n for n in report.notes if n.startswith("every image shows")] == [
-        "every image shows crack: add some that do not, or the classifier cannot learn what it looks like"
+    assert [n for n in report.notes if n.startswith("every training image")] == [
+        "every training image is labelled 'crack'; add images without it, or the class cannot be learned"
     ]
     assert not report.problems
 
@@ -204,8 +204,8 @@ def test_real_photographs(invoke, tmp_path, real_data):
     "name",
     ["cash$flow", "$HOME", "${HOME}", "~x", "~", "a: b", "it's", 'a"b', "a#b", "a\\b", "[x]", "ünï", "a\nb", "\ttab"],
 )
-def test_names_of_folders_neither_break_nor_set_anything(invoke, tmp_path, name):
-    """The folder's name stands in the config, and its classes' names do as well."""
+def test_folder_names_cannot_change_the_config(invoke, tmp_path, name):
+    """The config contains the names of the folder and of the classes."""
     for kind in ("red", "blue"):
         picture(tmp_path / name / kind / "1.jpg")
         picture(tmp_path / name / kind / f"{kind}.jpg")
@@ -219,7 +219,7 @@ def test_names_of_folders_neither_break_nor_set_anything(invoke, tmp_path, name)
 
 
 @pytest.mark.parametrize("where", ["folder", "file", "class", "category"])
-def test_a_line_break_in_a_name_sets_nothing(invoke, tmp_path, where):
+def test_a_line_break_in_a_name_cannot_add_a_setting(invoke, tmp_path, where):
     evil = 'x\n[predictions]\ncrf = "off"\n#'
     root = tmp_path / "set"
     if where == "category":
@@ -248,18 +248,18 @@ def test_a_line_break_in_a_name_sets_nothing(invoke, tmp_path, where):
     assert "predictions.crf" not in open_config("set.toml").stated
 
 
-def test_a_name_that_is_not_utf_8_is_one_line(invoke, tmp_path):
+def test_a_name_that_is_not_utf_8_is_a_one_line_error(invoke, tmp_path):
     name = b"caf\xe9"
     os.mkdir(os.path.join(os.fsencode(tmp_path), name))  # noqa: PTH102, PTH118
     for kind in ("red", "blue"):
         picture(Path(os.fsdecode(os.path.join(os.fsencode(tmp_path), name))) / kind / "1.jpg")  # noqa: PTH118
     result = invoke(os.fsdecode(name), "-o", "c.toml")
     assert result.exit_code == 1 and result.output.count("\n") == 1
-    assert "is not UTF-8 and cannot stand in a config; rename it" in result.output
+    assert "is not UTF-8; rename it" in result.output
     assert not (tmp_path / "c.toml").exists()
 
 
-def test_each_table_has_the_separator_of_its_own_cells(tmp_path):
+def test_the_separator_fits_the_tables_of_both_splits(tmp_path):
     for split, cells in (("train", "cat|dog"), ("val", "cat")):
         picture(tmp_path / split / "a.png")
         picture(tmp_path / split / "b.png")
@@ -273,10 +273,10 @@ def test_words_that_only_occur_together_are_one_class(invoke, tmp_path):
     (tmp_path / "set" / "labels.csv").write_text("image_id,classes\na,traffic light\nb,car\nc,traffic light\n")
     result = invoke("set")
     assert "classes: car 1, traffic light 2, (none) 0" in result.output
-    assert "'traffic light' is one class; if blanks separate classes, use --separator ' '" in result.output
+    assert "'traffic light' read as one class; use --separator ' ' if blanks separate classes" in result.output
 
 
-def test_litter_and_stores_are_no_classes(invoke, tmp_path):
+def test_system_folders_and_stores_are_not_classes(invoke, tmp_path):
     class_folders(tmp_path / "photos")
     for name in (".ipynb_checkpoints", "@eaDir", "__MACOSX", "masks", "labels"):
         picture(tmp_path / "photos" / name / "1.jpg")
@@ -287,14 +287,14 @@ def test_litter_and_stores_are_no_classes(invoke, tmp_path):
     assert "classes: cat 3, dog 3, (none) 3" in result.output
 
 
-def test_init_inside_the_folder_finds_the_same_again(invoke, tmp_path):
+def test_init_in_the_folder_itself_can_be_repeated(invoke, tmp_path):
     class_folders(tmp_path)
     assert invoke(".", "-o", "one.toml").exit_code == 0
     result = invoke(".", "-o", "two.toml")
     assert result.exit_code == 0 and "classes: cat 3, dog 3, (none) 3" in result.output
 
 
-def test_decomposed_names_of_classes_need_no_copy(invoke, tmp_path):
+def test_decomposed_class_names_need_no_copy(invoke, tmp_path):
     for name in ("cafe\u0301", "blue"):
         picture(tmp_path / "set" / name / "1.jpg")
         picture(tmp_path / "set" / name / f"{name}.jpg")

@@ -1,6 +1,7 @@
-"""`wsseg init` on data sets as exporters and people lay them out: recognised right, or answered in one line that helps."""
+"""`wsseg init` on datasets as tools export them and people arrange them: recognised, or refused in one helpful line."""
 
 import json
+import re
 import zlib
 
 import numpy as np
@@ -16,7 +17,7 @@ BOX = {"xmin": 2, "ymin": 2, "xmax": 9, "ymax": 9}
 
 
 def picture(path):
-    """A photograph that no other one equals."""
+    """Write a photograph that differs from all others."""
     path.parent.mkdir(parents=True, exist_ok=True)
     generator = np.random.default_rng(zlib.crc32(str(path).encode()))
     PILImage.fromarray(generator.integers(0, 256, (12, 16, 3), dtype=np.uint8)).save(path)
@@ -57,7 +58,7 @@ def voc_xml(path, *names):
     text(path, f"<annotation><folder>x</folder><filename>{path.stem}.jpg</filename>{objects}</annotation>")
 
 
-# --- layouts that say what they show ---------------------------------------------------------------------------------
+# --- recognised formats ---------------------------------------------------------------------------------
 
 
 def roboflow_coco(root):
@@ -77,21 +78,20 @@ def cvat_coco(root):
 
 
 def coco_same_names(root):
-    for split, first in (("train", "a"), ("val", "b")):
+    for split in ("train", "val"):
         pictures(root / "images" / split, "000.jpg", "001.jpg")
         coco_json(root / "annotations" / f"instances_{split}.json", ["000.jpg", "001.jpg"])
-        assert first
 
 
 def roboflow_classes(root):
-    """Multi-class: a column for each class."""
+    """Multi-class: one column per class."""
     for split in ("train", "valid"):
         pictures(root / split, f"{split}1.jpg", f"{split}2.jpg")
         text(root / split / "_classes.csv", f"filename, red, blue\n{split}1.jpg, 1, 0\n{split}2.jpg, 0, 1\n")
 
 
 def roboflow_boxes(root):
-    """Tensorflow object detection: a row a box."""
+    """Tensorflow object detection: one row per box."""
     pictures(root / "train", "a.jpg", "b.jpg")
     rows = "a.jpg,16,12,red,2,2,9,9\nb.jpg,16,12,blue,2,2,9,9\nb.jpg,16,12,blue,1,1,4,4\n"
     text(root / "train" / "_annotations.csv", "filename,width,height,class,xmin,ymin,xmax,ymax\n" + rows)
@@ -119,7 +119,7 @@ def voc_main_alone(root):
 
 
 def yolo(root):
-    """Ultralytics' own layout; names as a table; one image without a text file shows nothing."""
+    """Ultralytics' layout; names as a mapping; an image without a text file has no class."""
     for split in ("train", "val"):
         pictures(root / "images" / split, f"{split}1.jpg", f"{split}2.jpg", f"{split}3.jpg")
         text(root / "labels" / split / f"{split}1.txt", "0 0.5 0.5 0.2 0.2\n")
@@ -195,7 +195,7 @@ def kaggle(root):
 
 
 def kaggle_in_folders(root):
-    """File names alone, images in folders."""
+    """File names without folders, images in folders."""
     pictures(root / "images" / "one", "a1.jpg")
     pictures(root / "images" / "two", "b1.jpg")
     text(root / "labels.csv", "file_name,labels\na1.jpg,red\nb1.jpg,blue\n")
@@ -302,12 +302,12 @@ def init(tmp_path, monkeypatch):
 
 def classes_of(output, split):
     lines = output.splitlines()
-    start = next(i for i, line in enumerate(lines) if line.startswith(f"{split}: ") and line.endswith(" images"))
+    start = next(i for i, line in enumerate(lines) if re.fullmatch(rf"{split}: \d+ images?", line))
     return lines[start + 1].removeprefix("  classes: ")
 
 
 @pytest.mark.parametrize("make", LAYOUTS, ids=lambda make: make.__name__)
-def test_an_exporters_layout_is_read_as_it_is_meant(init, tmp_path, make):
+def test_exports_are_read_as_intended(init, tmp_path, make):
     kind, train, val = LAYOUTS[make]
     make(tmp_path / "set")
     before = sorted(tmp_path.rglob("*"))
@@ -319,12 +319,12 @@ def test_an_exporters_layout_is_read_as_it_is_meant(init, tmp_path, make):
     assert (data.val is None) == (val is None)
     if val is not None:
         assert classes_of(result.output, "val") == val
-    assert "have copies in train" not in result.output
+    assert "identical to training images" not in result.output
     written = sorted(path.name for path in set(tmp_path.iterdir()) - set(before))
     assert {name.split("-")[0] for name in written} <= {"mine.toml", "mine", "wsseg"}
 
 
-def test_masks_of_mvtec_get_class_ids(init, tmp_path):
+def test_mvtec_masks_are_copied_with_class_ids(init, tmp_path):
     mvtec(tmp_path / "bottle")
     assert init("bottle").exit_code == 0
     data = open_config("bottle.toml").data
@@ -335,26 +335,26 @@ def test_masks_of_mvtec_get_class_ids(init, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("make", "said"),
+    ("make", "note"),
     [
-        (roboflow_coco, "left out: test/_annotations.coco.json (2 images of test)"),
-        (roboflow_coco, "left out: categories without any image: things"),
-        (yolo, "2 images have no text file: they show none of the classes, as YOLO defines it"),
-        (roboflow_boxes, "_annotations.csv: images in column 'filename', classes in 'class'"),
-        (mvtec, "2 masks of ground_truth are copied beside this config"),
-        (two_backgrounds, "images without any class: good and normal"),
-        (kaggle, "left out: sample_submission.csv, which is a form to fill in"),
-        (kaggle, "left out: 1 images without label in test (1)"),
+        (roboflow_coco, "not used: test/_annotations.coco.json (2 images of split test)"),
+        (roboflow_coco, "not used: categories without any image: things"),
+        (yolo, "2 images without text file: no class, as in YOLO"),
+        (roboflow_boxes, "_annotations.csv: image names in column 'filename', classes in 'class'"),
+        (mvtec, "2 masks of ground_truth copied beside the config"),
+        (two_backgrounds, "images without any class in: good and normal"),
+        (kaggle, "not used: sample_submission.csv: a submission template"),
+        (kaggle, "not used: 1 image without label in test (1)"),
     ],
 )
-def test_what_was_assumed_and_left_out_is_said(init, tmp_path, make, said):
+def test_assumptions_and_unused_files_are_printed(init, tmp_path, make, note):
     make(tmp_path / "set")
     result = init("set")
-    assert any(line.startswith(f"assumed: {said}") for line in result.output.splitlines()), result.output
-    assert f"# {said}" in (tmp_path / "set.toml").read_text()
+    assert any(line.startswith(f"  {note}") for line in result.output.splitlines()), result.output
+    assert f"# {note}" in (tmp_path / "set.toml").read_text()
 
 
-# --- two readings ----------------------------------------------------------------------------------------------------
+# --- ambiguous labels ----------------------------------------------------------------------------------------------------
 
 
 def classes_and_table(root):
@@ -400,16 +400,16 @@ def many_of_mvtec(root):
 @pytest.mark.parametrize(
     ("make", "words"),
     [
-        (classes_and_table, "choose --kind csv (labels.csv: one, two) or --kind folder ("),
-        (two_tables, "labels.csv and other.csv both have labels for train; choose with --labels FILE"),
-        (two_jsons, "one.json and two.json both have labels for train; choose with --labels FILE"),
-        (years, "the classes may be 2021, 2022 or blue, red; give 2021 as FOLDER"),
-        (blanks, "'blue car' may be one class or 2; use --separator '|' for one, or --separator ' '"),
-        (same_names_in_two_folders, "may be those of left or of right, which have the same names"),
-        (many_of_mvtec, "2 data sets of MVTec AD: bottle, cable; give one of them as FOLDER"),
+        (classes_and_table, "ambiguous: 2 sets of labels; choose --kind csv (labels.csv: one, two) or --kind folder ("),
+        (two_tables, "labels.csv and other.csv have different labels for train; choose one with --labels FILE"),
+        (two_jsons, "one.json and two.json have different labels for train; choose one with --labels FILE"),
+        (years, "the classes may be 2021, 2022 or blue, red; pass 2021 as FOLDER"),
+        (blanks, "'blue car' may be one class or 2; use --separator '|' for one class, or --separator ' '"),
+        (same_names_in_two_folders, "left and right have photographs of the same names"),
+        (many_of_mvtec, "found 2 MVTec AD datasets: bottle, cable; pass one of them as FOLDER"),
     ],
 )
-def test_two_readings_are_asked_about_in_one_line(init, tmp_path, make, words):
+def test_ambiguous_labels_are_a_one_line_error(init, tmp_path, make, words):
     make(tmp_path / "set")
     result = init("set")
     assert result.exit_code == 1
@@ -430,37 +430,37 @@ def test_two_readings_are_asked_about_in_one_line(init, tmp_path, make, words):
         (blanks, ("--separator", " "), "blue 1, car 3, red 1, (none) 0"),
     ],
 )
-def test_an_option_chooses(init, tmp_path, make, options, classes):
+def test_options_resolve_ambiguous_labels(init, tmp_path, make, options, classes):
     make(tmp_path / "set")
     result = init("set", *options)
     assert result.exit_code == 0, result.output
     assert classes_of(result.output, "train") == classes
 
 
-def test_forms_that_say_the_same_are_one_reading(init, tmp_path):
+def test_formats_with_the_same_labels_are_not_ambiguous(init, tmp_path):
     for name in ("red", "blue"):
         picture(tmp_path / "set" / name / f"{name}.jpg")
     text(tmp_path / "set" / "labels.csv", "image_id,classes\nred/red,red\nblue/blue,blue\n")
     result = init("set")
-    assert result.exit_code == 0 and "left out: the folder labels, which say the same" in result.output
+    assert result.exit_code == 0 and "not used: the folder labels, which are the same" in result.output
 
 
-def test_a_smaller_file_that_says_the_same_is_left_out(init, tmp_path):
+def test_a_file_with_some_of_the_same_labels_is_not_used(init, tmp_path):
     pictures(tmp_path / "set" / "train", "a.jpg", "b.jpg", "c.jpg")
     coco_json(tmp_path / "set" / "a_small_train.json", ["a.jpg", "b.jpg"])
     coco_json(tmp_path / "set" / "my_train.json", ["a.jpg", "b.jpg", "c.jpg"])
     result = init("set")
     assert "train: 3 images" in result.output
-    assert "left out: a_small_train.json, whose labels my_train.json has as well" in result.output
+    assert "not used: a_small_train.json, whose labels are all in my_train.json" in result.output
 
 
 @pytest.mark.parametrize(("option", "value"), [("--kind", "yolov9"), ("--separator", "")])
-def test_options_that_cannot_be(init, tmp_path, option, value):
+def test_invalid_options_are_usage_errors(init, tmp_path, option, value):
     two_tables(tmp_path / "set")
     assert init("set", option, value).exit_code == 2
 
 
-# --- nothing to read -------------------------------------------------------------------------------------------------
+# --- nothing to recognise -------------------------------------------------------------------------------------------------
 
 
 def empty(root):
@@ -513,47 +513,46 @@ def header_alone(root):
 @pytest.mark.parametrize(
     ("make", "words"),
     [
-        (empty, "it is empty; give the folder that holds your photographs"),
+        (empty, "this folder is empty; pass the folder that holds your photographs"),
         (
             flat,
-            "it holds 2 photographs, but nothing says what they show; expected: a sub-folder of images for each class",
+            "found 2 photographs, but no labels; expected one sub-folder of images per class",
         ),
-        (images_and_masks, "it holds 1 photographs and 1 folders of masks, but nothing says what they show"),
-        (archive, "it holds no photograph, but photos.zip: unpack it first"),
-        (yolo_without_names, "labels of YOLO without class names: add data.yaml, classes.txt or obj.names"),
-        (yolo_unknown_id, "labels of YOLO have the class ids 7, for which no name is given"),
-        (no_classes, "labels.csv names no class"),
-        (other_images, "labels.csv: no image was found for its rows, such as 'x'"),
-        (header_alone, "labels.csv: it has no rows"),
+        (images_and_masks, "found 1 photograph and 1 folder of masks, but no labels"),
+        (archive, "found no photograph, but photos.zip; unpack it first"),
+        (yolo_without_names, "YOLO labels: no class names; add data.yaml, classes.txt or obj.names"),
+        (yolo_unknown_id, "YOLO labels: no name for the class ids 7"),
+        (no_classes, "labels.csv: no image has a class"),
+        (other_images, "labels.csv: its rows name no photograph of this folder, such as 'x'"),
+        (header_alone, "labels.csv: no rows"),
     ],
 )
-def test_what_cannot_be_read_is_said_in_one_line(init, tmp_path, make, words):
+def test_folders_without_usable_labels_are_a_one_line_error(init, tmp_path, make, words):
     make(tmp_path / "set")
     result = init("set")
     assert result.exit_code == 1 and words in result.output and result.output.count("\n") == 1
     assert not list(tmp_path.glob("*.toml"))
 
 
-def test_an_archive_is_no_folder(init, tmp_path):
+def test_an_archive_is_refused(init, tmp_path):
     (tmp_path / "set.zip").write_bytes(b"PK")
     result = init("set.zip")
-    assert result.exit_code == 1 and "it is an archive: unpack it, and give the folder" in result.output
+    assert result.exit_code == 1 and "this is an archive; unpack it and pass the folder" in result.output
 
 
-# --- what is written -------------------------------------------------------------------------------------------------
+# --- written files -------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("there", ["mine-train.csv", "mine-masks/train/good/000.png"])
-def test_files_beside_the_config_are_not_replaced(init, tmp_path, there):
+@pytest.mark.parametrize("existing", ["mine-train.csv", "mine-masks/train/good/000.png"])
+def test_existing_files_beside_the_config_are_not_replaced(init, tmp_path, existing):
     mvtec(tmp_path / "set")
-    text(tmp_path / there, "mine")
+    text(tmp_path / existing, "mine")
     result = init("set", "-o", "mine.toml")
-    said = "is a file; a folder is needed there" if there == "mine-masks" else "exists and was not written by wsseg"
-    assert result.exit_code == 1 and f"{there} {said}" in result.output
-    assert (tmp_path / there).read_text() == "mine" and not (tmp_path / "mine.toml").exists()
+    assert result.exit_code == 1 and f"{existing} exists and was not written by wsseg" in result.output
+    assert (tmp_path / existing).read_text() == "mine" and not (tmp_path / "mine.toml").exists()
 
 
-def test_class_names_with_separators_stay_whole(init, tmp_path):
+def test_class_names_may_contain_separators(init, tmp_path):
     for i, name in enumerate(("red|blue", "a;b", "c d")):
         picture(tmp_path / "set" / f"{i}.jpg")
         text(tmp_path / "set" / f"{i}.json", json.dumps({"imagePath": f"{i}.jpg", "shapes": [{"label": name}]}))

@@ -1,4 +1,4 @@
-"""Label files of other tools, parsed without any image."""
+"""Label files of other tools, parsed without images."""
 
 import json
 
@@ -6,11 +6,11 @@ import pytest
 
 from wsseg.data.label_files import (
     AmbiguousLabelsError,
-    label_studio_names,
+    infer_separator,
+    label_studio_labels,
     name_parts,
     read_table,
     read_xml,
-    separator_of,
     yolo_class_names,
     yolo_ids,
 )
@@ -22,9 +22,9 @@ RED, BLUE, BOTH, NONE = frozenset({"red"}), frozenset({"blue"}), frozenset({"red
 def table(tmp_path, content, separator=None):
     path = tmp_path / "labels.csv"
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
-    found = read_table(path, lambda name: (name_parts(name) or ("",))[-1] in set("abcd"), separator)
+    tables = read_table(path, lambda name: (name_parts(name) or ("",))[-1] in set("abcd"), separator)
     return {
-        named.split: {name_parts(image)[-1]: classes for image, classes in named.classes.items()} for named in found
+        parsed.split: {name_parts(image)[-1]: classes for image, classes in parsed.classes.items()} for parsed in tables
     }
 
 
@@ -48,7 +48,7 @@ def table(tmp_path, content, separator=None):
         "image_id,classes\na,red\nb,blue\nc,red blue\nd,\n".encode("utf-16"),
     ],
 )  # fmt: skip
-def test_a_table_means_the_same_in_every_form(tmp_path, content):
+def test_tables_of_different_tools_have_the_same_meaning(tmp_path, content):
     assert table(tmp_path, content) == {"": {"a": RED, "b": BLUE, "c": BOTH, "d": NONE}}
 
 
@@ -57,24 +57,27 @@ def test_a_column_may_state_the_split(tmp_path):
     assert table(tmp_path, rows) == {"train": {"a": RED}, "val": {"b": BLUE}, "test": {"c": BOTH}, "": {"d": RED}}
 
 
-def test_windows_text_is_read(tmp_path):
+def test_text_in_windows_encoding_is_read(tmp_path):
     assert table(tmp_path, "image_id,classes\na,röt\nb,röt\n".encode("cp1252"))[""]["a"] == {"röt"}
 
 
 @pytest.mark.parametrize("content", ["", "a", "x,y\n1,2\n", "\x00", "name\nvalue\n", '"', "year,month\n2020,1\n"])
-def test_other_texts_are_no_tables_of_images(tmp_path, content):
+def test_other_texts_are_not_tables_of_images(tmp_path, content):
     assert table(tmp_path, content) == {}
 
 
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        ("file,width,height\na,1,2\nb,3,4\n", "which column holds the classes"),
-        ("image_id,classes\nx,red\n", "no image was found for its rows, such as 'x'"),
-        ("image_id,classes\n", "it has no rows"),
+        (
+            "file,width,height\na,1,2\nb,3,4\n",
+            "several columns may hold the classes; found width, height; rename the right one to 'classes'",
+        ),
+        ("image_id,classes\nx,red\n", "its rows name no photograph of this folder, such as 'x'"),
+        ("image_id,classes\n", "no rows"),
     ],
 )
-def test_what_cannot_be_told_is_said(tmp_path, content, words):
+def test_unusable_tables_are_refused_with_the_reason(tmp_path, content, words):
     with pytest.raises(DatasetError, match=words):
         table(tmp_path, content)
 
@@ -93,13 +96,13 @@ def test_what_cannot_be_told_is_said(tmp_path, content, words):
         ({"red", "blue"}, " "),
     ],
 )
-def test_separators_by_evidence(tmp_path, cells, separator):
-    assert separator_of(tmp_path, cells, True, []) == separator
+def test_separators_are_inferred_from_the_cells(tmp_path, cells, separator):
+    assert infer_separator(tmp_path, cells, True, []) == separator
 
 
-def test_a_separator_that_cannot_be_told_is_asked_for(tmp_path):
+def test_an_ambiguous_separator_is_an_error_that_names_the_option(tmp_path):
     with pytest.raises(AmbiguousLabelsError, match=r"'blue car' may be one class or 2; use --separator"):
-        separator_of(tmp_path, {"red car", "blue car", "car"}, False, [])
+        infer_separator(tmp_path, {"red car", "blue car", "car"}, False, [])
 
 
 @pytest.mark.parametrize(
@@ -114,7 +117,7 @@ def test_a_separator_that_cannot_be_told_is_asked_for(tmp_path):
         ("train: x\n", {}),
     ],
 )
-def test_names_of_a_yaml(tmp_path, text, names):
+def test_class_names_in_a_yaml(tmp_path, text, names):
     path = tmp_path / "data.yaml"
     path.write_text(text)
     assert yolo_class_names(path) == names
@@ -141,7 +144,7 @@ def test_other_yaml_is_refused(tmp_path, text):
         ("1.5 0.5 0.5 0.1 0.1\n", None),
     ],
 )
-def test_lines_of_yolo(tmp_path, text, ids):
+def test_yolo_lines(tmp_path, text, ids):
     path = tmp_path / "a.txt"
     path.write_text(text)
     assert yolo_ids(path) == ids
@@ -162,11 +165,11 @@ def test_lines_of_yolo(tmp_path, text, ids):
         ("", ()),
     ],
 )
-def test_parts_of_a_name(name, parts):
+def test_name_parts(name, parts):
     assert name_parts(name) == parts
 
 
-def test_tasks_of_label_studio(tmp_path):
+def test_label_studio_tasks(tmp_path):
     tasks = [
         {"data": {"image": "a.jpg"}, "annotations": [{"result": [{"value": {"choices": ["red", "blue"]}}]}]},
         {
@@ -179,9 +182,9 @@ def test_tasks_of_label_studio(tmp_path):
         {"data": {"text": "no image"}},
         7,
     ]
-    found = label_studio_names(tmp_path, tasks)
-    assert found.classes == {"a.jpg": BOTH, "c.jpg": NONE, "d.jpg": RED, "e.jpg": BLUE}
-    assert label_studio_names(tmp_path, json.loads('{"a": 1}')) is None
+    parsed = label_studio_labels(tmp_path, tasks)
+    assert parsed.classes == {"a.jpg": BOTH, "c.jpg": NONE, "d.jpg": RED, "e.jpg": BLUE}
+    assert label_studio_labels(tmp_path, json.loads('{"a": 1}')) is None
 
 
 def test_xml(tmp_path):
@@ -191,8 +194,8 @@ def test_xml(tmp_path):
     path.write_text(
         '<annotations><image name="a.jpg" subset="Train"><box label="red"/><tag label="blue"/></image></annotations>'
     )
-    (named,) = read_xml(path)
-    assert (named.split, named.classes) == ("train", {"a.jpg": BOTH})
+    (parsed,) = read_xml(path)
+    assert (parsed.split, parsed.classes) == ("train", {"a.jpg": BOTH})
     for text in ("<other/>", "", "<annotation>", '<!DOCTYPE a [<!ENTITY x "y">]><annotation>&x;</annotation>'):
         path.write_text(text)
         assert read_xml(path) is None

@@ -17,6 +17,8 @@ from wsseg.cli.options import (
     set_option,
     store_option,
 )
+from wsseg.errors import counted
+from wsseg.names import printable
 
 if TYPE_CHECKING:
     from wsseg.data.check import SplitReport
@@ -67,9 +69,11 @@ def init(
     outputs.check(files)
     for path, content in files.items():
         outputs.write(path, content())
-    for line in discovery.said:
-        click.echo(f"assumed: {line}")
-    for path in dict.fromkeys(path.parent if path.suffix == ".png" else path for path in files):
+    click.echo(f"found in {printable(str(folder))}:")
+    for line in discovery.notes:
+        click.echo(f"  {line}")
+    masks = target.with_name(f"{target.stem}-masks")
+    for path in dict.fromkeys(masks if path.is_relative_to(masks) else path for path in files):
         click.echo(f"wrote {path}")
     _check(str(target), (), store)
     click.echo(f"next: wsseg run best -c {shlex.quote(str(target))}")
@@ -114,19 +118,20 @@ def _check(config: str, overrides: tuple[str, ...], store: Path, full: bool = Fa
         _print_split(report)
     problems = sum(len(report.problems) for report in reports)
     if problems:
-        fail(f'{problems} problems; fix them, or set data.on_bad_image = "skip" to leave out unreadable images')
+        fail(
+            f'{counted(problems, "problem")} found; fix them, or set data.on_bad_image = "skip" to leave out unreadable images'
+        )
     click.echo("no problem found")
 
 
 def _print_split(report: "SplitReport") -> None:
-    click.echo(f"{report.split}: {report.images} images")
+    click.echo(f"{report.split}: {counted(report.images, 'image')}")
     click.echo("  classes: " + ", ".join(f"{name} {count}" for name, count in report.classes.items()))
     sizes = ", ".join(f"{height}x{width} ({count})" for (height, width), count in report.sizes.most_common(5))
     more = f" and {len(report.sizes) - 5} more" if len(report.sizes) > 5 else ""
     click.echo(f"  sizes (HxW): {sizes}{more}")
-    for line in report.notes[:20]:
-        click.echo(f"  note: {line}")
-    if len(report.notes) > 20:
-        click.echo(f"  and {len(report.notes) - 20} more notes")
-    for line in report.problems:
-        click.echo(f"  problem: {line}")
+    for kind, lines in (("note", report.notes), ("problem", report.problems)):
+        for line in lines[:20]:
+            click.echo(f"  {kind}: {line}")
+        if len(lines) > 20:
+            click.echo(f"  and {counted(len(lines) - 20, f'more {kind}')}")

@@ -1,4 +1,4 @@
-"""`wsseg data check`: read everything once and say what is there and what is wrong."""
+"""Check a dataset for problems before a run (`wsseg data check`): every file is read once."""
 
 import re
 from collections import Counter
@@ -10,22 +10,22 @@ from wsseg.data.images import LabeledImages, class_map, load_images
 from wsseg.data.layouts import list_split
 from wsseg.data.tables import NO_CLASS
 from wsseg.data.truth.loading import has_truth, load_truth
-from wsseg.errors import DatasetError, listed
+from wsseg.errors import DatasetError, counted, listed
 from wsseg.labels import ClassMap
 from wsseg.types import LabeledImage
 
 
 @dataclass
 class SplitReport:
-    """What was found in one split.
+    """Contents and problems of one split.
 
     Args:
-        split: its name.
-        images: readable, labelled images.
-        classes: images by class name; those without any class under ``(none)``.
-        sizes: images by (H, W).
-        problems: one line each, to be mended.
-        notes: one line each, worth knowing.
+        split: ``train`` or ``val``.
+        images: number of readable, labelled images.
+        classes: number of images by class name; images without any class are counted as ``(none)``.
+        sizes: number of images by size (H, W) in px.
+        problems: faults that must be fixed, one line each.
+        notes: findings that may be intended, one line each.
     """
 
     split: str
@@ -36,114 +36,116 @@ class SplitReport:
     notes: list[str] = field(default_factory=list)
 
 
-_LISTED = re.compile(r"[\[\]{}\"|;,]|^'|'$")  # what is left of a list that was not split, such as ['red', 'blue']
+_LIST_MARKS = re.compile(r"[\[\]{}\"|;,]|^'|'$")  # left over from an unsplit list such as ['red', 'blue']
 
 
 def check_data(data: Any, memory: FileMemory) -> list[SplitReport]:
-    """Check every configured split; problems of the data become lines of the report, not exceptions.
+    """Check every configured split; faults of the data become lines of the report, not exceptions.
 
     Raises:
-        DatasetError: a split cannot be listed at all (missing folders, malformed label files).
+        DatasetError: a split cannot be listed (missing folders, malformed label files).
     """
-    reports = []
-    train: LabeledImages | None = None
-    for split in ("train", "val"):
-        if getattr(data, split) is not None:
-            report, images = _check_split(data, split, memory, train.classes if train else None)
-            reports.append(report)
-            if train is not None:
-                _compare(train, images, report)
-            train = images
-    return reports
+    train, train_images = _check_split(data, "train", memory)
+    if data.val is None:
+        return [train]
+    val, val_images = _check_split(data, "val", memory, train_images.classes)
+    _check_overlap(train_images, val_images, val)
+    return [train, val]
 
 
 def _check_split(
-    data: Any, split: str, memory: FileMemory, classes: ClassMap | None
+    data: Any, split: str, memory: FileMemory, classes: ClassMap | None = None
 ) -> tuple[SplitReport, LabeledImages]:
     report = SplitReport(split)
     listing = list_split(data, split)
-    report.problems += [f"label without image: {i}" for i in listing.label_without_image]
+    if ids := listing.label_without_image:
+        report.problems.append(f"{counted(len(ids), 'label')} without image: {listed(ids)}")
     report.notes += listing.warnings()
     classes = classes or class_map(data, listing)
     images = load_images(replace(data, on_bad_image="skip"), split, memory, classes, listing)
     report.images = len(images)
     report.problems += [
-        f"unreadable: {listing.paths[i]} ({why})" for i, why in images.skipped.items() if i in listing.paths
+        f"unreadable image: {listing.paths[i]} ({why})" for i, why in images.skipped.items() if i in listing.paths
     ]
     _check_classes(data, images, report)
     if split == "train":
-        report.notes += _odd_names(classes.names) + _contradictions(images)
-    report.notes += _odd_files(images, memory)
+        report.notes += _suspicious_names(classes.names) + _contradictions(images)
+    report.notes += _file_notes(images, memory)
     report.sizes = Counter(item.size for item in images.items)
     if not has_truth(data, split):
-        report.notes.append("no masks: this split cannot be judged")
+        if split == "val":
+            report.notes.append("no masks: the quality of the results is not measured")
         return report, images
     try:
-        truth = load_truth(data, images, memory)
+        report.notes += load_truth(data, images, memory).notes
     except DatasetError as error:
         report.problems.append(str(error))
-        return report, images
-    report.notes += truth.notes
     return report, images
 
 
 def _check_classes(data: Any, images: LabeledImages, report: SplitReport) -> None:
-    """Count the images of each class, and tell of classes that none or all of them show."""
+    """Count the images of each class, and report classes that no image or every image has."""
     names = images.classes.names
     counts = Counter(class_id for item in images.items for class_id in item.class_ids)
     report.classes = {name: counts[i] for i, name in enumerate(names, start=1)}
-    unseen = [name for name in names if not report.classes[name]]
+    absent = [name for name in names if not report.classes[name]]
     if images.split == "train":
-        report.problems += [f"class without any image: {n}" for n in unseen if n in data.classes]
-        if len(unseen) == len(names):
-            report.problems.append("no image shows any class: nothing can be learned")
-        elif nobody := [n for n in unseen if n not in data.classes]:
+        report.problems += [
+            f"no training image is labelled {name!r}; add some, or remove it from data.classes"
+            for name in absent
+            if name in data.classes
+        ]
+        if len(absent) == len(names):
+            report.problems.append("no training image has a class; nothing can be learned")
+        elif unlisted := [name for name in absent if name not in data.classes]:
             report.notes.append(
-                f"classes without any image: {listed(nobody)}; they cannot be learned: data.classes can name the others"
+                f"classes without training images cannot be learned: {listed(unlisted)}; list the others in data.classes"
             )
         report.notes += [
-            f"every image shows {name}: add some that do not, or the classifier cannot learn what it looks like"
+            f"every training image is labelled {name!r}; add images without it, or the class cannot be learned"
             for name in names
             if report.classes[name] == report.images > 0
         ]
-    elif unseen:
-        report.notes.append(f"classes without any image: {listed(unseen)}; they are not judged")
+    elif absent:
+        report.notes.append(f"classes without validation images: {listed(absent)}; their quality is not measured")
     report.classes["(none)"] = sum(not item.class_ids for item in images.items)
 
 
-def _odd_names(names: tuple[str, ...]) -> list[str]:
-    """Return notes about class names that a label file's form may have made."""
+def _suspicious_names(names: tuple[str, ...]) -> list[str]:
+    """Return notes about class names that may be artifacts of a label file's format."""
     notes = []
-    if lists := [name for name in names if _LISTED.search(name)]:
-        notes.append(f"class names that look like lists: {listed(map(repr, lists))}; see data.separator and the labels")
-    if nothing := [name for name in names if name.strip().lower() in NO_CLASS | {"-"}]:
+    if lists := [name for name in names if _LIST_MARKS.search(name)]:
         notes.append(
-            f"class names that look like 'no class': {listed(map(repr, nothing))}; leave the field of such images empty"
+            f"class names that look like lists: {listed(map(repr, lists))}; check data.separator and the label file"
+        )
+    if empty := [name for name in names if name.strip().lower() in NO_CLASS | {"-"}]:
+        notes.append(
+            f"class names that look like 'no class': {listed(map(repr, empty))}; leave the label of such images empty"
         )
     spellings: dict[str, list[str]] = {}
     for name in names:
         spellings.setdefault(" ".join(name.casefold().replace("_", " ").split()), []).append(name)
     notes += [
-        f"class names that are nearly the same: {', '.join(map(repr, same))}; they are different classes"
-        for same in spellings.values()
-        if len(same) > 1
+        f"class names with similar spelling: {', '.join(map(repr, similar))}; they are separate classes"
+        for similar in spellings.values()
+        if len(similar) > 1
     ]
     return notes
 
 
 def _contradictions(images: LabeledImages) -> list[str]:
-    """Return a note about images of equal content and unequal labels."""
-    first: dict[str, LabeledImage] = {}
+    """Return a note about identical images with different labels, or an empty list."""
+    first_of: dict[str, LabeledImage] = {}
     pairs = []
     for item in images.items:
-        other = first.setdefault(item.sha256, item)
-        if other.class_ids != item.class_ids:
-            pairs.append(f"{other.id} and {item.id}")
-    return [f"the same image with different labels: {listed(pairs)}"] if pairs else []
+        first = first_of.setdefault(item.sha256, item)
+        if first.class_ids != item.class_ids:
+            pairs.append(f"{first.id} and {item.id}")
+    return [f"identical images with different labels: {listed(pairs)}"] if pairs else []
 
 
-def _compare(train: LabeledImages, val: LabeledImages, report: SplitReport) -> None:
-    """Tell of val's images that train has as well: the same file is a problem, another one of equal content a note."""
+def _check_overlap(train: LabeledImages, val: LabeledImages, report: SplitReport) -> None:
+    """Report validation images that are also in train: the same file is a problem, a copy of it is a note."""
     by_digest = {item.sha256: item for item in train.items}
     paths = {item.path.resolve() for item in train.items}
     files = [item.id for item in val.items if item.path.resolve() in paths]
@@ -152,20 +154,24 @@ def _compare(train: LabeledImages, val: LabeledImages, report: SplitReport) -> N
         for item in val.items
         if item.sha256 in by_digest and item.path.resolve() not in paths
     ]
-    better = "so that the results look better than they are"
+    total = counted(len(val), "validation image")
     if files:
         report.problems.append(
-            f"{len(files)} of {len(val)} images are in train as well, {better}: {listed(files)}; take them out of one of the two"
+            f"{len(files)} of {total} also in train: {listed(files)}; remove them from one split, or the results look "
+            "better than they are"
         )
     if copies:
-        report.notes.insert(0, f"{len(copies)} of {len(val)} images have copies in train, {better}: {listed(copies)}")
+        report.notes.insert(
+            0,
+            f"{len(copies)} of {total} identical to training images: {listed(copies)}; the results look better than they are",
+        )
 
 
-def _odd_files(images: LabeledImages, memory: FileMemory) -> list[str]:
-    """Return a line for each oddity of readable images: pages that are left out, values that are dark."""
-    seen = memory.inspect([item.path for item in images.items], f"looking at {images.split} images")
-    ids: dict[str, list[str]] = {}
+def _file_notes(images: LabeledImages, memory: FileMemory) -> list[str]:
+    """Return one note per property of readable images that may be unintended, such as several pages or dark values."""
+    inspections = memory.inspect([item.path for item in images.items], f"inspecting {images.split} images")
+    ids_of: dict[str, list[str]] = {}
     for item in images.items:
-        if note := seen[item.path].note:
-            ids.setdefault(note, []).append(item.id)
-    return [f"{len(own)} images: {note}: {listed(own)}" for note, own in ids.items()]
+        if note := inspections[item.path].note:
+            ids_of.setdefault(note, []).append(item.id)
+    return [f"{counted(len(ids), 'image')}: {note}: {listed(ids)}" for note, ids in ids_of.items()]

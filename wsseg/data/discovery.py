@@ -24,8 +24,7 @@ from wsseg.data.masks import encode_mask
 from wsseg.data.reading import image_size, read_mask_file
 from wsseg.data.scan import ARCHIVES, FolderScan
 from wsseg.data.walk import data_files, data_folders, is_image
-from wsseg.errors import DatasetError, listed
-from wsseg.names import counted
+from wsseg.errors import DatasetError, counted, listed
 
 _SAMPLED = 20  # photographs per folder that decide the size of the network's input
 _MIN_SIZE, _MAX_SIZE, _STEP = 128, 320, 32  # px

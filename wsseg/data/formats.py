@@ -24,9 +24,9 @@ from wsseg.data.matching import Labels, SplitLabels, match_photographs
 from wsseg.data.scan import MASK_FOLDERS, FolderScan
 from wsseg.data.voc import list_file
 from wsseg.data.walk import data_folders
-from wsseg.errors import DatasetError, WssegError, listed
+from wsseg.errors import DatasetError, WssegError, counted, listed
 from wsseg.labels import VOC_CLASSES
-from wsseg.names import composed, counted
+from wsseg.names import composed
 
 _IMAGE_FOLDERS = frozenset({"image", "images", "img", "imgs", "jpegimages", "photos", "pictures", "photographs"})
 _NEVER_CLASSES = (
@@ -214,8 +214,8 @@ def _coco(scan: FolderScan) -> Interpretation | None:
     if interpretation is None:
         return None
     table: dict[str, Any] = {"kind": "coco"}
-    for split, labels in interpretation.splits.items():
-        table[split] = {"images": labels.base, "annotations": labels.source}
+    for split, split_labels in interpretation.splits.items():
+        table[split] = {"images": split_labels.base, "annotations": split_labels.source}
     listing = listing_of(table, "train")
     class_names = interpretation.class_names
     if listing is not None and (without_image := [name for name in listing.names if name not in class_names]):

@@ -132,11 +132,20 @@ def _list_csv(data: CsvData, part: CsvSplit) -> Listing:
     listing.paths = {i: files[i] for i in both}
     listing.labels = {i: labels[i] for i in both}
     listing.label_without_image = sorted(labels.keys() - both)
-    listing.image_without_label = sorted(files.keys() - both)
+    listing.image_without_label = sorted(files.keys() - both - _ids_of_other_split(data, part, files))
     unpadded = {name.lstrip("0") for name in listing.image_without_label}
     if lost := [item_id for item_id in listing.label_without_image if item_id in unpadded]:
         listing.notes.append(f"{part.labels}: a spreadsheet seems to have removed the leading zeros of {listed(lost)}")
     return listing
+
+
+def _ids_of_other_split(data: CsvData, part: CsvSplit, files: Mapping[str, Path]) -> set[str]:
+    """Return the image ids that the table of the other split names, if both splits share one folder of images."""
+    other = data.val if part is data.train else data.train
+    if other is None or other.images != part.images:
+        return set()
+    table = read_label_csv(other.labels, data.separator, (*data.classes, *data.mask_classes), [])
+    return set(_by_image(table, files, other.images, other.labels))
 
 
 def _by_image(
