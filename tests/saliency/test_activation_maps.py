@@ -220,5 +220,5 @@ def test_bad_input_is_named(model, images, layer, channels, message):
 
 
 def test_a_layer_without_place_is_refused():
-    with pytest.raises(StageError, match=r"layer 'head' gives \(2, 3\) for images \(2, 2, 40\)"):
+    with pytest.raises(StageError, match=r"layer 'head' returns \(2, 3\) for images \(2, 2, 40\)"):
         gradient_cam(Signals(), torch.randn(2, 2, 40), [0], "head")

@@ -92,5 +92,5 @@ def test_unknown_methods_and_networks_without_class_maps_are_named():
         maps_of("cam2", nn.Conv2d(3, 3, 1), [0], ["x"])
     with pytest.raises(StageError, match="cam needs a network with a linear head"):
         maps_of("cam", nn.Conv2d(3, 3, 1), [0])
-    with pytest.raises(StageError, match="names no feature levels"):
+    with pytest.raises(StageError, match="lists no feature levels"):
         maps_of("grad_cam", nn.Conv2d(3, 3, 1), [0])

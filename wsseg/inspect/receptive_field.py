@@ -6,7 +6,10 @@ import torch
 from torch import Tensor, nn
 
 from wsseg.errors import StageError
-from wsseg.saliency.layers import check_images, frozen_eval, full, gradients_of, layer_of, passed, recorded, spatial
+from wsseg.saliency.feature_maps import spatial
+from wsseg.saliency.forward import check_images, frozen_eval, full, gradients_of, passed
+from wsseg.saliency.hooks import recorded
+from wsseg.saliency.layers import layer_of
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from wsseg.models.weights import (
     read_spec,
     read_state,
 )
-from wsseg.saliency.layers import spatial
+from wsseg.saliency.feature_maps import spatial
 
 
 @dataclass(frozen=True)

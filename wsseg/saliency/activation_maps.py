@@ -4,7 +4,7 @@ All take a network that returns logits (N, K), images (N, C, H, W) or (N, C, L),
 name of a layer. They return (N, classes, *layer's size) float32, not negative (ReLU), not normalised, in images' order;
 classes share one forward pass. The network's mode, parameters and gradients stay as they are.
 
-Whether a layer keeps its channels before or behind its places is decided by evidence (`wsseg.saliency.layers.view_of`);
+Whether a layer keeps its channels before or behind its places is decided by evidence (`wsseg.saliency.feature_maps.view_of`);
 ``channels_last`` says it where the evidence does not. All raise StageError for images, channels, layers and networks that
 cannot be explained.
 """
@@ -17,21 +17,19 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from wsseg.errors import StageError
-from wsseg.saliency.layers import (
+from wsseg.saliency.feature_maps import spatial, view_of
+from wsseg.saliency.forward import (
     check_images,
     check_logits,
     frozen_eval,
     full,
     gradients_of,
-    layer_of,
     logits_in,
     logits_of,
     passed,
-    recorded,
-    replaced,
-    spatial,
-    view_of,
 )
+from wsseg.saliency.hooks import recorded, replaced
+from wsseg.saliency.layers import layer_of
 from wsseg.saliency.passes import images_at_once
 from wsseg.saliency.targets import Target, target_scores
 

@@ -12,7 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from wsseg.errors import StageError
-from wsseg.saliency.layers import check_images, frozen_eval, full, gradients_of, logits_of, recorded, spatial
+from wsseg.saliency.feature_maps import spatial
+from wsseg.saliency.forward import check_images, frozen_eval, full, gradients_of, logits_of
+from wsseg.saliency.hooks import recorded
 from wsseg.saliency.targets import Target, target_scores
 
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from wsseg.errors import StageError, extra
-from wsseg.saliency.layers import check_images, frozen_eval, gradients_of, logits_of
+from wsseg.saliency.forward import check_images, frozen_eval, gradients_of, logits_of
 from wsseg.saliency.targets import Target, target_scores
 
 

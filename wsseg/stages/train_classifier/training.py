@@ -21,7 +21,7 @@ from wsseg.models.device import resolve_device
 from wsseg.models.freezing import freeze_levels
 from wsseg.models.training import Measure, Schedule, fit, try_training
 from wsseg.models.weights import outlined
-from wsseg.saliency.layers import frozen_eval
+from wsseg.saliency.forward import frozen_eval
 from wsseg.stages.train_classifier.config import Config
 from wsseg.stages.train_classifier.consistency import equivariance_loss
 from wsseg.stages.train_classifier.erasing import erased

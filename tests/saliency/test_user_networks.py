@@ -1,4 +1,4 @@
-"""Networks that users bring: maps lie where the evidence is, or one line says why there is none."""
+"""Saliency maps of arbitrary networks: correct maps, or one line that explains why there are none."""
 
 from collections import namedtuple
 from functools import partial
@@ -12,22 +12,22 @@ from wsseg.errors import StageError
 from wsseg.inspect.receptive_field import effective_receptive_field
 from wsseg.saliency.activation_maps import WEIGHTINGS, ablation_cam, eigen_cam, gradient_cam, score_cam
 from wsseg.saliency.attention import attention_rollout, gradient_attention
+from wsseg.saliency.feature_maps import _order_by_shape
 from wsseg.saliency.gradients import gradient, integrated_gradients, smooth_grad
-from wsseg.saliency.layers import _order_by_shape
 
 BY_LAYER = [gradient_cam, eigen_cam, score_cam, ablation_cam]
 BY_IMAGE = [gradient, partial(smooth_grad, samples=2), partial(integrated_gradients, steps=2)]
 IMAGES = torch.randn(2, 3, 64, 96, generator=torch.Generator().manual_seed(1))
 
 
-class Turned(nn.Module):
-    """Convolutions whose output is turned to channels last, normalised, turned back and pooled."""
+class Permuted(nn.Module):
+    """Convolutions whose output is permuted to channels last, normalised, permuted back and pooled."""
 
     def __init__(self, channels=24, output=lambda x: x):
         super().__init__()
         torch.manual_seed(0)
         self.conv = nn.Conv2d(3, channels, 3, stride=8, padding=1)
-        self.last = nn.Identity()  # its kind says nothing of channels
+        self.last = nn.Identity()  # its type does not show where the channels are
         self.norm = nn.LayerNorm(channels)
         self.first = nn.Identity()
         self.head = nn.Linear(channels, 4)
@@ -41,20 +41,25 @@ class Turned(nn.Module):
 
 @pytest.mark.parametrize("function", BY_LAYER)
 @pytest.mark.parametrize("channels", [4, 8, 12, 24])  # 8 and 12 are also the rows and columns of the maps
-def test_channels_before_and_behind_the_places_give_one_map(function, channels):
-    model = Turned(channels)
+def test_channels_first_and_last_give_the_same_map(function, channels):
+    model = Permuted(channels)
     expected = function(model, IMAGES, [0, 3], "first", channels_last=False)
     assert expected.shape == (2, 2, 8, 12) and expected.max() > 0
     for layer in ("first", "norm"):
         assert torch.allclose(function(model, IMAGES, [0, 3], layer), expected, atol=1e-5)
     assert torch.allclose(function(model, IMAGES, [0, 3], "norm", channels_last=True), expected, atol=1e-5)
-    assert function(model, IMAGES, [1], "last").shape == (2, 1, 8, 12)  # decided by shape, or by another size
+    assert function(model, IMAGES, [1], "last").shape == (
+        2,
+        1,
+        8,
+        12,
+    )  # inferred from the shape, or from a pass with another image size
 
 
-def test_the_same_for_a_receptive_field():
-    model = Turned(12)
-    one, other = (effective_receptive_field(model, IMAGES, layer) for layer in ("norm", "first"))
-    assert one.extent == other.extent and torch.allclose(one.response, other.response, atol=1e-6)
+def test_channels_first_and_last_give_the_same_receptive_field():
+    model = Permuted(12)
+    last, first = (effective_receptive_field(model, IMAGES, layer) for layer in ("norm", "first"))
+    assert last.extent == first.extent and torch.allclose(last.response, first.response, atol=1e-6)
 
 
 def test_signals_with_channels_last():
@@ -63,7 +68,11 @@ def test_signals_with_channels_last():
         nn.Conv1d(2, 40, 5, padding=2), nn.Flatten(2), nn.AdaptiveAvgPool1d(1), nn.Flatten(), nn.Linear(40, 3)
     )
     signals = torch.randn(2, 2, 40)
-    assert gradient_cam(model, signals, [0], "1").shape == (2, 1, 40)  # 40 channels at 40 places: asked at 20
+    assert gradient_cam(model, signals, [0], "1").shape == (
+        2,
+        1,
+        40,
+    )  # 40 channels and 40 places: inferred from a signal of length 20
 
 
 @pytest.mark.parametrize(
@@ -76,12 +85,12 @@ def test_signals_with_channels_last():
         ((40,), (40,), None),
     ],
 )  # fmt: skip
-def test_what_a_shape_says(shape, size, expected):
+def test_the_order_of_axes_is_inferred_from_the_shape(shape, size, expected):
     assert _order_by_shape(shape if len(shape) > 1 else (40, 40), size) is expected
 
 
 class OneSize(nn.Module):
-    """A network of 16 x 16 images and 16 channels of 16 x 16 places."""
+    """A network for 16 x 16 images only, with 16 channels of 16 x 16 places."""
 
     def __init__(self):
         super().__init__()
@@ -92,9 +101,9 @@ class OneSize(nn.Module):
         return self.head(self.middle(images.repeat(1, 16, 1, 1)).flatten(1))
 
 
-def test_where_both_orders_are_possible_the_user_is_asked():
+def test_an_ambiguous_order_of_axes_is_refused_until_the_user_passes_it():
     image = torch.randn(1, 1, 16, 16)
-    with pytest.raises(StageError, match="channels could be first or last; say channels_last=True or False"):
+    with pytest.raises(StageError, match="channels could be first or last; pass channels_last=True or False"):
         gradient_cam(OneSize(), image, [0], "middle")
     assert gradient_cam(OneSize(), image, [0], "middle", channels_last=False).shape == (1, 1, 16, 16)
 
@@ -120,7 +129,7 @@ def test_swin_of_torchvision_and_of_timm():
         gradient_cam(swin, IMAGES, [0], "layers.0.blocks.0.attn.qkv")  # windows
 
 
-def test_a_class_token_that_alone_is_read():
+def test_a_head_that_reads_only_the_class_token():
     model = timm.create_model("test_vit", num_classes=3, dynamic_img_size=True, class_token=True, global_pool="token")
     assert gradient_cam(model, IMAGES, [0], "blocks.1.norm1").max() > 0
     last = f"blocks.{len(model.blocks) - 1}"
@@ -138,12 +147,12 @@ Named = namedtuple("Named", ["aux", "logits"])
         lambda x: (x, x[:, :, None, None]), lambda x: {"out": x},
     ],
 )  # fmt: skip
-def test_logits_are_found_in_what_a_network_returns(output):
+def test_logits_are_found_in_the_output_of_a_network(output):
     for function in BY_LAYER:
-        found = function(Turned(output=output), IMAGES, [0, 3], "norm")
-        assert torch.equal(found, function(Turned(), IMAGES, [0, 3], "norm"))
+        maps = function(Permuted(output=output), IMAGES, [0, 3], "norm")
+        assert torch.equal(maps, function(Permuted(), IMAGES, [0, 3], "norm"))
     for function in BY_IMAGE:
-        assert torch.equal(function(Turned(output=output), IMAGES, [0]), function(Turned(), IMAGES, [0]))
+        assert torch.equal(function(Permuted(output=output), IMAGES, [0]), function(Permuted(), IMAGES, [0]))
 
 
 @pytest.mark.parametrize(
@@ -155,15 +164,15 @@ def test_logits_are_found_in_what_a_network_returns(output):
         (lambda x: x.argmax(1), r"returns \(2,\) of torch.int64"),
         (lambda x: x[:1], r"returns \(1, 4\) of torch.float32 for 2 images"),
         (lambda x: x * torch.nan, "hold NaN or infinity"),
-        (lambda x: x.view(3, 3), "the network does not take images .* shape"),
+        (lambda x: x.view(3, 3), "the network does not accept images .* shape"),
     ],
 )
 def test_networks_without_logits_are_refused_in_one_line(output, message):
-    model = Turned(output=output)
+    model = Permuted(output=output)
     for function in BY_LAYER:
-        with pytest.raises(StageError, match=message) as found:
+        with pytest.raises(StageError, match=message) as error:
             function(model, IMAGES, [0], "norm")
-        assert "\n" not in str(found.value)
+        assert "\n" not in str(error.value)
     for function in BY_IMAGE:
         with pytest.raises(StageError, match=message):
             function(model, IMAGES, [0])
@@ -182,7 +191,7 @@ def test_networks_without_logits_are_refused_in_one_line(output, message):
 def test_channels_out_of_range_are_refused_by_every_function(channels, message):
     for function in BY_LAYER:
         with pytest.raises(StageError, match=message):
-            function(Turned(), IMAGES, channels, "norm")
+            function(Permuted(), IMAGES, channels, "norm")
     vit = timm.create_model("test_vit", num_classes=4, dynamic_img_size=True)
     for function in (*BY_IMAGE, attention_rollout, gradient_attention):
         with pytest.raises(StageError, match=message):
@@ -190,49 +199,49 @@ def test_channels_out_of_range_are_refused_by_every_function(channels, message):
 
 
 @pytest.mark.parametrize("context", [torch.inference_mode, torch.no_grad, torch.enable_grad])
-def test_contexts_in_which_it_is_called_make_no_difference(context):
+def test_the_gradient_mode_of_the_caller_changes_no_map(context):
     vit = timm.create_model("test_vit", num_classes=4, dynamic_img_size=True).eval()
-    model = Turned()
+    model = Permuted()
     with context():
         images = IMAGES.clone()
-        found = [function(model, images, [0, 3], "norm") for function in BY_LAYER]
-        found += [function(model, images, [0]) for function in BY_IMAGE]
-        found += [function(vit, images, [0]) for function in (attention_rollout, gradient_attention)]
+        maps = [function(model, images, [0, 3], "norm") for function in BY_LAYER]
+        maps += [function(model, images, [0]) for function in BY_IMAGE]
+        maps += [function(vit, images, [0]) for function in (attention_rollout, gradient_attention)]
         assert torch.is_inference_mode_enabled() is (context is torch.inference_mode)
         assert torch.is_grad_enabled() is (context is torch.enable_grad)
-    expected = [function(Turned(), IMAGES, [0, 3], "norm") for function in BY_LAYER]
-    expected += [function(Turned(), IMAGES, [0]) for function in BY_IMAGE]
+    expected = [function(Permuted(), IMAGES, [0, 3], "norm") for function in BY_LAYER]
+    expected += [function(Permuted(), IMAGES, [0]) for function in BY_IMAGE]
     expected += [function(vit, IMAGES, [0]) for function in (attention_rollout, gradient_attention)]
-    assert all(torch.equal(one, other) for one, other in zip(found, expected, strict=True))
+    assert all(torch.equal(m, e) for m, e in zip(maps, expected, strict=True))
 
 
-def test_a_network_made_under_inference_mode_is_explained_or_refused():
+def test_a_network_created_in_inference_mode_is_explained_or_refused():
     with torch.inference_mode():
-        model = Turned()
+        model = Permuted()
     for function in BY_LAYER:
         try:
-            assert torch.equal(function(model, IMAGES, [0], "norm"), function(Turned(), IMAGES, [0], "norm"))
+            assert torch.equal(function(model, IMAGES, [0], "norm"), function(Permuted(), IMAGES, [0], "norm"))
         except StageError as error:
             assert "inference" in str(error).lower()
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
 def test_networks_of_other_precision(dtype):
-    model, images = Turned().to(dtype), IMAGES.to(dtype)
+    model, images = Permuted().to(dtype), IMAGES.to(dtype)
     for function in BY_LAYER:
-        found, expected = function(model, images, [0, 3], "norm"), function(Turned(), IMAGES, [0, 3], "norm")
-        assert found.dtype in (torch.float32, torch.float64) and torch.isfinite(found).all()
-        assert (found - expected).abs().max() < 0.1 * expected.max()
+        maps, expected = function(model, images, [0, 3], "norm"), function(Permuted(), IMAGES, [0, 3], "norm")
+        assert maps.dtype in (torch.float32, torch.float64) and torch.isfinite(maps).all()
+        assert (maps - expected).abs().max() < 0.1 * expected.max()
     for function in BY_IMAGE:
         assert torch.isfinite(function(model, images, [0])).all()
-    with pytest.raises(StageError, match=f"does not take images .* of {dtype}"):
-        gradient_cam(Turned(), images, [0], "norm")
+    with pytest.raises(StageError, match=f"does not accept images .* of {dtype}"):
+        gradient_cam(Permuted(), images, [0], "norm")
     with pytest.raises(StageError, match="the images are torch.uint8; expected: normalised"):
-        gradient_cam(Turned(), images.byte(), [0], "norm")
+        gradient_cam(Permuted(), images.byte(), [0], "norm")
 
 
 class Zero(nn.Module):
-    """A network whose logits are 0 whatever it sees, or a twice its evidence."""
+    """A network whose head has constant weights; with weight 0 its logits are always 0."""
 
     def __init__(self, weight):
         super().__init__()
@@ -245,7 +254,7 @@ class Zero(nn.Module):
         return self.head(self.conv(x).relu().mean((2, 3)))
 
 
-def test_a_score_of_nothing_gives_a_map_of_nothing():
+def test_a_score_of_zero_gives_a_map_of_zeros():
     for function in BY_LAYER:
         assert torch.isfinite(function(Zero(0.0), IMAGES, [0], "conv")).all()
     assert ablation_cam(Zero(0.0), IMAGES, [0], "conv").max() == 0
@@ -253,7 +262,7 @@ def test_a_score_of_nothing_gives_a_map_of_nothing():
 
 
 class Twice(nn.Module):
-    """One activation that runs twice, a layer beside the logits, and one that never runs."""
+    """A network with an activation that runs twice, a layer that the logits do not use, and one that never runs."""
 
     def __init__(self):
         super().__init__()
@@ -268,22 +277,22 @@ class Twice(nn.Module):
         return self.head(x.mean((2, 3)))
 
 
-def test_layers_that_run_twice_aside_or_never():
-    assert gradient_cam(Twice(), IMAGES, [0], "act").shape == (2, 1, 64, 96)  # the last time
+def test_layers_that_run_twice_do_not_reach_the_logits_or_never_run():
+    assert gradient_cam(Twice(), IMAGES, [0], "act").shape == (2, 1, 64, 96)  # the last run counts
     with pytest.raises(StageError, match="layer 'act' runs 2 times"):
         ablation_cam(Twice(), IMAGES, [0], "act")
     with pytest.raises(StageError, match="the logits do not depend on aside"):
         gradient_cam(Twice(), IMAGES, [0], "aside")
     for function in BY_LAYER:
-        with pytest.raises(StageError, match="layer 'never' gives nothing .* no pass reaches it"):
+        with pytest.raises(StageError, match="layer 'never' has no output .* the forward pass does not reach it"):
             function(Twice(), IMAGES, [0], "never")
-    traced = torch.jit.trace(Turned().eval(), IMAGES)
-    with pytest.raises(StageError, match="a traced copy"):
+    traced = torch.jit.trace(Permuted().eval(), IMAGES)
+    with pytest.raises(StageError, match="the network is traced"):
         gradient_cam(traced, IMAGES, [0], "norm")
 
 
 class Dense(nn.Module):
-    """A layer whose output is put beside other values of the image, as in a DenseNet; or returned in a tuple."""
+    """A layer whose output is concatenated with other features, as in a DenseNet, or returned in a tuple."""
 
     def __init__(self, wrapped):
         super().__init__()
@@ -307,14 +316,14 @@ class Wrapped(nn.Module):
 
 
 @pytest.mark.parametrize("function", BY_LAYER)
-def test_layers_beside_others_and_layers_that_return_a_tuple(function):
-    found = function(Dense(False), IMAGES, [0], "two")
-    assert torch.equal(function(Dense(True), IMAGES, [0], "two"), found) and found.max() > 0
+def test_concatenated_layers_and_layers_that_return_a_tuple(function):
+    maps = function(Dense(False), IMAGES, [0], "two")
+    assert torch.equal(function(Dense(True), IMAGES, [0], "two"), maps) and maps.max() > 0
 
 
 def test_wrapped_networks():
-    expected = gradient_cam(Turned(), IMAGES, [0], "norm")
-    assert torch.equal(gradient_cam(nn.DataParallel(Turned()), IMAGES, [0], "module.norm"), expected)
-    frozen = Turned().requires_grad_(False)
+    expected = gradient_cam(Permuted(), IMAGES, [0], "norm")
+    assert torch.equal(gradient_cam(nn.DataParallel(Permuted()), IMAGES, [0], "module.norm"), expected)
+    frozen = Permuted().requires_grad_(False)
     assert torch.equal(gradient_cam(frozen, IMAGES, [0], "norm"), expected)
     assert not any(p.requires_grad for p in frozen.parameters())
