@@ -47,7 +47,7 @@ def load(tmp_path: Path, text: str, *overrides: str):
         (DATA + '[seeds]\nscales = 1.0', (), "seeds.scales: found 1.0; expected: a list"),
         (DATA + '[seeds]\nscales = [1.0, "x"]', (), "seeds.scales[1]: found 'x'"),
         (DATA + "[pseudo_masks]\nlevels = [0.1, 0.2, 0.3]", (), "levels: found 3 values; expected: none (one is chosen), one, or two"),
-        (DATA + "[pseudo_masks]\nlevels = [4.0]", (), "expected for a threshold: between 0 and 1"),
+        (DATA + "[pseudo_masks]\nlevels = [4.0]", (), "expected with background = \"threshold\": between 0 and 1"),
         (DATA + "seeds = 3", (), "unknown key 'data.seeds'"),
         ("seeds = 3" + DATA, (), "seeds: found 3; expected: a table"),
         ("rng_seed = -1" + DATA, (), "rng_seed: found -1"),

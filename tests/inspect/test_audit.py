@@ -52,7 +52,7 @@ def test_without_masks_there_is_no_plausibility(model, sources):
 
 def test_other_classes_are_named(model, sources):
     other = ClassifierSpec("pixels", ("cat", "dog"), SPEC.mean, SPEC.std)
-    with pytest.raises(StageError, match="the classifier knows cat, dog; the images show red, blue"):
+    with pytest.raises(StageError, match="trained on the classes cat, dog; those of the images are red, blue"):
         next(audit(model, other, sources.get("data.train"), None, ["cam"], VALUES, Sample()))
 
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from wsseg.saliency.walk import walked
-from wsseg.stages.walk_seeds.choice import ranked_right, sample_of, serves
+from wsseg.stages.walk_seeds.choice import ranked_right, sample_of, walk_helps
 from wsseg.types import LabeledImage
 
 
@@ -49,13 +49,13 @@ def test_a_large_thing_walks_and_a_line_that_drains_away_does_not():
     }
     assert shares[1][0] > 0.99
     assert shares[2][0] < 0.5
-    assert serves({1: shares[1]}) and not serves(shares)
+    assert walk_helps({1: shares[1]}) and not walk_helps(shares)
 
 
 def test_the_mean_over_classes_decides_and_a_class_that_was_never_sure_says_nothing():
-    assert serves({1: [1.0, 0.98], 2: [0.96], 3: []})  # 0.99 and 0.96
-    assert not serves({1: [1.0, 0.98], 2: [0.94], 3: []})
-    assert not serves({1: [], 2: []})
+    assert walk_helps({1: [1.0, 0.98], 2: [0.96], 3: []})  # 0.99 and 0.96
+    assert not walk_helps({1: [1.0, 0.98], 2: [0.94], 3: []})
+    assert not walk_helps({1: [], 2: []})
 
 
 def test_the_sample_is_spread_over_all_labeled_images(tmp_path):

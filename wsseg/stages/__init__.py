@@ -1,4 +1,4 @@
-"""The stages, in the order in which a pipeline usually runs them. A new stage is a new folder and a new row here."""
+"""The stages in their usual order. A new stage needs a folder and an entry here."""
 
 from wsseg.stages.evaluate_masks.stage import EvaluateMasks
 from wsseg.stages.make_seeds.stage import MakeSeeds
@@ -21,7 +21,7 @@ STAGES: dict[str, Stage] = {
     )
 }  # fmt: skip
 
-# what a config may hold: a table a stage, and those that a recipe names for a second step of a stage with other values
+# tables of a config: one per stage, and those with which a recipe runs a stage a second time with other values
 TABLES: dict[str, type] = {stage.table: stage.Config for stage in STAGES.values()} | {
     "affinity_labels": AffinityLabels,
     "walked_masks": WalkedMasks,

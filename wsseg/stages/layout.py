@@ -1,4 +1,4 @@
-"""What lies where in an artifact: masks, confidences and seeds by item id."""
+"""Paths of masks, confidences and seeds in an artifact, by item id."""
 
 from pathlib import Path
 
@@ -17,17 +17,17 @@ SEED_FOLDER = "seeds"
 
 
 def mask_path(folder: Path, item_id: str) -> Path:
-    """Return where an artifact being written below `folder` keeps the mask of an item."""
+    """Return the path of an item's mask in the artifact that is written to `folder`."""
     return folder / MASK_FOLDER / f"{item_id}.png"
 
 
 def confidence_path(folder: Path, item_id: str) -> Path:
-    """Return where an artifact being written below `folder` keeps how sure a prediction is."""
+    """Return the path of an item's confidence in the artifact that is written to `folder`."""
     return folder / CONFIDENCE_FOLDER / f"{item_id}.png"
 
 
 def seed_path(folder: Path, item_id: str) -> Path:
-    """Return where an artifact being written below `folder` keeps the seed of an item."""
+    """Return the path of an item's seed in the artifact that is written to `folder`."""
     return folder / SEED_FOLDER / f"{item_id}.png"
 
 
@@ -39,7 +39,7 @@ class ArtifactMasks:
         self.key = artifact.key
 
     def mask(self, item_id: str) -> Mask:
-        """Return the (H, W) uint8 mask of an item; ArtifactError where there is none."""
+        """Return the (H, W) uint8 mask of an item; ArtifactError if it cannot be read."""
         try:
             return decode_mask(self.artifact.read_bytes(f"{MASK_FOLDER}/{item_id}.png"))
         except OSError as error:
@@ -47,7 +47,7 @@ class ArtifactMasks:
 
 
 def mask_shares(images: LabeledImages, out: Path) -> dict[str, float]:
-    """Return the fractions of pixels that are background, and undecided, of the masks written below `out`."""
+    """Return the fractions of background pixels and of undecided pixels (255) in the masks below `out`."""
     counts = np.zeros(256, dtype=np.int64)
     for item in images.items:
         counts += np.bincount(decode_mask(mask_path(out, item.id).read_bytes()).ravel(), minlength=256)

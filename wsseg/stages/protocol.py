@@ -1,4 +1,4 @@
-"""The protocol of a stage: its roles, what it reads and what it returns."""
+"""The protocol of a stage: its inputs, its output and its methods."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,14 +13,14 @@ from wsseg.types import Mask
 
 @dataclass(frozen=True)
 class Role:
-    """An input of a stage: the kinds that fit, and whether a recipe may leave it out."""
+    """An input of a stage: the kinds that it accepts, and whether a recipe may omit it."""
 
     kinds: tuple[str, ...]
     optional: bool = False
 
 
 class MaskSource(Protocol):
-    """Masks by item id: the truth, pseudo-masks and predictions look the same to those who read them."""
+    """Masks by item id: the common interface of true masks, pseudo-masks and predictions."""
 
     key: str
 
@@ -38,39 +38,42 @@ class TruthSource(MaskSource, Protocol):
 
 
 class Stage(Protocol):
-    """One stateless object a stage.
+    """One stage; an object without state.
 
-    `run` writes its files below `out` and returns its metrics (JSON values; fractions, not percent). It may find files
-    of an interrupted run there: whole ones, because every file is renamed into place. Equal inputs and config must
-    give equal bytes, interrupted or not. What a stage settles by itself it returns as the metric ``chosen``: values that
-    stand for the config's wherever the artifact's terms are told.
+    `run` writes its files below `out` and returns its metrics (JSON values; fractions, not percent). `out` may contain files
+    of an interrupted run; they are complete, because each file is renamed into place. Equal inputs and an equal config must
+    give equal bytes, interrupted or not. If a stage chooses values itself, it returns them as the metric ``chosen``; they
+    replace those of the config when the conditions of the artifact are described.
     """
 
-    name: str  # verb == folder == word in a recipe
-    table: str  # the config table that holds its values
-    version: int  # bump when equal inputs give other outputs
+    name: str  # name of the folder, and of the stage in a recipe
+    table: str  # name of the config table with its values
+    version: int  # increase it when equal inputs give other outputs
     Config: Any  # frozen dataclass of `wsseg.config.setting` fields
     inputs: Mapping[str, Role]
-    output: str  # kind
-    distributed: bool  # whether all processes of `accelerate launch` run it together; the first one alone if not
-    measures: bool  # whether it only measures: no stage takes its output, and a run goes on without it
+    output: str  # kind of the artifact
+    distributed: bool  # True: all processes of `accelerate launch` run it; False: the main process only
+    measures: bool  # True: no stage reads its output, and a run continues if it fails
 
     def check(self, config: Any, inputs: Mapping[str, Any]) -> None:
-        """Raise WssegError if `run` could not work with these values; called when a step that will run is planned.
+        """Raise WssegError if `run` would fail with these values; called for each planned step that is not cached.
 
-        What a config's own values say of each other is checked by the config (``__post_init__``); this is for what depends on
-        networks, files, installed packages and other steps. It takes a second or two at most, and downloads nothing.
+        A config checks the values that depend on each other itself (``__post_init__``). This method checks what depends on
+        networks, files, installed packages and other steps. It takes two seconds at most and downloads nothing.
 
-        `inputs` maps role -> `LabeledImages` or `MaskSource`, or, for an artifact, the config of the step that makes it.
+        `inputs` maps each role to `LabeledImages` or `MaskSource`, or for an artifact to the config of the step that makes it.
         """
         ...
 
     def run(self, config: Any, inputs: Mapping[str, Any], out: Path) -> dict[str, Any]:
-        """Do the work. `inputs` maps role -> `Artifact`, `LabeledImages` or `MaskSource`, by kind."""
+        """Run the stage. `inputs` maps each role to an `Artifact`, `LabeledImages` or `MaskSource`."""
         ...
 
 
 def check_classes(network: str, known: tuple[str, ...], images: LabeledImages) -> None:
-    """Raise StageError unless a network knows the images' classes, in their order."""
+    """Raise StageError unless a network was trained on the classes of the images, in the same order."""
     if known != images.classes.names:
-        raise StageError(f"the {network} knows {', '.join(known)}; the images show {', '.join(images.classes.names)}")
+        raise StageError(
+            f"the {network} was trained on the classes {', '.join(known)}; "
+            f"those of the images are {', '.join(images.classes.names)}"
+        )

@@ -1,4 +1,4 @@
-"""I/O of `make_seeds`: one small PNG an image. Torch is imported in `run`."""
+"""The stage `make_seeds`: writes one small PNG per image. Torch is imported in `run`."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -25,13 +25,13 @@ class MakeSeeds:
     measures = False
 
     def check(self, config: values.Config, inputs: Mapping[str, Any]) -> None:
-        """Try the method, the layers and the output stride on an untrained classifier."""
+        """Check the method, the layers and the output stride with an untrained classifier."""
         from wsseg.stages.make_seeds.trial import check
 
         check(config, inputs["images"], inputs["classifier"].backbone)
 
     def run(self, config: values.Config, inputs: Mapping[str, Any], out: Path) -> dict[str, Any]:
-        """Write seeds/<id>.png for every image; metrics: images, mean bytes an image."""
+        """Write seeds/<id>.png for each image; metrics: `images`, `bytes_per_image` (mean)."""
         import torch
 
         from wsseg.data.batches import batches_by_size, network_size, quarter, read_batch
@@ -47,18 +47,18 @@ class MakeSeeds:
         model, spec = load_classifier(classifier.read_bytes, str(classifier.folder), config.output_stride)
         check_classes("classifier", spec.classes, images)
         device = resolve_device(config.device)
-        if not config.layers:  # folding changes what a convolution named there returns
+        if not config.layers:  # folding changes the output of convolutions, which `layers` may name
             model = folded(model, torch.zeros(1, 3, 64, 64))
         model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
-        def one_method(class_ids: list[int]) -> Maps:
+        def maps_by_method(class_ids: list[int]) -> Maps:
             return maps_of(config.method, model, [i - 1 for i in class_ids], config.layers, config.target)
 
-        method_of: Callable[[list[int]], Maps] = one_method
+        maps_for: Callable[[list[int]], Maps] = maps_by_method
         if config.method == "lpcam":
-            from wsseg.stages.make_seeds.gathering import local_prototypes  # scikit-learn takes its time
+            from wsseg.stages.make_seeds.gathering import local_prototypes  # importing scikit-learn is slow
 
-            method_of = local_prototypes(model, spec, images, config, device, out)
+            maps_for = local_prototypes(model, spec, images, config, device, out)
 
         batches = batches_by_size(images.items, config.batch_size)
         missing = [b for b in batches if not all(seed_path(out, item.id).is_file() for item in b)]
@@ -68,14 +68,16 @@ class MakeSeeds:
             cams = torch.zeros(len(batch), 0, *quarter(size))
             if present:
                 sizes = [network_size(size, config.size, scale) for scale in config.scales]
-                seen = read_batch(batch, spec.mean, spec.std, sizes, device)
+                tensors = read_batch(batch, spec.mean, spec.std, sizes, device)
                 with autocast(config.precision, device):
-                    cams = multiscale_maps(method_of(present), seen, config.flip, quarter(size)).cpu()
+                    cams = multiscale_maps(maps_for(present), tensors, config.flip, quarter(size)).cpu()
             for item, maps in zip(batch, cams, strict=True):
                 if seed_path(out, item.id).is_file():
-                    continue  # of a batch that was interrupted
-                own = maps[[present.index(class_id) for class_id in item.class_ids]]  # (C, h, w), classes present only
-                seed = Seed(item.class_ids, normalise(own).numpy() if len(own) else own.numpy(), size)
+                    continue  # written before an interruption
+                maps = maps[
+                    [present.index(class_id) for class_id in item.class_ids]
+                ]  # (C, h, w) of the image's classes
+                seed = Seed(item.class_ids, normalise(maps).numpy() if len(maps) else maps.numpy(), size)
                 atomic_write(seed_path(out, item.id), encode_seed(seed))
         total = sum(path.stat().st_size for path in (out / SEED_FOLDER).rglob("*.png"))
         return {"images": len(images), "bytes_per_image": total / len(images)}

@@ -1,4 +1,4 @@
-"""Whether the values of `make_seeds` can work, told by an untrained classifier."""
+"""Checks the values of `make_seeds` with an untrained classifier."""
 
 import torch
 
@@ -15,9 +15,9 @@ from wsseg.stages.make_seeds.config import Config
 
 
 def check(config: Config, images: LabeledImages, backbone: str) -> None:
-    """Raise StageError unless the backbone has the method, the layers and the output stride.
+    """Raise StageError unless the backbone supports the method, the layers and the output stride.
 
-    Layers and attention are looked at with random weights: what they give depends on the architecture alone.
+    Layers and attention are tried with random weights, because their shapes depend on the architecture only.
     """
     spec = ClassifierSpec(backbone, images.classes.names, *backbone_statistics(backbone))
     outline = outlined(lambda: build_classifier(spec, config.output_stride))

@@ -1,4 +1,4 @@
-"""A classifier at work on held-out images."""
+"""Metrics of a classifier on held-out images."""
 
 from typing import Any
 
@@ -19,13 +19,13 @@ from wsseg.stages.measure_classifier.config import Config
 def metrics_of(
     model: Classifier, spec: ClassifierSpec, images: LabeledImages, size: int, config: Config
 ) -> dict[str, Any]:
-    """Return what `classification_metrics` says of a classifier, in eval mode, on images.
+    """Return the `classification_metrics` of a classifier on images.
 
     Args:
-        model: the classifier.
+        model: the classifier, in eval mode.
         spec: its classes and the statistics of its input.
-        images: what it is shown, with the same classes.
-        size: the long side at which it sees them, in pixels.
+        images: images of the same classes.
+        size: long side of the images for the network, in pixels.
         config: batch size, precision and device.
     """
     device = resolve_device(config.device)

@@ -1,4 +1,4 @@
-"""I/O of `measure_classifier`: report.json. Torch is imported in `run`."""
+"""The stage `measure_classifier`: writes report.json. Torch is imported in `run`."""
 
 import json
 from collections.abc import Mapping
@@ -23,10 +23,10 @@ class MeasureClassifier:
     measures = True
 
     def check(self, config: values.Config, inputs: Mapping[str, Any]) -> None:
-        """All values fit all inputs."""
+        """All values are valid with all inputs."""
 
     def run(self, config: values.Config, inputs: Mapping[str, Any], out: Path) -> dict[str, Any]:
-        """Write report.json; metrics: `map`, `ap` per class name, `exact_match`, and the terms they hold under."""
+        """Write report.json; metrics: `map`, `ap` per class name, `exact_match` and the `conditions` of the measurement."""
         from wsseg.models.classifier import load_classifier
         from wsseg.stages.measure_classifier.measuring import metrics_of
 
@@ -37,7 +37,7 @@ class MeasureClassifier:
         trained_with = classifier.manifest["config"]
         size = int(trained_with["size"])
         metrics = metrics_of(model, spec, images, size, config)
-        terms = {"split": images.split, "images": len(images), "size": size, "rng_seed": trained_with["rng_seed"]}
-        report = {**metrics, "conditions": terms}
+        conditions = {"split": images.split, "images": len(images), "size": size, "rng_seed": trained_with["rng_seed"]}
+        report = {**metrics, "conditions": conditions}
         atomic_write(out / "report.json", json.dumps(report, indent=1).encode())
         return report

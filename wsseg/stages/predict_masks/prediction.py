@@ -1,4 +1,4 @@
-"""A trained segmenter at work on photographs of any size."""
+"""Prediction of masks for images of any size with a trained segmenter."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -27,12 +27,12 @@ from wsseg.types import Image, Mask
 
 @dataclass(frozen=True)
 class Prediction:
-    """One image's.
+    """The prediction for one image.
 
     Args:
         mask: (H, W) uint8 class ids.
-        confidence: uint8 percent, the probability of the mask's own class, of every eighth row and column from the
-            fourth on: `wsseg.data.masks.sampled`.
+        confidence: uint8, probability of the mask's class in percent, at every eighth row and column (see
+            `wsseg.data.masks.sampled`).
     """
 
     mask: Mask
@@ -40,13 +40,13 @@ class Prediction:
 
 
 class Predictor:
-    """Segments photographs with one network and one set of values.
+    """Segments images with one network and one config.
 
     Args:
         model: the segmenter.
-        spec: its classes and input.
-        config: values.
-        classifier: of the same classes and input; it says which classes are in a photograph, where `config.min_class_probability` asks.
+        spec: its classes and the statistics of its input.
+        config: values of the prediction.
+        classifier: a classifier with the same classes and input; required if `config.min_class_probability` is above 0.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class Predictor:
         if config.min_class_probability > 0:
             if classifier is None:
                 raise StageError(
-                    "predictions.min_class_probability asks the classifier, but the recipe gives this step none"
+                    "predictions.min_class_probability requires a classifier, but the recipe gives this step none"
                 )
             self.classifier = classifier.eval().to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
@@ -72,26 +72,26 @@ class Predictor:
         return list(self.predictions([partial(_same, image) for image in images], size))
 
     def predictions(self, photographs: Sequence[Callable[[], Image]], size: tuple[int, int]) -> Iterator[Prediction]:
-        """Segment photographs of one size together, and hold one of them at a time.
+        """Yield the predictions for images of one size, with one image in memory at a time.
 
         Args:
-            photographs: each returns a (H, W, 3) uint8 image; with a CRF it is called twice.
-            size: their (H, W).
+            photographs: functions that return an (H, W, 3) uint8 image; each is called twice if there is a CRF.
+            size: (H, W) of the images.
         """
         sizes = [network_size(size, self.spec.size, scale) for scale in (1.0, *self.config.scales)]
-        largest = max(sizes)  # what the network never sees need not become float32: photographs may be huge
+        largest = max(sizes)  # photographs may be huge: they are reduced before they become float32
         small = (_shrunk(photograph(), largest) for photograph in photographs)
         first, *inputs = network_inputs(small, self.spec.mean, self.spec.std, sizes, self.device)
         with autocast(self.config.precision, self.device):
             scores = segment(self.model, inputs, sizes[0], self.config.flip)
             if self.classifier is not None:
                 scores = suppressed(scores, self._probabilities(first), self.config.min_class_probability)
-        for photograph, own in zip(photographs, scores.float().cpu().numpy(), strict=True):
-            yield self._decide(photograph, size, own)
+        for photograph, image_scores in zip(photographs, scores.float().cpu().numpy(), strict=True):
+            yield self._decide(photograph, size, image_scores)
 
     @torch.inference_mode()
     def _probabilities(self, images: torch.Tensor) -> torch.Tensor:
-        """Return what the classifier gives each class, (N, K) in [0, 1], at the segmenter's training size."""
+        """Return the classifier's probabilities (N, K) in [0, 1]; images have the segmenter's training size."""
         logits = self.classifier(images.contiguous(memory_format=torch.channels_last))  # type: ignore[misc]
         return torch.sigmoid(logits.float())
 
@@ -111,26 +111,26 @@ def _same(image: Image) -> Image:
 
 
 def sampled_percent(probability: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """Return a (H, W) probability in percent where masks are sampled."""
+    """Return an (H, W) probability in percent, at the places of `wsseg.data.masks.sampled`."""
     percent: NDArray[np.uint8] = np.rint(100 * np.clip(sampled(probability), 0, 1)).astype(np.uint8)
     return percent
 
 
 def suppressed(scores: torch.Tensor, probabilities: torch.Tensor, lowest: float) -> torch.Tensor:
-    """Return scores without the classes that the classifier does not see.
+    """Return scores in which improbable classes are 0; they sum to 1 again.
 
     Args:
-        scores: (N, K + 1, h, w), sum 1, background first.
-        probabilities: (N, K) the classifier's.
-        lowest: a class with less is not in the image.
+        scores: (N, K + 1, h, w), background first, sum 1.
+        probabilities: (N, K) of the classifier.
+        lowest: classes with a lower probability become 0.
     """
     possible = torch.cat([torch.ones_like(probabilities[:, :1]), (probabilities >= lowest).float()], dim=1)
-    own = scores * possible[:, :, None, None]
-    return own / own.sum(1, keepdim=True).clamp_min(1e-12)
+    remaining = scores * possible[:, :, None, None]
+    return remaining / remaining.sum(1, keepdim=True).clamp_min(1e-12)
 
 
 def _shrunk(image: Image, largest: tuple[int, int]) -> Image:
-    """Return the image at no more than twice the largest size that the network sees, by area averaging."""
+    """Reduce an image to at most twice the largest input size of the network, by area averaging."""
     height, width = 2 * largest[0], 2 * largest[1]
     if image.shape[0] <= height and image.shape[1] <= width:
         return image
@@ -141,24 +141,24 @@ def _shrunk(image: Image, largest: tuple[int, int]) -> Image:
 def predict_files(
     predictor: Predictor, files: Mapping[str, Path], output: Path, outputs: Outputs
 ) -> tuple[int, list[tuple[Path, str]]]:
-    """Segment photographs into indexed PNG files.
+    """Segment image files into indexed PNG files.
 
     Args:
-        predictor: what segments.
-        files: photographs by id.
-        output: where ``<id>.png`` is written; an id with / lies in a sub-folder.
-        outputs: writes.
+        predictor: the network and its values.
+        files: paths of the images by id.
+        output: folder of the masks ``<id>.png``; an id with / is written to a sub-folder.
+        outputs: writes the files.
 
     Returns:
-        How many masks were written, and the files that could not be read, with the reason.
+        The number of masks written, and the files that could not be read, each with the reason.
 
     Raises:
-        OutputError: a mask would become an input or replace a file of the user's; nothing was computed then.
+        OutputError: a mask would overwrite an input or another file of the user; it is raised before the first prediction.
     """
     outputs.check(output / f"{item_id}.png" for item_id in files)
-    refused: list[tuple[Path, str]] = []
+    unreadable: list[tuple[Path, str]] = []
     written = 0
-    for item_id, image in open_images(files, "predictions", refused):
+    for item_id, image in open_images(files, "predictions", unreadable):
         outputs.write(output / f"{item_id}.png", encode_mask(predictor.predict([image])[0].mask))
         written += 1
-    return written, refused
+    return written, unreadable

@@ -1,4 +1,7 @@
-"""I/O of `predict_masks`: an indexed PNG with the VOC palette and a small grey one, the confidence, an image. Torch is imported in `run`."""
+"""The stage `predict_masks`: writes a mask (indexed PNG, VOC palette) and a confidence (small grey PNG) per image.
+
+Torch is imported in `run`.
+"""
 
 from collections.abc import Mapping
 from functools import partial
@@ -31,7 +34,7 @@ class PredictMasks:
     measures = False
 
     def check(self, config: values.Config, inputs: Mapping[str, Any]) -> None:
-        """Compare what classifier and segmenter expect of their input, if both are asked."""
+        """Check that classifier and segmenter expect the same input, if both are used."""
         if "classifier" in inputs and config.min_class_probability > 0:
             from wsseg.models.classifier import backbone_statistics
             from wsseg.models.segmenter import encoder_statistics
@@ -41,9 +44,9 @@ class PredictMasks:
             )
 
     def run(self, config: values.Config, inputs: Mapping[str, Any], out: Path) -> dict[str, Any]:
-        """Write masks/<id>.png, which never holds 255, and confidence/<id>.png for every image.
+        """Write masks/<id>.png (without 255) and confidence/<id>.png for each image; metric: `images`.
 
-        Confidence is the probability of the mask's class in percent, of every eighth row and column.
+        The confidence is the probability of the mask's class in percent, at every eighth row and column.
         """
         from wsseg.data.batches import batches_by_size
         from wsseg.data.reading import read_photograph
@@ -57,23 +60,26 @@ class PredictMasks:
         check_classes("segmenter", spec.classes, images)
         classifier = None
         if "classifier" in inputs and config.min_class_probability > 0:
-            classifier, seen = load_classifier(inputs["classifier"].read_bytes, str(inputs["classifier"].folder))
-            check_classes("classifier", seen.classes, images)
-            _check_statistics((seen.mean, seen.std), (spec.mean, spec.std))
+            classifier, classifier_spec = load_classifier(
+                inputs["classifier"].read_bytes, str(inputs["classifier"].folder)
+            )
+            check_classes("classifier", classifier_spec.classes, images)
+            _check_statistics((classifier_spec.mean, classifier_spec.std), (spec.mean, spec.std))
         predictor = Predictor(model, spec, config, classifier)
         batches = batches_by_size(images.items, config.batch_size)
         missing = [b for b in batches if not all(mask_path(out, item.id).is_file() for item in b)]
         for batch in track(missing, len(batches), "predictions", "batches", len(batches) - len(missing)):
             photographs = [partial(read_photograph, item) for item in batch]
-            for item, found in zip(batch, predictor.predictions(photographs, batch[0].size), strict=True):
-                if not mask_path(out, item.id).is_file():  # it is there in a batch that was interrupted
-                    atomic_write(confidence_path(out, item.id), encode_grey(found.confidence))
-                    atomic_write(mask_path(out, item.id), encode_mask(found.mask))
+            for item, prediction in zip(batch, predictor.predictions(photographs, batch[0].size), strict=True):
+                if not mask_path(out, item.id).is_file():  # it exists if the batch was interrupted
+                    atomic_write(confidence_path(out, item.id), encode_grey(prediction.confidence))
+                    atomic_write(mask_path(out, item.id), encode_mask(prediction.mask))
         return {"images": len(images)}
 
 
 def _check_statistics(classifier: object, segmenter: object) -> None:
     if classifier != segmenter:
         raise StageError(
-            "predictions.min_class_probability: classifier and segmenter expect other inputs; choose one backbone"
+            "predictions.min_class_probability: classifier and segmenter differ in the mean and std of their input; "
+            "expected: the same backbone"
         )

@@ -1,7 +1,8 @@
-"""Which background level and CRF preset serve a data set, decided without truth: the tightest masks that keep the evidence.
+"""Choice of a background level and a CRF preset for a data set without true masks.
 
-A preset made for one kind of photograph does harm on another: thin or pale objects dissolve into the background; so does
-a level that is too strict. The classifier notices: shown nothing but the mask's pixels, it no longer sees the class.
+A preset that suits one kind of image can fail on another: thin or pale objects dissolve into the background. A level that is
+too strict has the same effect. The classifier reveals it: shown the mask's pixels only, it no longer recognises the class.
+The choice is the candidate with the smallest masks of those that keep the classifier's score.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -28,19 +29,19 @@ LEVELS = {
     "power": (1.0, 2.0, 4.0, 8.0, 16.0, 32.0),
 }
 CANDIDATES = ("off", "irn", "psa", "deeplab", "toco")
-SAMPLE = 48  # images that the choice is made on
-_KEPT = 0.95  # of the classifier's score on the masks that are compared with
-_SIDE = 320  # px, long side at which the classifier looks
-_BLUR = 15.0  # px, standard deviation of what stands for the rest of the image
+SAMPLE = 48  # number of images for the choice
+_KEPT = 0.95  # fraction of the reference score that a candidate must keep
+_SIDE = 320  # px, long side of the images for the classifier
+_BLUR = 15.0  # px, standard deviation of the blur that replaces the rest of the image
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """How masks are made of seeds.
+    """A way to make masks from seeds.
 
     Args:
-        background: how the background's score is made, see `wsseg.stages.refine_masks.policy.scores_of`.
-        level: its value.
+        background: kind of the background score, see `wsseg.stages.refine_masks.policy.scores_of`.
+        level: background level.
         crf: preset of the dense CRF, or ``off``.
     """
 
@@ -51,11 +52,11 @@ class Candidate:
 
 @dataclass(frozen=True)
 class CandidateScore:
-    """What the masks made in one candidate hold, in the mean over images and their classes.
+    """Score of the masks of one candidate, averaged over images and their classes.
 
     Args:
-        score: the classifier's probability of the class where all but the mask is blurred, in [0, 1].
-        area: of the mask, as a fraction of the image.
+        score: probability in [0, 1] that the classifier gives the class if everything outside of the mask is blurred.
+        area: area of the mask as a fraction of the image.
     """
 
     score: float
@@ -63,11 +64,14 @@ class CandidateScore:
 
 
 def tightest(evidence: Mapping[Candidate, CandidateScore], among: Candidate | None = None) -> Candidate:
-    """Return the candidate with the smallest masks that keep 95 % of a score: that of `among`, the highest of all if None."""
-    score = max(found.score for found in evidence.values()) if among is None else evidence[among].score
+    """Return the candidate with the smallest masks whose score is at least 95 % of a reference.
+
+    The reference is the score of the candidate `among`, or the highest score if `among` is None.
+    """
+    reference = max(entry.score for entry in evidence.values()) if among is None else evidence[among].score
     return min(
-        (candidate for candidate, found in evidence.items() if found.score >= _KEPT * score),
-        key=lambda w: evidence[w].area,
+        (candidate for candidate, entry in evidence.items() if entry.score >= _KEPT * reference),
+        key=lambda candidate: evidence[candidate].area,
     )
 
 
@@ -85,15 +89,15 @@ def evidence_of(
     spec: ClassifierSpec,
     device: torch.device,
 ) -> dict[Candidate, CandidateScore]:
-    """Return what the masks made in each candidate hold, on a sample.
+    """Return the score of each candidate on a sample of images.
 
     Args:
-        images: (H, W, 3) uint8 each.
-        seeds: their seeds, each with at least one class, at any size.
-        candidates: how masks are made.
-        model: the classifier, in eval mode, on the device.
-        spec: its input's statistics.
-        device: where it looks.
+        images: (H, W, 3) uint8 images.
+        seeds: their seeds at any size, each with at least one class.
+        candidates: the ways to make masks.
+        model: the classifier, in eval mode and on the device.
+        spec: the statistics of its input.
+        device: device of the classifier.
     """
     totals = {candidate: np.zeros(3) for candidate in candidates}  # score, area, count
     for image, seed in zip(images, map(enlarged, seeds), strict=True):
@@ -111,7 +115,7 @@ def evidence_of(
                 shown.append(normalised(mixed, spec.mean, spec.std))
                 shares.append(float(inside.mean()))
         batch = torch.stack(shown).to(device, memory_format=torch.channels_last)
-        # in float32 everywhere: machines with and without bfloat16 must choose alike
+        # float32 on all machines, so that those with and without bfloat16 make the same choice
         scores = torch.sigmoid(in_parts(model, batch)).cpu().numpy()
         channels = [class_id - 1 for class_id in seed.class_ids] * len(candidates)
         for row, (channel, share) in enumerate(zip(channels, shares, strict=True)):

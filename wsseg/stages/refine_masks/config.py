@@ -42,10 +42,12 @@ class Config:
     def __post_init__(self) -> None:
         if len(self.levels) > 2:
             raise ConfigError(
-                f"levels: found {len(self.levels)} values; expected: none (one is chosen), one, or two (strict and lax, any order)"
+                f"levels: found {len(self.levels)} values; expected: none (a level is chosen), one, or two (in any order)"
             )
         if self.background == "threshold" and not all(0 < level < 1 for level in self.levels):
-            raise ConfigError(f"levels: found {list(self.levels)}; expected for a threshold: between 0 and 1")
+            raise ConfigError(
+                f'levels: found {list(self.levels)}; expected with background = "threshold": between 0 and 1'
+            )
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,7 @@ class AffinityLabels(Config):
 
     def __post_init__(self) -> None:
         if not self.levels:
-            raise ConfigError("levels: found []; expected here: two (strict and lax, any order), or one")
+            raise ConfigError("levels: found []; expected in this table: two values (in any order), or one")
         super().__post_init__()
 
 

@@ -1,4 +1,4 @@
-"""From a seed to a pseudo-mask, as pure functions of arrays."""
+"""Pure functions that turn the seed of an image into a pseudo-mask."""
 
 from collections.abc import Callable, Sequence
 
@@ -9,31 +9,31 @@ from wsseg.labels import IGNORE_INDEX
 from wsseg.types import Mask, Scores, Seed
 
 Refinement = Callable[[Scores], Scores]
-"""Scores of one image, (C, H, W), to better ones of the same shape: a dense CRF's, or a pixel-adaptive one."""
+"""Maps the scores (C, H, W) of an image to refined scores of the same shape: a dense CRF or PAMR."""
 
 
 def scores_of(seed: Seed, background: str, level: float) -> Scores:
-    """Put a background score before a seed's maps.
+    """Return the scores of the background and of a seed's classes.
 
     Args:
-        seed: maps at the size wanted, (C, H, W) in [0, 1].
+        seed: maps (C, H, W) in [0, 1].
         background: ``threshold`` (Ahn, Cho & Kwak 2019) or ``power`` (Ahn & Kwak 2018).
         level: the background's score, or alpha in (1 - highest)^alpha.
 
     Returns:
-        (C + 1, H, W) float32, background first, sum 1 over the channels.
+        (C + 1, H, W) float32, background first; the scores of a pixel sum to 1.
     """
     highest = seed.maps.max(axis=0)
     score = np.full_like(highest, level) if background == "threshold" else (1 - highest) ** np.float32(level)
     scores = np.concatenate([score[None], seed.maps]).astype(np.float32)
     total = scores.sum(axis=0, keepdims=True)
-    scores[0][total[0] == 0] = 1  # a level of 0 where nothing is seen
+    scores[0][total[0] == 0] = 1  # a level of 0, at pixels without evidence
     normalised: Scores = scores / scores.sum(axis=0, keepdims=True)
     return normalised
 
 
 def labels_at(seed: Seed, background: str, level: float, refinements: Sequence[Refinement]) -> Mask:
-    """Return the (H, W) class ids at one background level, after the refinements, in their order."""
+    """Return the (H, W) class ids at one background level, after applying the refinements in order."""
     scores = scores_of(seed, background, level)
     for refine in refinements:
         scores = refine(scores)
@@ -44,22 +44,22 @@ def labels_at(seed: Seed, background: str, level: float, refinements: Sequence[R
 def pseudo_mask(seed: Seed, background: str, levels: Sequence[float], refinements: Sequence[Refinement] = ()) -> Mask:
     """Turn a seed into a pseudo-mask.
 
-    A class that the refinements lose keeps the pixels that it had before them; with two levels, these are 255: not sure.
+    If a class loses all of its pixels in the refinements, it keeps those from before; with two levels they become 255.
 
     Args:
-        seed: maps at the image's size.
-        background: how the background's score is made, see `scores_of`.
-        levels: one level, or two: a pixel is foreground where it is so at the level that favours the background,
-            background where it is so at the level that favours the foreground, else 255 (IRNet's cam_to_ir_label,
+        seed: maps at the size of the image.
+        background: kind of the background score, see `scores_of`.
+        levels: one level, or two. With two, a pixel is foreground if it is foreground at the stricter level, which favours the
+            background; background if it is background at the laxer level; otherwise 255 (IRNet's cam_to_ir_label,
             AffinityNet's la_crf and ha_crf).
-        refinements: of the image's scores, one after the other; they serve both levels.
+        refinements: refinements of the scores, applied in order at each level.
 
     Returns:
-        (H, W) uint8: 0, the classes present in the image, and with two levels 255.
+        (H, W) uint8: 0, the ids of classes present in the image, and with two levels 255.
     """
     if not seed.class_ids:
         return np.zeros(seed.size, dtype=np.uint8)
-    # a high threshold favours the background, and so does a low alpha: the strictest first
+    # strictest level first: a high threshold or a low alpha favours the background
     order = sorted(levels, reverse=background == "threshold")
     masks = [labels_at(seed, background, level, refinements) for level in order]
     if refinements:

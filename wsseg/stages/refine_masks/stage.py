@@ -1,4 +1,4 @@
-"""I/O of `refine_masks`: one indexed PNG an image, made by several processes."""
+"""The stage `refine_masks`: writes one indexed PNG per image, computed by several processes."""
 
 import json
 import logging
@@ -48,16 +48,19 @@ class RefineMasks:
     measures = False
 
     def check(self, config: values.Config, inputs: Mapping[str, Any]) -> None:
-        """Look for the classifier that choices are made with, and for the CRF's engine."""
+        """Check that the recipe gives the classifier that choices require, and that the CRF's engine is installed."""
         if (config.crf == "auto" or not config.levels) and "classifier" not in inputs:
-            raise StageError(_asks_classifier(config))
+            raise StageError(_no_classifier(config))
         if config.crf != "off" and config.engine == "reference":
             from wsseg.crf.reference import check_installed
 
             check_installed()
 
     def run(self, config: values.Config, inputs: Mapping[str, Any], out: Path) -> dict[str, Any]:
-        """Write masks/<id>.png for every image; metrics: fraction of pixels that are background, and undecided."""
+        """Write masks/<id>.png for each image.
+
+        Metrics: `images`, the fractions `background` and `undecided` of all pixels, and `chosen` if values were chosen.
+        """
         images: LabeledImages = inputs["images"]
         seeds: Artifact = inputs["seeds"]
         chosen: dict[str, Any] = {}
@@ -71,7 +74,7 @@ class RefineMasks:
                 seed = seeds.read_bytes(f"{SEED_FOLDER}/{item.id}.png")
                 yield _Job(item, seed, config, mask_path(out, item.id))
 
-        # one process drives a GPU; numba and pydensecrf take one core each
+        # one process uses the GPU; numba and pydensecrf use one core per process
         workers = 1 if config.engine == "torch" else worker_count(config.workers)
         results = map_processes(_refine_one, jobs(), workers)
         for _ in track(results, len(images), "pseudo-masks", done=len(images) - len(missing)):
@@ -82,12 +85,12 @@ class RefineMasks:
 def _choice(
     config: values.Config, images: LabeledImages, seeds: Artifact, classifier: Artifact | None, out: Path
 ) -> dict[str, Any]:
-    """Return the levels and the CRF preset that `config` leaves open, and why; kept in choice.json."""
+    """Return the chosen levels and CRF preset with the scores of all candidates; they are kept in choice.json."""
     path = out / "choice.json"
     if path.is_file():
         return dict(json.loads(path.read_bytes()))
     if classifier is None:
-        raise StageError(_asks_classifier(config))
+        raise StageError(_no_classifier(config))
     from wsseg.data.reading import read_photograph
     from wsseg.models.classifier import load_classifier
     from wsseg.models.device import resolve_device
@@ -95,41 +98,42 @@ def _choice(
     from wsseg.stages.refine_masks.choice import CANDIDATES, LEVELS, Candidate, evidence_of, sample_of, tightest
 
     sample = sample_of(images.items)
-    if not sample:  # nothing will be refined: these stand for none
+    if not sample:  # no image has a class, so that the values are not used
         return {"levels": list(config.levels) or [LEVELS[config.background][0]], "crf": "off"}
     model, spec = load_classifier(classifier.read_bytes, str(classifier.folder))
     device = resolve_device("auto")
     model.to(device)
-    found: dict[Candidate, CandidateScore] = {}
+    scores: dict[Candidate, CandidateScore] = {}
 
     def best_of(candidates: list[Candidate], among: Candidate | None = None) -> Candidate:
-        photographs = (read_photograph(item) for item in sample)  # one at a time
+        photographs = (read_photograph(item) for item in sample)  # one in memory at a time
         maps = (decode_seed(seeds.read_bytes(f"{SEED_FOLDER}/{item.id}.png")) for item in sample)
         evidence = evidence_of(photographs, maps, candidates, model, spec, device)
-        found.update(evidence)
-        for way, own in evidence.items():
+        scores.update(evidence)
+        for candidate, entry in evidence.items():
             log.info(
-                "%s %g, crf %s: classifier's score on the masks %.3f, their area %.3f",
-                way.background, way.level, way.crf, own.score, own.area,
+                "pseudo-masks: %s %g, crf %s: classifier score %.3f, mask area %.3f of the image",
+                candidate.background, candidate.level, candidate.crf, entry.score, entry.area,
             )  # fmt: skip
         return tightest(evidence, among)
 
     levels, crf = config.levels, str(config.crf)
-    if not levels:  # with the CRF that is to come, as far as it is known
-        known = "off" if crf == "auto" else crf
-        levels = (best_of([Candidate(config.background, level, known) for level in LEVELS[config.background]]).level,)
+    if not levels:  # with the config's CRF; without one if the CRF is chosen afterwards
+        preset = "off" if crf == "auto" else crf
+        levels = (best_of([Candidate(config.background, level, preset) for level in LEVELS[config.background]]).level,)
     if crf == "auto":
         candidates = [Candidate(config.background, levels[0], name) for name in CANDIDATES]
         crf = best_of(candidates, among=candidates[0]).crf
-    log.info("%s %s, crf %s: chosen", config.background, ", ".join(f"{level:g}" for level in levels), crf)
-    evidence = [{**asdict(way), **asdict(own)} for way, own in found.items()]
+    levels_text = ", ".join(f"{level:g}" for level in levels)
+    log.info("pseudo-masks: chosen: %s %s, crf %s", config.background, levels_text, crf)
+    evidence = [{**asdict(candidate), **asdict(score)} for candidate, score in scores.items()]
     chosen = {"levels": list(levels), "crf": crf, "evidence": evidence}
     atomic_write(path, json.dumps(chosen, indent=1).encode())
     return chosen
 
 
 def _refine_one(job: _Job) -> None:
-    """Make one pseudo-mask; runs in a worker process."""
+    """Write one pseudo-mask; runs in a worker process."""
     from wsseg.crf.dense_crf import DenseCrf
     from wsseg.crf.settings import PRESETS
     from wsseg.data.masks import encode_mask
@@ -152,6 +156,6 @@ def _refine_one(job: _Job) -> None:
     atomic_write(job.target, encode_mask(mask))
 
 
-def _asks_classifier(config: values.Config) -> str:
-    left_open = 'pseudo_masks.crf = "auto"' if config.levels else "pseudo_masks.levels = []"
-    return f"{left_open} asks the classifier, but the recipe gives this step none"
+def _no_classifier(config: values.Config) -> str:
+    value = 'pseudo_masks.crf = "auto"' if config.levels else "pseudo_masks.levels = []"
+    return f"{value} requires a classifier, but the recipe gives this step none"

@@ -1,4 +1,7 @@
-"""I/O of `relabel_masks`: one indexed PNG an image; the network in this process, the CRF in several."""
+"""The stage `relabel_masks`: writes one indexed PNG per image.
+
+The network runs in this process, the CRF in several worker processes.
+"""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -40,10 +43,14 @@ class RelabelMasks:
     measures = False
 
     def check(self, config: values.Config, inputs: Mapping[str, Any]) -> None:
-        """All values fit all inputs."""
+        """All values are valid with all inputs."""
 
     def run(self, config: values.Config, inputs: Mapping[str, Any], out: Path) -> dict[str, Any]:
-        """Write masks/<id>.png for every image; metrics: fraction of background, undecided, and changed since `previous`."""
+        """Write masks/<id>.png for each image.
+
+        Metrics: `images`, the fractions `background` and `undecided` of all pixels, and the fraction `changed` since the
+        `previous` masks of the pixels that are decided in both.
+        """
         from wsseg.data.masks import decode_mask
         from wsseg.models.segmenter import load_segmenter
         from wsseg.stages.relabel_masks.relabeling import changed
@@ -60,8 +67,8 @@ class RelabelMasks:
             pass
         differ = decided = 0
         for item in images.items:
-            found = changed(previous.mask(item.id), decode_mask(mask_path(out, item.id).read_bytes()))
-            differ, decided = differ + found[0], decided + found[1]
+            counts = changed(previous.mask(item.id), decode_mask(mask_path(out, item.id).read_bytes()))
+            differ, decided = differ + counts[0], decided + counts[1]
         return {"images": len(images), **mask_shares(images, out), "changed": differ / max(decided, 1)}
 
 
@@ -74,7 +81,7 @@ def _jobs(
     spec: Any,
     out: Path,
 ) -> Iterator[_Job]:
-    """Yield what is left to do, with the network's scores."""
+    """Yield the jobs of the missing images, with the network's scores."""
     import torch
 
     from wsseg.data.batches import batches_by_size, network_size, quarter, read_batch
@@ -90,17 +97,17 @@ def _jobs(
             continue
         size = batch[0].size
         sizes = [network_size(size, spec.size, scale) for scale in config.scales]
-        seen = read_batch(batch, spec.mean, spec.std, sizes, device)
+        tensors = read_batch(batch, spec.mean, spec.std, sizes, device)
         with autocast(config.precision, device):
-            scores = segment(model, seen, quarter(size), config.flip).float().cpu().numpy()
-        for item, own in zip(batch, scores, strict=True):
+            batch_scores = segment(model, tensors, quarter(size), config.flip).float().cpu().numpy()
+        for item, scores in zip(batch, batch_scores, strict=True):
             if item.id in missing:
-                own = among_present(own, item.class_ids)
-                yield _Job(item, own, previous.mask(item.id), config, mask_path(out, item.id))
+                scores = among_present(scores, item.class_ids)
+                yield _Job(item, scores, previous.mask(item.id), config, mask_path(out, item.id))
 
 
 def _relabel_one(job: _Job) -> None:
-    """Make one pseudo-mask; runs in a worker process."""
+    """Write one pseudo-mask; runs in a worker process."""
     from wsseg.crf.dense_crf import DenseCrf
     from wsseg.crf.settings import PRESETS
     from wsseg.data.masks import encode_mask, with_lost_classes

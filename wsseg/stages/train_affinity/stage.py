@@ -1,4 +1,4 @@
-"""I/O of `train_affinity`. Torch is imported in `run`."""
+"""The stage `train_affinity`: writes a boundary network. Torch is imported in `run`."""
 
 import json
 from collections.abc import Mapping
@@ -27,13 +27,13 @@ class TrainAffinity:
     measures = False
 
     def check(self, config: values.Config, inputs: Mapping[str, Any]) -> None:
-        """Outline the network over the classifier's backbone, and pass a batch through."""
+        """Build the network over the classifier's backbone without weights, and pass a batch through it."""
         from wsseg.stages.train_affinity.training import check
 
         check(config, inputs["images"], inputs["classifier"].backbone)
 
     def run(self, config: values.Config, inputs: Mapping[str, Any], out: Path) -> dict[str, Any]:
-        """Write network.safetensors and network.json; metric: the last epoch's loss."""
+        """Write network.safetensors and network.json; metric: the `loss` of the last epoch."""
         from wsseg.models.weights import network_bytes
         from wsseg.stages.train_affinity.training import train
 

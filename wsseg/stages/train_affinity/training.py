@@ -24,14 +24,14 @@ def _schedule(config: Config) -> Schedule:
 
 
 def check(config: Config, images: LabeledImages, backbone: str) -> None:
-    """Raise StageError unless a boundary network fits over a classifier's backbone and can be trained."""
+    """Raise StageError if no boundary network can be built over a classifier's backbone or trained with these values."""
     mean, std = backbone_statistics(backbone)
     source = outlined(lambda: build_classifier(ClassifierSpec(backbone, images.classes.names, mean, std)))
     model = outlined(lambda: BoundaryNetwork(backbone))
     load_matching(
         model.backbone,
         source.backbone.state_dict(),
-        f"affinity: the classifier's backbone {backbone!r} gives no feature levels with its own weights",
+        f"affinity: the feature levels of the classifier's backbone {backbone!r} do not share its weights (choose a CNN)",
     )
     try_training(model, _schedule(config), len(images), config.size, "affinity")
 
@@ -39,20 +39,20 @@ def check(config: Config, images: LabeledImages, backbone: str) -> None:
 def train(
     config: Config, images: LabeledImages, masks: MaskSource, classifier: Artifact, out: Path
 ) -> tuple[BoundaryNetwork, BoundarySpec, dict[str, list[float]]]:
-    """Train a boundary network; returns it in eval mode, how to build it again, and loss and pairs told right of each epoch."""
-    source, seen = load_classifier(classifier.read_bytes, str(classifier.folder))
-    spec = BoundarySpec(seen.backbone, seen.mean, seen.std)
-    torch.manual_seed(config.rng_seed)  # the branch's first weights
+    """Train a boundary network; returns it in eval mode, its spec, and the loss and the correct pairs of each epoch."""
+    source, source_spec = load_classifier(classifier.read_bytes, str(classifier.folder))
+    spec = BoundarySpec(source_spec.backbone, source_spec.mean, source_spec.std)
+    torch.manual_seed(config.rng_seed)  # for the initial weights of the branch
     model = BoundaryNetwork(spec.backbone)
     load_matching(model.backbone, source.backbone.state_dict(), str(classifier.folder))
     transform = augmentation(config.size, (config.scale[0], config.scale[1]), config.color_jitter)
     data = TrainingImages(
-        images.items, len(images.classes), transform, seen.mean, seen.std, config.rng_seed, masks.mask
+        images.items, len(images.classes), transform, spec.mean, spec.std, config.rng_seed, masks.mask
     )
     schedule = _schedule(config)
 
     def loss_of(network: nn.Module, batch: dict[str, Tensor]) -> Tensor:
-        middle = STRIDE // 2  # the pixel nearest to the place that a boundary value stands for
+        middle = STRIDE // 2  # a boundary value is compared with the pixel nearest to its centre
         boundary = network(batch["image"])
         masks = batch["mask"][:, middle::STRIDE, middle::STRIDE][:, : boundary.shape[1], : boundary.shape[2]]
         loss, counts = affinity_loss(boundary, masks, config.radius)

@@ -74,6 +74,8 @@ class Config:
     def __post_init__(self) -> None:
         check_zoom(self.scale)
         if self.weights == "file" and self.weights_file is None:
-            raise ConfigError('weights = "file" needs weights_file, the path of a .safetensors, .pth, .pt or .bin file')
+            raise ConfigError(
+                'weights = "file" requires weights_file, the path of a .safetensors, .pth, .pt or .bin file'
+            )
         if self.consistency > 0 and self.consistency_under == "tile" and self.size % 64:
-            raise ConfigError(f"size: found {self.size}; expected with tiles: a multiple of 64")
+            raise ConfigError(f'size: found {self.size}; expected with consistency_under = "tile": a multiple of 64')

@@ -1,4 +1,4 @@
-"""Maps that move with the picture: a loss on class maps that change when the image is scaled, mirrored or cut into tiles.
+"""Equivariance loss on class maps: the maps of a scaled, mirrored or tiled image must agree with the image's own.
 
 Wang et al. 2020 (SEAM, equation 3, scaling and flips); Jo & Yu 2021 (Puzzle-CAM, equation 5, tiles).
 """
@@ -11,11 +11,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 Change = Literal["scale", "flip", "tile"]
-_SMALLER = 0.5  # of the side
+_SMALLER = 0.5  # fraction of the side
 
 
 def changed_images(images: Tensor, change: Change) -> Tensor:
-    """Return the images (N, 3, S, S) at half their side (N), mirrored (N), or as their four quarters (4 N, row by row)."""
+    """Transform images (N, 3, S, S): half the side (N images), mirrored (N), or four quarters (4 N, row by row)."""
     if change == "scale":
         return F.interpolate(images, scale_factor=_SMALLER, mode="bilinear", align_corners=False, antialias=True)
     if change == "flip":
@@ -24,7 +24,7 @@ def changed_images(images: Tensor, change: Change) -> Tensor:
 
 
 def undone(maps: Tensor, change: Change, size: tuple[int, int]) -> Tensor:
-    """Return maps of changed images where the images' own would be, (N, K, *size)."""
+    """Transform the maps of changed images back to the images' coordinates, (N, K, *size)."""
     if change == "flip":
         maps = maps.flip(3)
     elif change == "tile":
@@ -39,20 +39,21 @@ def undone(maps: Tensor, change: Change, size: tuple[int, int]) -> Tensor:
 def equivariance_loss(
     maps: Tensor, maps_of: Callable[[Tensor], Tensor], images: Tensor, present: Tensor, change: Change
 ) -> Tensor:
-    """Return how far the maps of the changed images are from the changed maps, in [0, 1]; a scalar.
+    """Return the mean absolute difference between the maps of images and of changed images, a scalar in [0, 1].
 
-    Both as CAMs: not negative, each class over its maximum. The mean runs over places and over the classes present.
+    Maps are compared as CAMs: clipped at 0 and divided by the maximum of their class. The mean is over places and over the
+    classes present.
 
     Args:
-        maps: (N, K, h, w) of `images`.
-        maps_of: gives class maps of images.
-        images: (N, 3, S, S); S a multiple of 64 for tiles.
+        maps: class maps of `images`, (N, K, h, w).
+        maps_of: returns the class maps of images.
+        images: (N, 3, S, S); with tiles S is a multiple of 64.
         present: (N, K), 1 for the classes of each image.
-        change: what is done to the images.
+        change: the transformation.
     """
     size = (maps.shape[2], maps.shape[3])
-    other = undone(maps_of(changed_images(images, change)), change, size)
-    distance = (_cams(maps) - _cams(other)).abs().mean(dim=(2, 3))
+    changed_maps = undone(maps_of(changed_images(images, change)), change, size)
+    distance = (_cams(maps) - _cams(changed_maps)).abs().mean(dim=(2, 3))
     return (distance * present).sum() / present.sum().clamp_min(1)
 
 

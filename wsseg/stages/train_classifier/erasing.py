@@ -1,7 +1,7 @@
-"""Parts of training images hidden, so that the classifier must find the rest of a thing.
+"""Erasing of parts of training images, so that the classifier must recognise the rest of an object.
 
-DeVries & Taylor 2017 (CutOut, a random patch); Singh & Lee 2017 (hide-and-seek, random cells of a grid); the most salient
-patch of the network's own map, as adversarial erasing does (Wei et al. 2017).
+DeVries & Taylor 2017 (CutOut, a random patch); Singh & Lee 2017 (hide-and-seek, random cells of a grid); Wei et al. 2017
+(adversarial erasing, the patch with the highest class evidence).
 """
 
 from typing import Literal
@@ -11,42 +11,42 @@ from torch import Tensor
 from torch.nn import functional as F
 
 Erasing = Literal["off", "random", "hide_and_seek", "salient"]
-_GRID = 40  # places along a side at which patches may begin
-_CELLS = 4  # of hide-and-seek, along a side
+_GRID = 40  # cells along a side of the grid that patches are aligned to
+_CELLS = 4  # cells along a side of hide-and-seek's grid
 
 
 def salient_patches(saliency: Tensor, side: int) -> Tensor:
-    """Return (N, G, G) bool: the `side` x `side` patch that holds most of each map, the first of equals.
+    """Return (N, G, G) bool: the `side` x `side` patch with the largest sum of each map; the first of equal ones.
 
     Args:
         saliency: (N, G, G), not negative.
-        side: of the patch, at most G.
+        side: side of the patch, at most G.
     """
-    sums = F.avg_pool2d(saliency[:, None], side, stride=1)[:, 0]  # (N, G - side + 1, same)
+    sums = F.avg_pool2d(saliency[:, None], side, stride=1)[:, 0]  # (N, G - side + 1, G - side + 1)
     places = sums.shape[-1]
     first = sums.flatten(1).argmax(1)
     return _patches(first // places, first % places, side, saliency.shape[-1])
 
 
 def random_patches(count: int, side: int, grid: int, device: torch.device) -> Tensor:
-    """Return (N, G, G) bool: a patch anywhere, by torch's generator."""
+    """Return (N, G, G) bool: a patch at a uniformly random place, drawn with torch's global generator."""
     rows, columns = torch.randint(grid - side + 1, (2, count), device=device)
     return _patches(rows, columns, side, grid)
 
 
 def random_cells(count: int, share: float, device: torch.device) -> Tensor:
-    """Return (N, 4, 4) bool: each cell of a grid with probability `share`, by torch's generator."""
+    """Return (N, 4, 4) bool: each cell is True with probability `share`, drawn with torch's global generator."""
     return torch.rand(count, _CELLS, _CELLS, device=device) < share
 
 
 def erased(images: Tensor, how: Erasing, share: float, saliency: Tensor | None = None) -> Tensor:
-    """Hide a part of about half of the images, by torch's generator; what is hidden becomes 0, the data set's mean colour.
+    """Hide a part of about half of the images, drawn with torch's global generator. Hidden pixels become 0, the mean colour.
 
     Args:
         images: (N, 3, S, S), normalised.
-        how: which part.
-        share: of the image that is hidden, in (0, 1).
-        saliency: (N, h, w), not negative; for ``salient``.
+        how: the part to hide, see ``classifier.erase``.
+        share: fraction of the image's area to hide, in (0, 1).
+        saliency: (N, h, w), not negative; required by ``salient``.
 
     Returns:
         (N, 3, S, S).
@@ -67,7 +67,7 @@ def erased(images: Tensor, how: Erasing, share: float, saliency: Tensor | None =
 
 
 def _patches(rows: Tensor, columns: Tensor, side: int, grid: int) -> Tensor:
-    """Return (N, G, G) bool, True in the patch that begins at each (row, column)."""
+    """Return (N, G, G) bool, True in the patch whose upper left corner is at each (row, column)."""
     along = torch.arange(grid, device=rows.device)
     down = (along >= rows[:, None]) & (along < rows[:, None] + side)  # (N, G)
     across = (along >= columns[:, None]) & (along < columns[:, None] + side)

@@ -1,4 +1,4 @@
-"""I/O of `train_classifier`. Torch is imported in `run`, so that planning and cached runs do without it."""
+"""The stage `train_classifier`: writes a network. Torch is imported in `run`; planning and cached runs do not need it."""
 
 import json
 from collections.abc import Mapping
@@ -23,13 +23,13 @@ class TrainClassifier:
     measures = False
 
     def check(self, config: values.Config, inputs: Mapping[str, Any]) -> None:
-        """Outline the network, fit its weights into it, and pass a batch through."""
+        """Build the network without memory for its weights, compare it with the initial weights, and pass a batch through it."""
         from wsseg.stages.train_classifier.training import check
 
         check(config, inputs["images"])
 
     def run(self, config: values.Config, inputs: Mapping[str, Any], out: Path) -> dict[str, Any]:
-        """Write network.safetensors and network.json; metric: the last epoch's loss."""
+        """Write network.safetensors and network.json; metric: the `loss` of the last epoch."""
         from wsseg.models.weights import network_bytes
         from wsseg.stages.train_classifier.training import train
 

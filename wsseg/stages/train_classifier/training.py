@@ -28,7 +28,7 @@ from wsseg.stages.train_classifier.erasing import erased
 
 
 def positive_weights(images: LabeledImages, balance: bool) -> Tensor:
-    """Return (K,) the weight of each class's positives: sqrt(negatives / positives), at most 10; 1 without balance."""
+    """Return the weights (K,) of the positives of each class: sqrt(negatives / positives), in [1, 10]; 1 without `balance`."""
     if not balance:
         return torch.ones(len(images.classes))
     positives = torch.stack([present(item, len(images.classes)) for item in images.items]).sum(0)
@@ -36,36 +36,37 @@ def positive_weights(images: LabeledImages, balance: bool) -> Tensor:
 
 
 def soft_margin_loss(logits: Tensor, target: Tensor, positive_weight: Tensor) -> Tensor:
-    """Return the multi-label soft-margin loss of (N, K) logits, positives weighted by class; a scalar."""
+    """Return the scalar multi-label soft-margin loss of logits (N, K), with positives weighted by class."""
     return F.binary_cross_entropy_with_logits(logits.float(), target, pos_weight=positive_weight)
 
 
 def decisions(logits: Tensor, labels: Tensor) -> Tensor:
-    """Return (K, 3) how many images each class was rightly seen in, wrongly seen in, and missed in; (N, K) both."""
-    seen, there = logits > 0, labels > 0
-    return torch.stack([seen & there, seen & ~there, ~seen & there], dim=-1).sum(0)
+    """Return the (K, 3) numbers of true positives, false positives and false negatives of logits and labels (N, K)."""
+    predicted, present = logits > 0, labels > 0
+    return torch.stack([predicted & present, predicted & ~present, ~predicted & present], dim=-1).sum(0)
 
 
 def mean_f1(counts: Tensor) -> float:
-    """Return the mean F1 of the classes that were seen or there, from what `decisions` counts."""
-    right, spilt, missed = counts.cpu().double().unbind(-1)
-    sums = 2 * right + spilt + missed
-    return float((2 * right / sums)[sums > 0].mean()) if bool((sums > 0).any()) else 0.0
+    """Return the mean F1 of the classes that were predicted or present, from the counts of `decisions`."""
+    true_positives, false_positives, false_negatives = counts.cpu().double().unbind(-1)
+    sums = 2 * true_positives + false_positives + false_negatives
+    return float((2 * true_positives / sums)[sums > 0].mean()) if bool((sums > 0).any()) else 0.0
 
 
 def drawing_weights(images: LabeledImages) -> Tensor:
-    """Return (N,) how often each image is drawn, relative to the others: as often as its rarest class asks.
+    """Return the weights (N,) with which images are drawn.
 
-    Every class gets the same weight, shared by its images; images without any class count as one more.
+    Each class has the same weight, which its images share; images without a class form a class of their own. The weight of an
+    image is that of its rarest class.
     """
     labels = torch.stack([present(item, len(images.classes)) for item in images.items])
     labels = torch.cat([labels, (labels.sum(1, keepdim=True) == 0).float()], dim=1)
     return (labels / labels.sum(0).clamp_min(1)).amax(1)
 
 
-def what_is_seen(network: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
-    """Return (N, h, w), not negative: the network's evidence of all classes present; it is left as it was."""
-    with frozen_eval(network), torch.no_grad():  # looking must not move the statistics of normalisations
+def class_evidence(network: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
+    """Return the network's evidence of all classes present, (N, h, w), not negative."""
+    with frozen_eval(network), torch.no_grad():  # this pass must not change the statistics of normalisations
         maps: Tensor = network(images, as_maps=True).float().relu()
     return (maps * labels[:, :, None, None]).sum(1)
 
@@ -78,7 +79,7 @@ def _schedule(config: Config) -> Schedule:
 
 
 def check(config: Config, images: LabeledImages) -> None:
-    """Raise StageError unless a classifier can be built, started and trained; nothing is downloaded."""
+    """Raise StageError if a classifier cannot be built, initialised or trained; nothing is downloaded."""
     mean, std = backbone_statistics(config.backbone)
     model = outlined(lambda: build_classifier(ClassifierSpec(config.backbone, images.classes.names, mean, std)))
     if config.weights == "hub":
@@ -92,10 +93,10 @@ def check(config: Config, images: LabeledImages) -> None:
 def train(
     config: Config, images: LabeledImages, out: Path
 ) -> tuple[Classifier, ClassifierSpec, dict[str, list[float]]]:
-    """Train a classifier; returns it in eval mode, how to build it again, and loss and F1 of each epoch."""
+    """Train a classifier; returns it in eval mode, its spec, and the loss and F1 of each epoch."""
     mean, std = backbone_statistics(config.backbone)
     spec = ClassifierSpec(config.backbone, images.classes.names, mean, std)
-    torch.manual_seed(config.rng_seed)  # the head's first weights
+    torch.manual_seed(config.rng_seed)  # for the initial weights of the head
     model = build_classifier(spec)
     load_backbone_weights(model, config.backbone, config.weights, config.weights_file)
     freeze_levels(model.backbone, config.frozen_levels, config.backbone)
@@ -109,14 +110,14 @@ def train(
     def loss_of(network: nn.Module, batch: dict[str, Tensor]) -> Tensor:
         images, labels = batch["image"], batch["present"]
         if config.erase != "off":
-            seen = what_is_seen(network, images, labels) if config.erase == "salient" else None
-            images = erased(images, config.erase, config.erase_fraction, seen)
+            evidence = class_evidence(network, images, labels) if config.erase == "salient" else None
+            images = erased(images, config.erase, config.erase_fraction, evidence)
         if config.consistency == 0:
             logits = network(images)
             measure.add(decisions(logits, labels))
             return soft_margin_loss(logits, labels, weights)
         maps_of = partial(network, as_maps=True)
-        maps = maps_of(images)  # (N, K, h, w); their means are the logits
+        maps = maps_of(images)  # (N, K, h, w); their spatial means are the logits
         logits = maps.mean(dim=(2, 3))
         measure.add(decisions(logits, labels))
         distance = equivariance_loss(maps, maps_of, images, labels, config.consistency_under)

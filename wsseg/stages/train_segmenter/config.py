@@ -76,4 +76,6 @@ class Config:
     def __post_init__(self) -> None:
         check_zoom(self.scale)
         if self.weights == "file" and self.weights_file is None:
-            raise ConfigError('weights = "file" needs weights_file, the path of a .safetensors, .pth, .pt or .bin file')
+            raise ConfigError(
+                'weights = "file" requires weights_file, the path of a .safetensors, .pth, .pt or .bin file'
+            )

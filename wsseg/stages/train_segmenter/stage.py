@@ -1,4 +1,4 @@
-"""I/O of `train_segmenter`. Torch is imported in `run`, so that planning and cached runs do without it."""
+"""The stage `train_segmenter`: writes a network. Torch is imported in `run`; planning and cached runs do not need it."""
 
 import json
 import logging
@@ -24,29 +24,30 @@ class TrainSegmenter:
     Config = values.Config
     inputs: Mapping[str, Role] = {
         "images": Role(("images",)),
-        "masks": Role(("pseudo_masks", "truth")),  # truth only where the recipe says supervision = "truth"
+        "masks": Role(("pseudo_masks", "truth")),  # truth requires supervision = "truth" in the recipe
         "classifier": Role(("classifier",), optional=True),
-        "previous": Role(("segmenter",), optional=True),  # of the round before, whose masks these are
+        "previous": Role(("segmenter",), optional=True),  # the network of the previous round, which made the masks
     }
     output = "segmenter"
     distributed = True
     measures = False
 
     def check(self, config: values.Config, inputs: Mapping[str, Any]) -> None:
-        """Outline the network, fit its weights into it, and pass a batch through."""
+        """Build the network without memory for its weights, compare it with the initial weights, and pass a batch through it."""
         from wsseg.stages.train_segmenter.training import check
 
         check(config, inputs["images"], inputs["classifier"].backbone if "classifier" in inputs else None)
 
     def run(self, config: values.Config, inputs: Mapping[str, Any], out: Path) -> dict[str, Any]:
-        """Write network.safetensors and network.json; metric: the last epoch's loss, or `stopped`, the fraction that changed.
+        """Write network.safetensors and network.json.
 
-        Where a round of self-training changed next to nothing, the network of the round before stands.
+        Metrics: the `loss` of the last epoch, and `images_without_mask` if true masks are missing. If a round of self-training
+        changed a fraction of at most `stop_below_change`, the previous network is copied; the metric is that fraction, `stopped`.
         """
         changed = inputs["masks"].manifest["metrics"].get("changed") if isinstance(inputs["masks"], Artifact) else None
         if changed is not None and changed <= config.stop_below_change and "previous" in inputs:
             log.info(
-                "segmenter: %.2f %% of the masks' pixels changed: the network of the round before stands", 100 * changed
+                "segmenter: %.2f %% of the pixels changed (training skipped, previous network kept)", 100 * changed
             )
             for name in ("network.safetensors", "network.json"):
                 atomic_write(out / name, inputs["previous"].read_bytes(name))
@@ -64,11 +65,11 @@ class TrainSegmenter:
 
 
 def with_truth(images: LabeledImages, truth: TruthSource) -> LabeledImages:
-    """Return the images that have a true mask; that others are left out is said."""
+    """Return the images that have a true mask; a warning reports the number of others."""
     ids = frozenset(truth.ids)
     kept = tuple(item for item in images.items if item.id in ids)
     if len(kept) < len(images):
         log.warning(
-            "segmenter: %d of %d images have no true mask and are left out", len(images) - len(kept), len(images)
+            "segmenter: %d of %d images have no true mask and are skipped", len(images) - len(kept), len(images)
         )
     return replace(images, items=kept)

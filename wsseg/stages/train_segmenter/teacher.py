@@ -1,7 +1,8 @@
-"""A teacher that is the moving average of its student (Tarvainen & Valpola 2017), and the mixing that it teaches through.
+"""Mean teacher, the moving average of its student (Tarvainen & Valpola 2017), with CutMix.
 
-The teacher looks at each batch as it is; the student learns from images with a box of another one pasted in (Yun et al. 2019,
-CutMix; French et al. 2020 for segmentation). What the teacher doubts counts less; where the mask is 255, its own label stands.
+The teacher predicts the original images of a batch; the student learns from images into which a box of another image is pasted
+(Yun et al. 2019, CutMix; French et al. 2020 for segmentation). Pixels at which the teacher disagrees have a lower weight; pixels
+of 255 get the teacher's label.
 """
 
 import copy
@@ -14,11 +15,11 @@ from wsseg.stages.train_segmenter.losses import probability_of
 
 
 class TaughtNetwork(nn.Module):
-    """A student and its teacher; both are in the checkpoint.
+    """A student and its teacher; a checkpoint contains both.
 
     Args:
         student: the network that is trained.
-        decay: share of the teacher that stays at each step, in [0, 1).
+        decay: fraction of the teacher that is kept in each step, in [0, 1).
     """
 
     def __init__(self, student: nn.Module, decay: float) -> None:
@@ -29,13 +30,13 @@ class TaughtNetwork(nn.Module):
         self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
 
     def train(self, mode: bool = True) -> "TaughtNetwork":
-        """Set the student's mode; the teacher only ever looks."""
+        """Set the student's mode; the teacher is always in eval mode."""
         super().train(mode)
         self.teacher.eval()
         return self
 
     def forward(self, images: Tensor, taught: bool = False) -> Tensor:
-        """Return the student's logits, or the teacher's."""
+        """Return the logits of the student, or with `taught` those of the teacher."""
         if taught:
             with torch.no_grad():
                 return self.teacher(images)  # type: ignore[no-any-return]
@@ -43,27 +44,27 @@ class TaughtNetwork(nn.Module):
 
     @torch.no_grad()
     def follow(self) -> None:
-        """Move the teacher towards the student: by 1 / (step + 1) at first, so that its start is soon forgotten."""
+        """Move the teacher towards the student, at first by 1 / (step + 1), so that its initial weights lose influence soon."""
         steps: Tensor = self.steps  # type: ignore[assignment]
         keep = min(self.decay, 1 - 1 / (int(steps) + 1))
         steps += 1
-        for own, other in zip(self.teacher.state_dict().values(), self.student.state_dict().values(), strict=True):
-            if own.is_floating_point():
-                own.lerp_(other, 1 - keep)
+        for target, source in zip(self.teacher.state_dict().values(), self.student.state_dict().values(), strict=True):
+            if target.is_floating_point():
+                target.lerp_(source, 1 - keep)
             else:
-                own.copy_(other)
+                target.copy_(source)
 
 
 def teacher_targets(masks: Tensor, probabilities: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:
-    """Return what the student is to learn: labels (N, H, W) int64 without 255, and weights (N, H, W) in [0, 1].
+    """Return the student's targets: labels (N, H, W) int64 without 255, and weights (N, H, W) in [0, 1].
 
-    The weight of the teacher's own label is its probability among the background and the classes present; that of a mask's label is
-    a half at least, and one where the teacher agrees. (Were it the probability alone, a pair that denies every rare class
-    would have no loss left: it did so on steel defects.)
+    With p the teacher's probability of the label among the background and the classes present, the weight is p for the
+    teacher's label and (1 + p) / 2 for a mask's label. (With the weight p for both, a student and a teacher that never predict
+    a rare class would have no loss left, as happened with steel defects.)
 
     Args:
-        masks: (N, H, W) int64, may hold 255.
-        probabilities: the teacher's, (N, K + 1, H, W).
+        masks: (N, H, W) int64, may contain 255.
+        probabilities: the teacher's probabilities, (N, K + 1, H, W).
         present: (N, K), 1 for the classes of each image.
     """
     possible = torch.cat([torch.ones_like(present[:, :1]), present], dim=1)[:, :, None, None]
@@ -76,7 +77,7 @@ def teacher_targets(masks: Tensor, probabilities: Tensor, present: Tensor) -> tu
 
 
 def random_boxes(count: int, size: tuple[int, int], device: torch.device) -> Tensor:
-    """Return (N, H, W) bool: a box of a quarter of the area, anywhere in each, by torch's generator."""
+    """Return (N, H, W) bool: a box of a quarter of the area at a random place, drawn with torch's global generator."""
     height, width = size
     along, across = torch.arange(height, device=device), torch.arange(width, device=device)
     top = torch.randint(height - height // 2 + 1, (count, 1), device=device)
@@ -87,6 +88,6 @@ def random_boxes(count: int, size: tuple[int, int], device: torch.device) -> Ten
 
 
 def cutmix(batch: Tensor, box: Tensor) -> Tensor:
-    """Return (N, ...) tensors with the box of the next one in the batch: (N, H, W), or (N, C, H, W)."""
+    """Replace the box of each element of a batch, (N, H, W) or (N, C, H, W), by that of the next element."""
     where = box if batch.ndim == 3 else box[:, None]
     return torch.where(where, batch.roll(-1, 0), batch)

@@ -1,4 +1,4 @@
-"""Training of the segmentation network on masks that may hold 255."""
+"""Training of the segmentation network on masks that may contain 255 (undecided)."""
 
 import math
 from pathlib import Path
@@ -31,9 +31,8 @@ from wsseg.stages.train_segmenter.losses import absent_loss, per_pixel, weighted
 from wsseg.stages.train_segmenter.teacher import TaughtNetwork, cutmix, random_boxes, teacher_targets
 from wsseg.store.artifact import Artifact
 
-_SAMPLED = (
-    4  # px between the pixels that an epoch's mIoU counts: all of them would take a fiftieth of the training's time
-)
+# px, distance of the pixels that the mIoU of an epoch counts; counting all of them would take 2 % of the training's time
+_SAMPLED = 4
 
 
 def _schedule(config: Config) -> Schedule:
@@ -44,12 +43,12 @@ def _schedule(config: Config) -> Schedule:
 
 
 def check(config: Config, images: LabeledImages, backbone: str | None) -> None:
-    """Raise StageError unless a segmenter can be built, started, trained and asked; nothing is downloaded.
+    """Raise StageError if a segmenter cannot be built, initialised, trained or used for predictions; nothing is downloaded.
 
     Args:
         config: the values.
         images: the training images.
-        backbone: the classifier's, or None without a classifier.
+        backbone: name of the classifier's backbone, or None without a classifier.
     """
     mean, std = encoder_statistics(config.encoder)
     classes = images.classes.names
@@ -71,12 +70,12 @@ def check(config: Config, images: LabeledImages, backbone: str | None) -> None:
 def train(
     config: Config, images: LabeledImages, masks: MaskSource, classifier: Artifact | None, out: Path
 ) -> tuple[nn.Module, SegmenterSpec, dict[str, list[float]]]:
-    """Train a segmenter; returns it in eval mode, how to build it again, and loss and mIoU with its masks of each epoch."""
+    """Train a segmenter; returns it in eval mode, its spec, and the loss and the mIoU with the training masks of each epoch."""
     mean, std = encoder_statistics(config.encoder)
     spec = SegmenterSpec(
         config.architecture, config.encoder, config.decoder, images.classes.names, config.size, mean, std
     )
-    torch.manual_seed(config.rng_seed)  # the decoder's first weights
+    torch.manual_seed(config.rng_seed)  # for the initial weights of the decoder
     model = build_segmenter(spec)
     source = None
     if config.weights == "classifier" and classifier is not None:
@@ -88,16 +87,16 @@ def train(
     schedule = _schedule(config)
     fresh = nn.ModuleList(child for name, child in model.named_children() if name != "encoder")
 
+    def with_absent_loss(loss: Tensor, logits: Tensor, present: Tensor) -> Tensor:
+        weight = config.absent_class_weight
+        return loss + weight * absent_loss(logits, present) if weight > 0 else loss
+
     def loss_of(network: nn.Module, batch: dict[str, Tensor]) -> Tensor:
         logits = network(batch["image"])
         measure.add(agreement(logits, batch["mask"]))
         losses = per_pixel(logits, batch["mask"], config.loss)
         loss = weighted_mean(losses, (batch["mask"] != IGNORE_INDEX).float())
-        return (
-            loss + config.absent_class_weight * absent_loss(logits, batch["present"])
-            if config.absent_class_weight > 0
-            else loss
-        )
+        return with_absent_loss(loss, logits, batch["present"])
 
     def taught_loss_of(network: nn.Module, batch: dict[str, Tensor]) -> Tensor:
         taught.follow()
@@ -108,8 +107,7 @@ def train(
         logits = network(mixed)
         measure.add(agreement(logits, cutmix(target, box)))
         loss = weighted_mean(per_pixel(logits, cutmix(target, box), config.loss), cutmix(weights, box))
-        both = torch.maximum(labels, labels.roll(-1, 0))  # a mixed image shows the classes of two
-        return loss + config.absent_class_weight * absent_loss(logits, both) if config.absent_class_weight > 0 else loss
+        return with_absent_loss(loss, logits, torch.maximum(labels, labels.roll(-1, 0)))  # the classes of both images
 
     measure = Measure("miou", (len(images.classes) + 1, len(images.classes) + 2), _miou)
     if config.ema_decay == 0:
@@ -121,38 +119,40 @@ def train(
 
 
 def agreement(logits: Tensor, masks: Tensor) -> Tensor:
-    """Return (K + 1, K + 2) pixels by class in the mask and class given, of every fourth row and column; 255 is left out.
+    """Return the (K + 1, K + 2) confusion matrix of masks (rows) and predictions, at every fourth row and column.
+
+    Pixels of 255 are ignored. The last column, undecided pixels, is 0.
 
     Args:
         logits: (N, K + 1, H, W).
         masks: (N, H, W) int64.
     """
-    wanted, labels = masks[:, 2::_SAMPLED, 2::_SAMPLED], logits.shape[1]
-    given = logits[:, :, 2::_SAMPLED, 2::_SAMPLED].detach().argmax(1)
-    pairs = (wanted * labels + given)[wanted != IGNORE_INDEX]
+    targets, labels = masks[:, 2::_SAMPLED, 2::_SAMPLED], logits.shape[1]
+    predictions = logits[:, :, 2::_SAMPLED, 2::_SAMPLED].detach().argmax(1)
+    pairs = (targets * labels + predictions)[targets != IGNORE_INDEX]
     counts = torch.bincount(pairs, minlength=labels**2).reshape(labels, labels)
-    return F.pad(counts, (0, 1))  # a network decides every pixel
+    return F.pad(counts, (0, 1))
 
 
 def _miou(counts: Tensor) -> float:
     miou = mean_iou(iou_per_class(counts.numpy()))
-    return 0.0 if math.isnan(miou) else miou  # NaN is no JSON
+    return 0.0 if math.isnan(miou) else miou  # JSON has no NaN
 
 
 def timm_name(config: Config) -> str:
-    """Return the name of timm's model whose weights the encoder starts from; StageError if timm has none by that name."""
+    """Return the name of the timm model whose weights the encoder starts from; StageError if the encoder is not from timm."""
     name = config.encoder.removeprefix("tu-")
     try:
         check_backbone(name)
     except StageError as error:
         raise StageError(
-            f"segmenter.weights = {config.weights!r}: {config.encoder!r} is not a model of timm; expected for it: file, none"
+            f"segmenter.weights = {config.weights!r}: {config.encoder!r} is not a timm model; expected for it: file, none"
         ) from error
     return name
 
 
 def start_encoder(model: nn.Module, config: Config, backbone: nn.Module | None) -> None:
-    """Load the weights that the encoder starts from, in place; `backbone` is the classifier's, if there is one."""
+    """Load the initial weights of the encoder, in place; `backbone` is that of the classifier, or None without one."""
     where = f"segmenter.weights = {config.weights!r}"
     if config.weights == "none":
         return
@@ -165,7 +165,7 @@ def start_encoder(model: nn.Module, config: Config, backbone: nn.Module | None) 
         )
     elif config.weights == "file":
         if config.weights_file is None:
-            raise StageError(f"{where} needs segmenter.weights_file")
+            raise StageError(f"{where} requires segmenter.weights_file")
         state, where = read_state(config.weights_file), str(config.weights_file)
     else:
         name = timm_name(config)

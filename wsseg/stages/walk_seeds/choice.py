@@ -1,8 +1,8 @@
-"""Whether seeds should walk, decided without truth: by whether what was sure before is still told apart afterwards.
+"""Choice between walked seeds and the original ones, without true masks.
 
-A walk fills large things up to their borders, and lets thin or pale ones run out into the background. Pixels that were sure
-before it, thing or background (what the affinities were learnt from), tell which: in a map that ran out, sure pixels of the
-thing no longer stand above those of the background.
+A random walk fills large objects up to their borders, but the maps of thin or pale objects leak into the background. The sure
+pixels from before the walk, from which the affinities were learned, show which happened: in a map that leaked, pixels that
+surely belong to the object are no longer ranked above those that surely belong to the background.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,8 +15,10 @@ from wsseg.data.sampling import evenly_spaced
 from wsseg.labels import BACKGROUND
 from wsseg.types import LabeledImage, Mask
 
-SAMPLE = 96  # images that the choice is made on
-LOWEST = 0.97  # of the pairs of a sure pixel of a thing and one of the background that walked maps must rank right
+SAMPLE = 96  # number of images for the choice
+LOWEST = (
+    0.97  # lowest fraction of (sure object pixel, sure background pixel) pairs that walked maps must rank correctly
+)
 
 
 def sample_of(items: Sequence[LabeledImage]) -> list[LabeledImage]:
@@ -25,13 +27,13 @@ def sample_of(items: Sequence[LabeledImage]) -> list[LabeledImage]:
 
 
 def ranked_right(values: NDArray[np.float32], sure: Mask, class_id: int) -> float | None:
-    """Return how often a map is higher at a sure pixel of its class than at one of the background, ties half; in [0, 1].
+    """Return how often a map is higher at a sure pixel of its class than at one of the background, in [0, 1].
 
-    The area under the ROC curve (Mann-Whitney). None where the mask is not sure of both.
+    This is the area under the ROC curve (Mann-Whitney); ties count half. None if the mask has no sure pixel of one of the two.
 
     Args:
-        values: (H, W) the class's map.
-        sure: (H, W) class ids and 255.
+        values: (H, W) map of the class.
+        sure: (H, W) class ids, and 255 for pixels that are not sure.
         class_id: the class.
     """
     inside, outside = values[sure == class_id], values[sure == BACKGROUND]
@@ -42,13 +44,14 @@ def ranked_right(values: NDArray[np.float32], sure: Mask, class_id: int) -> floa
     return float(wins / (len(inside) * len(outside)))
 
 
-def serves(found: Mapping[int, Sequence[float]]) -> bool:
-    """Return whether walked maps rank 97 % right, in the mean over images and then over classes; not where none was sure.
+def walk_helps(shares_by_class: Mapping[int, Sequence[float]]) -> bool:
+    """Return whether walked maps rank 97 % of the pairs correctly, averaged over images and then over classes.
 
-    All classes walk or none: a walked map's values stand for other things than a seed's, and cannot be compared with them.
+    False if no class has sure pixels. The choice is made for all classes together, because the values of walked maps and of
+    seeds cannot be compared.
 
     Args:
-        found: what `ranked_right` gave, by class id.
+        shares_by_class: results of `ranked_right` by class id.
     """
-    means = [np.mean(shares) for shares in found.values() if shares]
+    means = [np.mean(shares) for shares in shares_by_class.values() if shares]
     return bool(means) and float(np.mean(means)) >= LOWEST

@@ -1,4 +1,7 @@
-"""I/O of `walk_seeds`: seeds in, seeds out; the network in this process, the walks in several."""
+"""The stage `walk_seeds`: reads seeds and writes walked seeds.
+
+The network runs in this process, the random walks in several worker processes.
+"""
 
 import json
 import logging
@@ -42,17 +45,17 @@ class WalkSeeds:
         "images": Role(("images",)),
         "seeds": Role(("seeds",)),
         "affinity": Role(("affinity",)),
-        "sure": Role(("pseudo_masks",), optional=True),  # what the affinities were learnt from
+        "sure": Role(("pseudo_masks",), optional=True),  # the masks that the affinities were learned from
     }
     output = "seeds"
     distributed = False
     measures = False
 
     def check(self, config: values.Config, inputs: Mapping[str, Any]) -> None:
-        """All values fit all inputs."""
+        """All values are valid with all inputs."""
 
     def run(self, config: values.Config, inputs: Mapping[str, Any], out: Path) -> dict[str, Any]:
-        """Write seeds/<id>.png for every image; metrics: images, mean bytes an image, and what was chosen."""
+        """Write seeds/<id>.png for each image; metrics: `images`, `bytes_per_image` (mean) and `chosen`."""
         images: LabeledImages = inputs["images"]
         network = _Boundaries(config, inputs["affinity"])
         seeds: Artifact = inputs["seeds"]
@@ -72,7 +75,7 @@ class WalkSeeds:
 
 
 class _Boundaries:
-    """Reads boundaries from images, and hands out what there is to walk."""
+    """Predicts the boundaries of images and yields the jobs of the walk."""
 
     def __init__(self, config: values.Config, affinity: Artifact) -> None:
         import torch
@@ -87,7 +90,7 @@ class _Boundaries:
         self.model = model.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def jobs(self, items: Sequence[LabeledImage], missing: Set[str], seeds: Artifact) -> Iterator[_Job]:
-        """Yield what is left to do, with each image's boundaries."""
+        """Yield the jobs of the missing images, with their boundaries."""
         from wsseg.data.batches import batches_by_size, network_size, read_batch
         from wsseg.models.boundary import boundaries
         from wsseg.models.device import autocast
@@ -96,24 +99,24 @@ class _Boundaries:
             if not any(item.id in missing for item in batch):
                 continue
             size = network_size(batch[0].size, self.config.size, 1.0)
-            (seen,) = read_batch(batch, self.spec.mean, self.spec.std, [size], self.device)
+            (tensor,) = read_batch(batch, self.spec.mean, self.spec.std, [size], self.device)
             with autocast(self.config.precision, self.device):
-                found = boundaries(self.model, seen).cpu().numpy()
-            for item, own in zip(batch, found, strict=True):
+                batch_boundaries = boundaries(self.model, tensor).cpu().numpy()
+            for item, boundary in zip(batch, batch_boundaries, strict=True):
                 if item.id in missing:
                     seed = decode_seed(seeds.read_bytes(f"{SEED_FOLDER}/{item.id}.png"))
-                    yield _Job(item, seed, own, self.config)
+                    yield _Job(item, seed, boundary, self.config)
 
 
 def _walk_one(job: _Job) -> tuple[LabeledImage, Seed]:
-    """Return one seed that has walked; runs in a worker process."""
+    """Return one walked seed; runs in a worker process."""
     from wsseg.saliency.walk import walked
 
     seed, config = job.seed, job.config
     height, width = job.boundary.shape
     maps = np.zeros((0, height, width), np.float32)
     if seed.class_ids:
-        # area averaging, where the walk's grid is coarser than the seed's
+        # area averaging, in case the grid of the walk is coarser than that of the seed
         maps = np.stack([cv2.resize(m, (width, height), interpolation=cv2.INTER_AREA) for m in seed.maps])
         maps = walked(maps, job.boundary, config.radius, config.beta, config.steps, config.boundary_prior)
     return job.item, Seed(seed.class_ids, maps, seed.size)
@@ -127,28 +130,28 @@ def _choice(
     sure: MaskSource,
     out: Path,
 ) -> dict[str, Any]:
-    """Return whether the seeds walk, and what share of sure pixels each class would rank right; kept in choice.json."""
+    """Return whether the seeds walk, and the fraction of pairs ranked correctly per class; kept in choice.json."""
     path = out / "choice.json"
     if path.is_file():
         return dict(json.loads(path.read_bytes()))
-    from wsseg.stages.walk_seeds.choice import ranked_right, sample_of, serves
+    from wsseg.stages.walk_seeds.choice import ranked_right, sample_of, walk_helps
 
     sample = sample_of(images.items)
-    found: dict[int, list[float]] = {class_id: [] for class_id in range(1, len(images.classes) + 1)}
-    # without the frame: what it empties ties, and would be no evidence of how the walk itself went
+    shares_by_class: dict[int, list[float]] = {class_id: [] for class_id in range(1, len(images.classes) + 1)}
+    # without the boundary prior, which sets many pixels to 0: their ties would hide the effect of the walk itself
     plain = replace(config, boundary_prior=False)
     jobs = (replace(job, config=plain) for job in network.jobs(sample, {item.id for item in sample}, seeds))
     results = map_processes(_walk_one, jobs, worker_count(config.workers))
-    for item, seed in track(results, len(sample), "whether to walk"):
+    for item, seed in track(results, len(sample), "choice of the walk"):
         mask = sure.mask(item.id)
-        for class_id, own in zip(seed.class_ids, enlarged(seed).maps, strict=True):
-            if (share := ranked_right(own, mask, class_id)) is not None:
-                found[class_id].append(share)
+        for class_id, class_map in zip(seed.class_ids, enlarged(seed).maps, strict=True):
+            if (share := ranked_right(class_map, mask, class_id)) is not None:
+                shares_by_class[class_id].append(share)
     names = images.classes.with_background
-    shares = {names[class_id]: float(np.mean(shares)) for class_id, shares in found.items() if shares}
-    chosen = {"when": "always" if serves(found) else "never", "ranked_right": shares}
-    for name, share in shares.items():
-        log.info("walk: %s: %.3f of what was sure would still be told apart", name, share)
-    log.info("walk: the seeds %s", "walk" if chosen["when"] == "always" else "do not walk: they would run out")
+    mean_shares = {names[class_id]: float(np.mean(shares)) for class_id, shares in shares_by_class.items() if shares}
+    chosen = {"when": "always" if walk_helps(shares_by_class) else "never", "ranked_right": mean_shares}
+    for name, share in mean_shares.items():
+        log.info("walk: %s: %.1f %% of the sure pixel pairs ranked correctly", name, 100 * share)
+    log.info("walk: %s", "seeds walk" if chosen["when"] == "always" else "random walk skipped (maps would leak)")
     atomic_write(path, json.dumps(chosen, indent=1).encode())
     return chosen
