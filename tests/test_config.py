@@ -46,7 +46,7 @@ def load(tmp_path: Path, text: str, *overrides: str):
         (DATA + '[segmenter]\nschedule = "one_cicle"', (), 'expected: "one_cycle", "poly"; did you mean \'one_cycle\'?'),
         (DATA + '[seeds]\nscales = 1.0', (), "seeds.scales: found 1.0; expected: a list"),
         (DATA + '[seeds]\nscales = [1.0, "x"]', (), "seeds.scales[1]: found 'x'"),
-        (DATA + "[pseudo_masks]\nlevels = [0.1, 0.2, 0.3]", (), "levels: found 3 values; expected: none (one is chosen), one, or two"),
+        (DATA + "[pseudo_masks]\nlevels = [0.1, 0.2, 0.3]", (), "levels: found 3 values; expected: none (a level is chosen), one, or two"),
         (DATA + "[pseudo_masks]\nlevels = [4.0]", (), "expected with background = \"threshold\": between 0 and 1"),
         (DATA + "seeds = 3", (), "unknown key 'data.seeds'"),
         ("seeds = 3" + DATA, (), "seeds: found 3; expected: a table"),

@@ -36,7 +36,7 @@ def plan(csv_data, tmp_path):
         ("cam_crf", ["segmenter.encoder=tu-test_vit", "segmenter.weights=none"], "with encoder 'tu-test_vit' cannot be built"),
         ("cam_crf", ["segmenter.size=100"], "segmenter.size: the network does not accept 4 crops of 100 px"),
         ("cam_crf", ["segmenter.weights=package"], 'weights = "package" fits the backbone tf_efficientnet_lite0 only'),
-        ("cam_crf", ["segmenter.frozen_levels=5", "segmenter.encoder=tu-convnext_atto", "segmenter.weights=none"], "names 4 feature levels"),
+        ("cam_crf", ["segmenter.frozen_levels=5", "segmenter.encoder=tu-convnext_atto", "segmenter.weights=none"], "has 4 feature levels"),
         ("cam_crf", ["classifier.backbone=resnet_18"], "classifier: backbone: timm has no model 'resnet_18'; did you mean resnet18"),
         ("cam_crf", ["classifier.backbone=resnet18.nope"], "Invalid pretrained tag"),
         ("cam_crf", ["classifier.backbone=mixer_s32_224"], "has no spatial feature maps for images of any size"),
@@ -44,7 +44,7 @@ def plan(csv_data, tmp_path):
         ("cam_crf", ["classifier.weights=hub", "classifier.backbone=resnet200"], "timm lists no trained weights of 'resnet200'"),
         ("cam_crf", ["classifier.weights=file"], "requires weights_file"),
         ("cam_crf", ["classifier.weights=file", "classifier.weights_file=/nowhere.pth"], "nowhere.pth: cannot be read"),
-        ("cam_crf", ["classifier.precision=float16", "classifier.device=cpu"], "found \"float16\" on a CPU"),
+        ("cam_crf", ["classifier.precision=float16", "classifier.device=cpu"], "found \"float16\"; expected for training on a CPU"),
         ("cam_crf", ["classifier.scale=[1.5, 0.5]"], r"classifier: scale: found \[1.5, 0.5\]; expected: \[smallest, largest\]"),
         ("cam_crf", ["segmenter.scale=[1.0]"], r"segmenter: scale: found \[1.0\]"),
         ("irn", ["affinity.scale=[]"], r"affinity: scale: found \[\]"),
@@ -98,7 +98,7 @@ def test_weights_files_are_read_before_anything_runs(plan, tmp_path, table, dama
     path = tmp_path / "weights.safetensors"
     data = safetensors.torch.save(backbone.state_dict())
     path.write_bytes(data[:-100] if damage == "cut" else data)
-    with pytest.raises(ConfigError, match=f"{table}: .*weights.safetensors: (not a file of plain tensors|only 0 of)"):
+    with pytest.raises(ConfigError, match=f"{table}: .*weights.safetensors: (not a file of plain tensors|0 of the network)"):
         plan("cam_crf", f"{table}.weights=file", f"{table}.weights_file={path}")
     path.write_bytes(
         safetensors.torch.save(
