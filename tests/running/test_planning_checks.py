@@ -98,7 +98,9 @@ def test_weights_files_are_read_before_anything_runs(plan, tmp_path, table, dama
     path = tmp_path / "weights.safetensors"
     data = safetensors.torch.save(backbone.state_dict())
     path.write_bytes(data[:-100] if damage == "cut" else data)
-    with pytest.raises(ConfigError, match=f"{table}: .*weights.safetensors: (not a file of plain tensors|0 of the network)"):
+    with pytest.raises(
+        ConfigError, match=f"{table}: .*weights.safetensors: (not a file of plain tensors|0 of the network)"
+    ):
         plan("cam_crf", f"{table}.weights=file", f"{table}.weights_file={path}")
     path.write_bytes(
         safetensors.torch.save(
