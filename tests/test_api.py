@@ -87,7 +87,7 @@ def test_run_look_and_segment(csv_data, tmp_path):
 def test_values_are_checked_as_in_a_config(csv_data, tmp_path):
     with pytest.raises(ConfigError, match="did you mean 'epochs'"):
         wsseg.run("cam_crf", csv_data, store=tmp_path / "store", overrides={"segmenter.epoch": 2})
-    with pytest.raises(ConfigError, match="expected: TOML's values"):
+    with pytest.raises(ConfigError, match="expected: a TOML value"):
         wsseg.run("cam_crf", csv_data, store=tmp_path / "store", overrides={"segmenter.epochs": None})
 
 
@@ -119,7 +119,7 @@ def test_a_full_disk_is_an_error_of_wsseg(csv_data, tmp_path, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device", "store/runs")
 
-    monkeypatch.setattr(execute, "_recorded", full)
+    monkeypatch.setattr(execute, "_new_record", full)
     with pytest.raises(MachineError, match="store/runs: No space left on device; all that is finished is kept"):
         wsseg.run("cam_crf", csv_data, store=tmp_path / "store")
 

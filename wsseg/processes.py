@@ -1,6 +1,7 @@
-"""This process among those that ``accelerate launch`` started. Accelerate is imported only where there are several.
+"""The processes that a launcher (torchrun, ``accelerate launch``) has started.
 
-The first process plans, holds the locks and writes; the others help to train, and wait meanwhile.
+The main process (rank 0) plans, holds the locks and writes; the others join its trainings and wait at other times.
+Accelerate is imported only if there are several processes.
 """
 
 import atexit
@@ -18,32 +19,32 @@ if TYPE_CHECKING:
     import torch
 
 _LONGEST = 4000  # bytes of a message
-_PATIENCE = timedelta(days=30)  # the others wait while the first one refines a million masks
+_PATIENCE = timedelta(days=30)  # the others wait while the main process refines a million masks
 
 
-# what launchers and MPI tell each process, and accelerate reads
+# environment variables that launchers and MPI set for each process, and that accelerate reads
 LAUNCHER_VARIABLES = (
     "RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT",
     "PMI_RANK", "PMI_SIZE", "MPI_LOCALRANKID", "MPI_LOCALNRANKS",
     "OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_LOCAL_RANK", "OMPI_COMM_WORLD_LOCAL_SIZE",
     "MV2_COMM_WORLD_RANK", "MV2_COMM_WORLD_SIZE", "MV2_COMM_WORLD_LOCAL_RANK", "MV2_COMM_WORLD_LOCAL_SIZE",
 )  # fmt: skip
-_NEEDED = ("RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")  # beside WORLD_SIZE
+_NEEDED = ("RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")  # in addition to WORLD_SIZE
 
 
 def count() -> int:
-    """Return how many processes run together; 1 without a launcher.
+    """Return the number of processes of the launcher; 1 without a launcher.
 
     Raises:
-        LaunchError: the environment names several processes, but not all that they need to find each other.
+        LaunchError: WORLD_SIZE is above 1, but other variables are missing or not valid.
     """
     world = _number("WORLD_SIZE", 1)
     if world <= 1:
         return 1
     if missing := [name for name in _NEEDED if not os.environ.get(name)]:
         raise LaunchError(
-            f"environment: WORLD_SIZE is {world}, and not set: {', '.join(missing)}; "
-            "expected: all of them, as torchrun and accelerate launch set them, or none (unset WORLD_SIZE)"
+            f"environment: WORLD_SIZE is {world}, but not set: {', '.join(missing)}; "
+            "expected: all of them, as set by torchrun and accelerate launch, or none (unset WORLD_SIZE)"
         )
     if _number("RANK", 0) >= world:
         raise LaunchError(f"environment: found RANK {os.environ['RANK']}; expected: less than WORLD_SIZE, {world}")
@@ -51,7 +52,7 @@ def count() -> int:
 
 
 def is_main() -> bool:
-    """Return whether this process is the one that plans and writes."""
+    """Return whether this is the main process."""
     return count() == 1 or _number("RANK", 0) == 0
 
 
@@ -66,7 +67,10 @@ def _number(name: str, default: int) -> int:
 
 @contextmanager
 def launcher_hidden() -> Iterator[None]:
-    """Hide a launcher's variables if there is one process: accelerate would wait for others, or read ``RANK=`` as a number."""
+    """Remove the launcher's variables inside the block if there is one process only.
+
+    With leftover variables, accelerate would wait for other processes, or fail to read ``RANK=`` as a number.
+    """
     hidden = {} if count() > 1 else {n: os.environ.pop(n) for n in LAUNCHER_VARIABLES if n in os.environ}
     try:
         yield
@@ -75,19 +79,19 @@ def launcher_hidden() -> Iterator[None]:
 
 
 def wait() -> None:
-    """Return when all processes have come here."""
+    """Wait until all processes have called this function."""
     if count() > 1:
         import torch
 
         _join()
-        _together(torch.distributed.barrier)
+        _call_collective(torch.distributed.barrier)
 
 
 def broadcast(message: str = "") -> str:
-    """Return the first process's message (its first 4,000 bytes), in every process.
+    """Return the main process's message (its first 4,000 bytes) in every process.
 
     Raises:
-        OtherProcessError: the first process has ended without a message.
+        OtherProcessError: the main process has ended without a message.
     """
     if count() == 1:
         return message
@@ -95,12 +99,12 @@ def broadcast(message: str = "") -> str:
 
     sent = message.encode("utf-8", "replace")[:_LONGEST].ljust(_LONGEST)
     text = torch.frombuffer(bytearray(sent), dtype=torch.uint8).to(_join())
-    _together(partial(torch.distributed.broadcast, text, src=0))
+    _call_collective(partial(torch.distributed.broadcast, text, src=0))
     return bytes(text.tolist()).decode("utf-8", "ignore").rstrip()
 
 
 def _join() -> "torch.device":
-    """Enter the group; returns this process's device."""
+    """Join the process group; returns this process's device."""
     import torch
     from accelerate import PartialState
 
@@ -110,37 +114,37 @@ def _join() -> "torch.device":
     return device
 
 
-def _together(call: Callable[[], Any]) -> None:
-    """Do what all processes do together; if another one has ended, and has said why, this one fails."""
+def _call_collective(call: Callable[[], Any]) -> None:
+    """Call a collective operation; raise OtherProcessError if another process has ended."""
     try:
         call()
     except RuntimeError as error:
-        raise OtherProcessError("another process of the launcher has ended; its own message says why") from error
+        raise OtherProcessError("another process of the launcher has ended; see its own message") from error
 
 
 def _leave() -> None:
-    """Take this process out of the group before it ends.
+    """Leave the process group before this process ends.
 
-    Gloo's threads still hold the last tensor, and need the interpreter to let go of it: one that has ended aborts them, and the
-    launcher then kills the first process at its report. Seen in one of three runs on a busy machine.
+    Gloo's threads still hold the last tensor and need the interpreter to release it. If the interpreter has ended, they
+    abort, and the launcher then kills the main process while it writes the report (one of three runs on a busy machine).
     """
     import torch
 
     if torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()
-    gc.collect()  # networks that trained together hold the group in cycles; its threads end with the last reference
+    gc.collect()  # distributed networks refer to the group in cycles; its threads end with the last reference
 
 
 @contextmanager
-def first_goes_ahead() -> Iterator[None]:
-    """Let the others enter when the first process has left: what it made is there for them.
+def main_goes_first() -> Iterator[None]:
+    """Run the block in the main process first; the others enter when it has left, and find the files that it has made.
 
     Raises:
-        OtherProcessError: in the others, if the first process has failed.
+        OtherProcessError: in the others, if the main process has failed.
     """
     if not is_main():
         if failure := broadcast():
-            raise OtherProcessError(f"the first process failed: {failure}")
+            raise OtherProcessError(f"the main process failed: {failure}")
         yield
         return
     try:

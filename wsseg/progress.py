@@ -1,8 +1,10 @@
-"""Progress of long work: a bar with step, rate, time left and metric on a terminal, a plain line now and then elsewhere.
+"""Log lines and progress on stderr, and callbacks.
 
-Others can listen: see `Callback`.
+A terminal, or a notebook with ipywidgets, shows a bar with step, rate, time left and metric. Elsewhere, long work writes a
+plain line every 15 seconds.
 """
 
+import importlib.util
 import logging
 import time
 from collections.abc import Iterable, Iterator, Mapping
@@ -27,7 +29,7 @@ SECONDS_BETWEEN_LINES = 15.0
 
 @dataclass(frozen=True)
 class _Place:
-    """The step that runs, and which of how many it is."""
+    """The running step, its number and the number of steps."""
 
     name: str = ""
     number: int = 0
@@ -38,16 +40,16 @@ class _Place:
 
 
 class Callback(Protocol):
-    """What may listen to a run: `wsseg.run(..., callbacks=[...])`. It is called in the run's own thread, and in order."""
+    """Receives the events of a run: `wsseg.run(..., callbacks=[...])`. The methods are called in the run's own thread."""
 
     def step_started(self, step: str) -> None:
-        """A step of the recipe begins to compute; a cached one does not."""
+        """A step of the recipe starts to run; it is not called for cached steps."""
 
     def epoch_done(self, step: str, epoch: int, epochs: int, metrics: Mapping[str, float]) -> None:
-        """A training has finished an epoch (1, 2 ...); a resumed one goes on counting where it was."""
+        """A training has finished epoch 1, 2 ...; a resumed training continues to count."""
 
     def step_done(self, step: str, metrics: Mapping[str, Any]) -> None:
-        """A step is complete; its metrics are those of the artifact."""
+        """A step is complete; the metrics are those of its artifact."""
 
 
 _NOWHERE = _Place()
@@ -59,7 +61,7 @@ _console: "Console | None" = None
 
 @contextmanager
 def listening(*callbacks: Callback) -> Iterator[None]:
-    """Have callbacks called by what runs inside the block."""
+    """Call these callbacks for the events inside the block."""
     token = _callbacks.set((*_callbacks.get(), *callbacks))
     try:
         yield
@@ -69,7 +71,13 @@ def listening(*callbacks: Callback) -> Iterator[None]:
 
 @contextmanager
 def step(name: str, number: int, total: int) -> Iterator[None]:
-    """Say that a step computes inside the block."""
+    """Announce a step that runs inside the block.
+
+    Args:
+        name: name of the step.
+        number: its number in the recipe, from 1.
+        total: number of steps.
+    """
     token = _place.set(_Place(name, number, total))
     try:
         for callback in _callbacks.get():
@@ -80,39 +88,49 @@ def step(name: str, number: int, total: int) -> Iterator[None]:
 
 
 def step_done(name: str, metrics: Mapping[str, Any]) -> None:
-    """Say that a step is complete."""
+    """Announce that a step is complete."""
     for callback in _callbacks.get():
         callback.step_done(name, metrics)
 
 
 def epoch_done(epoch: int, epochs: int, metrics: Mapping[str, float]) -> None:
-    """Say that the step that runs has finished an epoch."""
+    """Announce that the running step has finished an epoch."""
     for callback in _callbacks.get():
         callback.epoch_done(_place.get().name, epoch, epochs, metrics)
 
 
 def metric(text: str) -> None:
-    """Show a figure beside the bar, where there is one."""
+    """Show a text, such as the loss, beside the bar if there is a bar."""
     if _bar is not None:
         _bar.update(_bar.task_ids[0], metric=text)
 
 
 def track(items: Iterable[T], total: int, what: str, unit: str = "images", done: int = 0) -> Iterator[T]:
-    """Yield `items` and report progress on stderr.
+    """Yield `items` and show progress as a bar or as log lines.
 
     Args:
-        items: what is worked on; each counts as one unit of `total`.
-        total: units in all, those `done` before included.
-        what: a word or two in front of the figures.
-        unit: the plural of what is counted.
-        done: units that an earlier, interrupted run has finished already.
+        items: the items; each counts as one unit of `total`.
+        total: number of units, including those in `done`.
+        what: description of the work in one or two words.
+        unit: plural noun for the units.
+        done: units that an earlier, interrupted run has finished.
     """
-    if not log.isEnabledFor(logging.INFO) or _bar is not None:  # --quiet, or work within work
+    if not log.isEnabledFor(logging.INFO) or _bar is not None:  # nested work shows no progress of its own
         yield from items
-    elif STDERR.isatty():
+    elif (
+        any(isinstance(handler, LogHandler) and handler.level <= logging.INFO for handler in log.handlers)
+        and _can_draw()
+    ):
         yield from _with_bar(items, total, what, unit, done)
     else:
         yield from _with_lines(items, total, what, unit, done)
+
+
+def _can_draw() -> bool:
+    """Return whether a bar can be drawn: on a terminal, or in a notebook that has the package rich needs there."""
+    if STDERR.isatty():
+        return True
+    return importlib.util.find_spec("ipywidgets") is not None and _terminal().is_jupyter
 
 
 def _with_lines(items: Iterable[T], total: int, what: str, unit: str, done: int) -> Iterator[T]:
@@ -154,12 +172,12 @@ def _terminal() -> "Console":
 
     global _console
     if _console is None:
-        _console = Console(file=STDERR)  # no colours where NO_COLOR says so
+        _console = Console(file=STDERR)  # rich respects NO_COLOR
     return _console
 
 
 class LogHandler(logging.Handler):
-    """Writes plain lines to stderr; above the bar, where there is one."""
+    """Writes plain lines to stderr, above the bar if there is one."""
 
     def emit(self, record: logging.LogRecord) -> None:
         text = self.format(record)
@@ -170,11 +188,50 @@ class LogHandler(logging.Handler):
             STDERR.flush()
 
 
+def show(quiet: bool = False) -> None:
+    """Show log lines and progress of wsseg on stderr; with `quiet`, only warnings. Replaces the handlers of the logger."""
+    log.handlers[:] = [LogHandler(logging.WARNING if quiet else logging.INFO)]
+    log.setLevel(logging.INFO)
+
+
+@contextmanager
+def shown(quiet: bool = False) -> Iterator[None]:
+    """Show log lines and progress inside the block, as `show`, in a program that has not configured logging itself.
+
+    The program has configured it if the logger "wsseg" has a level or a handler, or if the root logger shows its lines.
+    """
+    root = logging.getLogger()
+    if log.handlers or log.level != logging.NOTSET or (root.handlers and root.isEnabledFor(logging.INFO)):
+        yield
+        return
+    show(quiet)
+    log.propagate = False  # the root logger's handlers would repeat the lines
+    try:
+        yield
+    finally:
+        log.handlers.clear()
+        log.setLevel(logging.NOTSET)
+        log.propagate = True
+
+
+@contextmanager
+def hidden() -> Iterator[None]:
+    """Show only warnings inside the block."""
+    levels = [(handler, handler.level) for handler in log.handlers]
+    for handler, _ in levels:
+        handler.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        for handler, level in levels:
+            handler.setLevel(level)
+
+
 class TensorBoard:
-    """A `Callback` that writes losses and metrics for TensorBoard: one curve of the loss and one point a figure for each step.
+    """A `Callback` for TensorBoard. It writes a loss curve for each training, and one point per metric for each step.
 
     Args:
-        folder: of the event files.
+        folder: folder for the event files.
 
     Raises:
         ImportError: TensorBoard is not installed.
@@ -186,16 +243,16 @@ class TensorBoard:
         self._writer: Any = SummaryWriter(str(folder))
 
     def step_started(self, step: str) -> None:
-        """Nothing is written yet."""
+        """Write nothing."""
 
     def epoch_done(self, step: str, epoch: int, epochs: int, metrics: Mapping[str, float]) -> None:
-        """Write the epoch's figures."""
+        """Write the metrics of the epoch."""
         for name, value in metrics.items():
             self._writer.add_scalar(f"{step}/{name}", value, epoch)
         self._writer.flush()
 
     def step_done(self, step: str, metrics: Mapping[str, Any]) -> None:
-        """Write the step's own figures, IoU by class among them."""
+        """Write the metrics of the step, including the IoU of each class."""
         flat = {n: v for n, v in metrics.items() if isinstance(v, int | float)}
         flat |= {f"iou/{n}": v for n, v in (metrics.get("iou") or {}).items() if v is not None}
         for name, value in flat.items():

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from wsseg.running.execute import _recorded as recorded
+from wsseg.running.execute import _new_record as recorded
 from wsseg.running.plan import make_plan
 from wsseg.store.objects import ArtifactStore
 

@@ -38,10 +38,10 @@ def test_a_line_through_two_small_runs_and_the_store_stays_as_it_is(csv_data, tm
 
 def test_a_fixed_cost_is_not_taken_for_one_of_each_image():
     """10 s and a second an image: 14 s for 4 images, 18 s for 8, 110 s for 100."""
-    assert module._line([(4, 14.0), (8, 18.0)], 100) == pytest.approx(110)
-    assert module._line([(4, 14.0), (8, 13.0)], 100) == pytest.approx(13)  # noise: nothing an image
-    assert module._line([(6, 3.0), (6, 3.2)], 6) == pytest.approx(3.2)  # all of val, twice
-    assert module._line([(8, 4.0)], 16) == pytest.approx(8)  # known once only
+    assert module._linear([(4, 14.0), (8, 18.0)], 100) == pytest.approx(110)
+    assert module._linear([(4, 14.0), (8, 13.0)], 100) == pytest.approx(13)  # noise: nothing an image
+    assert module._linear([(6, 3.0), (6, 3.2)], 6) == pytest.approx(3.2)  # all of val, twice
+    assert module._linear([(8, 4.0)], 16) == pytest.approx(8)  # known once only
 
 
 @pytest.mark.slow

@@ -67,10 +67,7 @@ class Command(click.Command):
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command inside the error boundary."""
         quiet, debug = ctx.params.pop("quiet"), ctx.params.pop("debug")
-        handler = progress.LogHandler()
-        handler.setFormatter(logging.Formatter("%(message)s"))
-        log.handlers[:] = [handler]
-        log.setLevel(logging.WARNING if quiet else logging.INFO)
+        progress.show(quiet)
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:

@@ -63,7 +63,7 @@ def run(
 
     if not processes.is_main():
         log.setLevel(logging.WARNING)
-    with processes.first_goes_ahead():
+    with processes.main_goes_first():
         plan = make_plan(recipe, config, open_store(store, make=True), overrides)
     listeners = [_tensorboard(tensorboard, plan.store)] if tensorboard and processes.is_main() else []
     with progress.listening(*listeners):

@@ -1,4 +1,4 @@
-"""Running a recipe: the plan (what is cached, what runs, and why), its execution, and an estimate of its time.
+"""Running a recipe: the plan (which steps are cached, which run, and why), its execution, and an estimate of its time.
 
-The package is not called ``run``: that name is the function `wsseg.run`.
+The package is not called ``run`` because `wsseg.run` is the function.
 """

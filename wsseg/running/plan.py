@@ -1,4 +1,4 @@
-"""The plan of a run: the key of each step, whether it is cached, and why not."""
+"""The plan of a run: for each step its key, whether it is cached, and the reason if it is not."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -26,19 +26,19 @@ CACHED, TO_RUN, TRAINING, RAN, SKIPPED, FAILED = "cached", "to run", "training",
 
 @dataclass
 class PlannedStep:
-    """One step with all that decides its key.
+    """One step of a plan, with everything that its key depends on.
 
     Args:
         step: the recipe's step.
-        config: its stage's values.
+        config: the values of its stage.
         inputs: key by role; empty for a skipped step.
         key: the artifact's key; empty for a skipped step.
         state: ``cached``, ``to run`` or ``skipped``; ``training`` while all processes run it; after a run ``ran``, or
-            ``failed`` (steps that only measure).
-        why: why it is not cached, is skipped, or failed.
-        seconds: wall time, where it ran.
-        artifact: the result, once it is there.
-        error: what ended the step, if it failed.
+            ``failed`` (measuring steps only).
+        why: the reason why the step is not cached, is skipped, or failed.
+        seconds: wall time of a step that ran.
+        artifact: the result of a complete step.
+        error: the error of a failed step.
     """
 
     step: Step
@@ -52,7 +52,7 @@ class PlannedStep:
     error: Exception | None = None
 
     def record(self) -> dict[str, Any]:
-        """Return what a run's record says of the step."""
+        """Return the step's entry in the run's record."""
         stage = self.step.stage
         return {
             "key": self.key,
@@ -63,9 +63,9 @@ class PlannedStep:
         }
 
     def values(self) -> dict[str, Any]:
-        """Return the step's values by dotted key, with the number of processes that ``workers`` stands for."""
+        """Return the step's values by dotted key; ``workers = 0`` is replaced by the number of processes that it means."""
         values = plain(self.config)
-        if "workers" in values and not self.step.stage.distributed:  # a training without workers reads by itself
+        if "workers" in values and not self.step.stage.distributed:  # for a training, 0 means no worker process
             values["workers"] = worker_count(values["workers"])
         return {f"{self.step.table}.{name}": value for name, value in values.items()}
 
@@ -79,6 +79,7 @@ class Plan:
     store: ArtifactStore
     sources: Sources
     steps: list[PlannedStep]
+    overrides: tuple[str, ...] = ()
 
     @property
     def active(self) -> list[PlannedStep]:
@@ -87,11 +88,11 @@ class Plan:
 
     @property
     def failed(self) -> dict[str, str]:
-        """Why a step failed, by its name. Only steps that measure are here: the failure of any other ends the run."""
+        """Reason of each failed measuring step, by name; the failure of any other step ends the run."""
         return {planned.step.name: planned.why for planned in self.steps if planned.state == FAILED}
 
     def raise_failures(self) -> None:
-        """Raise StageError if a step that only measures failed; everything else has finished by then."""
+        """Raise StageError if a measuring step failed; call it after the run, when all other steps have finished."""
         if self.failed:
             errors = [planned.error for planned in self.steps if planned.error]
             reasons = "; ".join(f"{name} failed: {why}" for name, why in self.failed.items())
@@ -104,12 +105,12 @@ def open_config(name: str, overrides: tuple[str, ...] = ()) -> Config:
 
 
 def make_plan(recipe_name: str, config_name: str, store: ArtifactStore, overrides: tuple[str, ...] = ()) -> Plan:
-    """Work out every step's key and whether it is cached; nothing is computed.
+    """Return the plan of a recipe: every step's key, and whether it is cached. No stage runs.
 
     Args:
         recipe_name: path of a recipe, or the name of a shipped one.
         config_name: path of a config, or the name of a shipped one.
-        store: where artifacts are kept.
+        store: the store of artifacts.
         overrides: ``TABLE.KEY=VALUE`` strings.
 
     Raises:
@@ -121,14 +122,12 @@ def make_plan(recipe_name: str, config_name: str, store: ArtifactStore, override
     earlier = _newest_steps(store, recipe.name, config.name)
     steps: dict[str, PlannedStep] = {}
     for step in recipe.steps:
-        planned = PlannedStep(step, _settled(config.tables[step.table]))
+        planned = PlannedStep(step, _with_precision(config.tables[step.table]))
         steps[step.name] = planned
         if missing := _missing_source(step, steps, sources):
             if not step.optional:
-                raise RecipeError(
-                    f"{recipe.path}: steps.{step.name} needs {missing}, which {config.path} does not name"
-                )
-            planned.state, planned.why = SKIPPED, f"the config names no {missing}"
+                raise RecipeError(f"{recipe.path}: steps.{step.name} needs {missing}, but {config.path} has none")
+            planned.state, planned.why = SKIPPED, f"the config has no {missing}"
             continue
         for role, source in step.inputs.items():
             if source in SOURCES:
@@ -137,40 +136,42 @@ def make_plan(recipe_name: str, config_name: str, store: ArtifactStore, override
             elif steps[source].state != SKIPPED:
                 planned.inputs[role] = steps[source].key
         planned.key = key_of(step.stage.name, step.stage.version, hashed(planned.config), planned.inputs)
-        _judge_state(planned, store, earlier.get(step.name), steps)
+        _look_up(planned, store, earlier.get(step.name), steps)
     _check_steps(steps, config, sources)
-    return Plan(recipe, config, store, sources, list(steps.values()))
+    return Plan(recipe, config, store, sources, list(steps.values()), overrides)
 
 
-def _settled(config: Any) -> Any:
-    """Return a stage's values with what ``auto`` precision means on this machine: it is that which is computed, and hashed."""
-    return (
-        replace(config, precision=precision_here(config.device))
-        if getattr(config, "precision", "") == "auto"
-        else config
-    )
+def _with_precision(config: Any) -> Any:
+    """Return a stage's values with ``precision = "auto"`` replaced by this machine's precision, which the key depends on."""
+    if getattr(config, "precision", "") == "auto":
+        return replace(config, precision=precision_here(config.device))
+    return config
 
 
 def _check_steps(steps: Mapping[str, PlannedStep], config: Config, sources: Sources) -> None:
-    """Raise ConfigError, one line that tells of every problem, if a step that will run cannot work with its values."""
+    """Check the values of all steps that will run.
+
+    Raises:
+        ConfigError: some values cannot work; one line lists all of them.
+    """
     checked: list[tuple[Any, ...]] = []
-    problems: dict[str, str] = {}  # table of the first step that has it
+    problems: dict[str, str] = {}  # by message: the table of the first step that has the problem
     for planned in steps.values():
         if planned.state != TO_RUN:
             continue
         stage, roles = planned.step.stage, planned.step.inputs
-        given = {
+        inputs = {
             role: sources.get(source) if (source := roles[role]) in SOURCES else steps[source].config
             for role in planned.inputs
         }
-        case = (stage.name, planned.config, given)
-        if case in checked:  # a network that is trained in several rounds
+        case = (stage.name, planned.config, inputs)
+        if case in checked:  # such as a network that is trained in several rounds
             continue
         checked.append(case)
         try:
             if getattr(planned.config, "device", "auto") != "auto":
                 resolve_device(planned.config.device)
-            stage.check(planned.config, given)
+            stage.check(planned.config, inputs)
         except WssegError as error:
             problems.setdefault(str(error), planned.step.table)
     if problems:
@@ -179,7 +180,7 @@ def _check_steps(steps: Mapping[str, PlannedStep], config: Config, sources: Sour
 
 
 def _missing_source(step: Step, steps: dict[str, PlannedStep], sources: Sources) -> str:
-    """Return the first needed input that is not there: a source without config, or a skipped step."""
+    """Return the first required input that is missing: a source that the config does not name, or a skipped step."""
     for role, source in step.inputs.items():
         if step.stage.inputs[role].optional:
             continue
@@ -191,7 +192,7 @@ def _missing_source(step: Step, steps: dict[str, PlannedStep], sources: Sources)
 
 
 def _newest_steps(store: ArtifactStore, recipe: str, config: str) -> dict[str, dict[str, Any]]:
-    """Return the newest record of each step, runs of the same recipe and config first."""
+    """Return the newest record of each step by name; runs of the same config, then of the same recipe, take precedence."""
     newest: dict[str, dict[str, Any]] = {}
     runs = list(store.runs().values())
     for run in sorted(runs, key=lambda r: (r["config_name"] == config, r["recipe"] == recipe, r["started"])):
@@ -199,10 +200,17 @@ def _newest_steps(store: ArtifactStore, recipe: str, config: str) -> dict[str, d
     return newest
 
 
-def _judge_state(
-    planned: PlannedStep, store: ArtifactStore, before: Mapping[str, Any] | None, steps: dict[str, PlannedStep]
+def _look_up(
+    planned: PlannedStep, store: ArtifactStore, before: Mapping[str, Any] | None, steps: Mapping[str, PlannedStep]
 ) -> None:
-    """Set `state` and `why` (before / now) of a step."""
+    """Look a step's artifact up in the store, and set the step's state and reason.
+
+    Args:
+        planned: the step; its key is set.
+        store: the store of artifacts.
+        before: the newest record of this step, to compare with.
+        steps: the steps before it, by name.
+    """
     try:
         artifact = store.get(planned.key)
         damaged = artifact.damaged_files(content=False) if artifact else []
@@ -213,17 +221,18 @@ def _judge_state(
     elif artifact:
         planned.state, planned.artifact = CACHED, artifact
     elif store.has_work(planned.key):
-        planned.why = "interrupted; it goes on from what is kept"
+        planned.why = "interrupted; will resume"
     elif before is None:
         planned.why = "never ran"
     elif before["key"] == planned.key:
-        words = {True: "its artifact was removed", False: "it did not finish"}
-        planned.why = words.get(before.get("finished", ""), "it did not finish, or its artifact was removed")
+        reasons = {True: "its artifact was removed", False: "not finished"}
+        planned.why = reasons.get(before.get("finished", ""), "not finished, or its artifact was removed")
     else:
         planned.why = "; ".join(_differences(planned, before, steps))
 
 
-def _differences(planned: PlannedStep, before: Mapping[str, Any], steps: dict[str, PlannedStep]) -> list[str]:
+def _differences(planned: PlannedStep, before: Mapping[str, Any], steps: Mapping[str, PlannedStep]) -> list[str]:
+    """Return the differences between a step's record and its plan, as ``NAME: BEFORE -> NOW``."""
     stage, now = planned.step.stage, hashed(planned.config)
     lines = []
     if before["stage"] != stage.name or before["version"] != stage.version:
@@ -236,8 +245,12 @@ def _differences(planned: PlannedStep, before: Mapping[str, Any], steps: dict[st
         old, new = before["inputs"].get(role), planned.inputs.get(role)
         if old != new:
             source = planned.step.inputs.get(role, role)
-            kind = "" if source in SOURCES else " is made anew"
-            lines.append(f"input {source}{kind}" + ("" if kind else f": {_short(old)} -> {_short(new)}"))
+            if source in SOURCES:
+                change = f": {_short(old)} -> {_short(new)}"
+            else:
+                recomputed = source in steps and steps[source].state != CACHED
+                change = " will be recomputed" if recomputed else " has changed"
+            lines.append(f"input {source!r}{change}")
     return lines
 
 
@@ -249,7 +262,7 @@ def _short(value: Any) -> str:
 
 
 def summary(plan: Plan) -> dict[str, Any]:
-    """Return ``{"stages": {NAME: {"key", "status", "seconds", "metrics"}}}`` of a plan that has run; ``error`` if failed."""
+    """Return ``{"stages": {NAME: {"key", "status", "seconds", "metrics"}}}`` after a run; failed steps have an ``error``."""
     stages: dict[str, Any] = {}
     for planned in plan.active:
         metrics = planned.artifact.manifest["metrics"] if planned.artifact else {}

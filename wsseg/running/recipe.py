@@ -1,16 +1,16 @@
-"""Wiring: a recipe file becomes a checked, ordered plan of steps. Recipes hold no numbers.
+"""Reads a recipe file and returns its checked steps in an order in which they can run. Recipes hold no numbers.
 
-A recipe is a TOML file with a ``description`` and one table ``[steps.NAME]`` a step::
+A recipe is a TOML file with a ``description`` and one table ``[steps.NAME]`` per step::
 
     [steps.seeds]
     stage = "make_seeds"
     inputs = { images = "data.train", classifier = "classifier" }
 
 An input is the name of another step, or a source: ``data.train``, ``data.val`` (images with image-level labels) or
-``truth.train``, ``truth.val`` (masks that a person drew). ``optional = true`` marks a step that is left out where the
-config has no such source (diagnostics, judgement). ``table = "NAME"`` gives a step another config table than its stage's
-own, where a recipe runs a stage twice with different values. A step that learns from true masks says ``supervision = "truth"``;
-nothing else may take them but `evaluate_masks`.
+``truth.train``, ``truth.val`` (true masks, drawn by a person). ``optional = true`` marks a step that is skipped if the
+config does not name its source (diagnostics, evaluation). ``table = "NAME"`` gives a step another config table than the
+default one of its stage, so that a recipe can run a stage twice with different values. A step that learns from true masks
+states ``supervision = "truth"``; apart from it, only `evaluate_masks` may take true masks.
 """
 
 from dataclasses import dataclass
@@ -24,14 +24,24 @@ from wsseg.stages import STAGES, TABLES
 from wsseg.stages.protocol import Stage
 
 SOURCES = {"data.train": "images", "data.val": "images", "truth.train": "truth", "truth.val": "truth"}
-# roles of earlier versions, and what stands for them
-_MOVED = {("train_classifier", "val_images"): "; a step of its own, with the stage measure_classifier, measures now"}
+# roles of earlier versions, and their replacements
+_MOVED = {
+    ("train_classifier", "val_images"): "; add a step with the stage measure_classifier to measure the classifier"
+}
 STEP_KEYS = ("stage", "inputs", "optional", "supervision", "table")
 
 
 @dataclass(frozen=True)
 class Step:
-    """One stage at one place of a recipe. `inputs` maps role -> step name or source; `table` holds its values."""
+    """One step of a recipe.
+
+    Args:
+        name: name of the step.
+        stage: the stage that it runs.
+        inputs: step name or source, by role.
+        table: name of the config table with its values.
+        optional: whether the step is skipped if an input is missing.
+    """
 
     name: str
     stage: Stage
@@ -42,7 +52,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Recipe:
-    """A checked recipe; `steps` are in an order in which they can run."""
+    """A checked recipe; its steps are in an order in which they can run."""
 
     name: str
     path: Path
@@ -54,8 +64,8 @@ def load_recipe(path: Path) -> Recipe:
     """Read and check a recipe.
 
     Raises:
-        RecipeError: with file, key, what was found and what is valid, for unknown keys, stages, roles and inputs,
-            wrong kinds, missing inputs and cycles.
+        RecipeError: a key, stage, role or input is unknown, an input is missing or of the wrong kind, or the steps form
+            a cycle; the message names the file, the key, the value found and the values expected.
     """
     raw = read_toml(path)
     for key in raw:
@@ -65,7 +75,7 @@ def load_recipe(path: Path) -> Recipe:
             )
     tables = raw.get("steps")
     if not isinstance(tables, dict) or not tables:
-        raise RecipeError(f"{path}: it has no [steps.NAME] table; a recipe needs at least one step")
+        raise RecipeError(f"{path}: no [steps.NAME] table; expected: at least one step")
     steps = {name: _read_step(name, table, tables, path) for name, table in tables.items()}
     for step in steps.values():
         _check_kinds(step, steps, tables[step.name].get("supervision"), path)
@@ -78,7 +88,7 @@ def load_recipe(path: Path) -> Recipe:
 
 
 def _file_order(graph: dict[str, list[str]]) -> list[str]:
-    """Return a topological order that keeps to the order of the file where it is free to."""
+    """Return a topological order of the steps that follows the order of the file as far as possible."""
     sorter = TopologicalSorter(graph)
     sorter.prepare()
     position = {name: i for i, name in enumerate(graph)}
@@ -96,7 +106,7 @@ def _read_step(name: str, table: Any, tables: dict[str, Any], path: Path) -> Ste
     if not isinstance(table, dict):
         raise RecipeError(f"{where}: found {table!r}; expected: a table with stage and inputs")
     if not name.isidentifier():
-        raise RecipeError(f"{where}: a step's name is made of letters, digits and _")
+        raise RecipeError(f"{where}: not a valid name of a step; expected: letters, digits and _")
     for key in table:
         if key not in STEP_KEYS:
             raise RecipeError(
@@ -111,38 +121,38 @@ def _read_step(name: str, table: Any, tables: dict[str, Any], path: Path) -> Ste
     inputs = table.get("inputs", {})
     if not isinstance(inputs, dict) or not all(isinstance(v, str) for v in inputs.values()):
         raise RecipeError(f'{where}.inputs: found {inputs!r}; expected: a table of role = "step or source"')
-    known = [*tables, *SOURCES]
+    sources = [*tables, *SOURCES]
     for role, source in inputs.items():
         if role not in stage.inputs:
             expected = ", ".join(stage.inputs)
             advice = _MOVED.get((stage_name, role)) or nearest(role, stage.inputs)
             raise RecipeError(f"{where}.inputs: {stage_name} has no role {role!r}; expected: {expected}{advice}")
-        if source not in known:
+        if source not in sources:
             raise RecipeError(
                 f"{where}.inputs.{role}: found {source!r}; expected: a step ({', '.join(tables)}) or a source "
-                f"({', '.join(SOURCES)}){nearest(source, known)}"
+                f"({', '.join(SOURCES)}){nearest(source, sources)}"
             )
-    for role, needed in stage.inputs.items():
-        if role not in inputs and not needed.optional:
+    for role, declared in stage.inputs.items():
+        if role not in inputs and not declared.optional:
             raise RecipeError(
-                f"{where}.inputs: the role {role!r} is missing; {stage_name} needs {' or '.join(needed.kinds)}"
+                f"{where}.inputs: the role {role!r} is missing; {stage_name} needs {' or '.join(declared.kinds)}"
             )
     optional = table.get("optional", False)
     if not isinstance(optional, bool):
         raise RecipeError(f"{where}.optional: found {optional!r}; expected: true, false")
-    values = table.get("table", stage.table)
+    table_name = table.get("table", stage.table)
     fitting = [stage.table, *(t for t, cls in TABLES.items() if t != stage.table and issubclass(cls, stage.Config))]
-    if values not in fitting:
+    if table_name not in fitting:
         raise RecipeError(
-            f"{where}.table: found {values!r}; expected: {', '.join(fitting)}{nearest(str(values), fitting)}"
+            f"{where}.table: found {table_name!r}; expected: {', '.join(fitting)}{nearest(str(table_name), fitting)}"
         )
-    return Step(name, stage, dict(inputs), values, optional)
+    return Step(name, stage, dict(inputs), table_name, optional)
 
 
 def _check_kinds(step: Step, steps: dict[str, Step], supervision: Any, path: Path) -> None:
     where = f"{path}: steps.{step.name}"
     if supervision not in (None, "truth"):
-        raise RecipeError(f'{where}.supervision: found {supervision!r}; expected: "truth", or leave it out')
+        raise RecipeError(f'{where}.supervision: found {supervision!r}; expected: "truth", or no such key')
     learns_from_truth = False
     for role, source in step.inputs.items():
         kind = SOURCES[source] if source in SOURCES else steps[source].stage.output
@@ -155,6 +165,6 @@ def _check_kinds(step: Step, steps: dict[str, Step], supervision: Any, path: Pat
         if kind == "truth" and role == "masks" and source != "truth.train":
             raise RecipeError(f"{where}.inputs.{role}: {source!r} is held out; expected: truth.train")
     if learns_from_truth != (supervision == "truth"):
-        found = "it takes true masks" if learns_from_truth else "it takes no true masks"
-        advice = 'say supervision = "truth"' if learns_from_truth else "leave supervision out"
-        raise RecipeError(f"{where}: {found}; {advice}")
+        if learns_from_truth:
+            raise RecipeError(f'{where}: it learns from true masks; add supervision = "truth"')
+        raise RecipeError(f"{where}: it does not learn from true masks; remove supervision")

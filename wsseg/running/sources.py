@@ -1,4 +1,4 @@
-"""The data set of a config: images and true masks by split."""
+"""The data set of a config: images with labels, and true masks, by split."""
 
 import logging
 import os
@@ -24,7 +24,15 @@ log = logging.getLogger("wsseg")
 
 
 class Sources:
-    """The data set of a config: images with labels by split, and masks for those who may have them. Read once."""
+    """The data set of a config: images with labels and true masks by split. Each is read once.
+
+    Args:
+        data: the data config.
+        store: its folder holds the file memory, and generated data.
+
+    Raises:
+        ConfigError: the store's folder is a folder of the data set.
+    """
 
     def __init__(self, data: Any, store: ArtifactStore) -> None:
         self._memory = FileMemory(store.root / "files.sqlite")
@@ -32,12 +40,14 @@ class Sources:
         for path in input_paths(data):
             if path.is_dir() and path.samefile(store.root):
                 store.discard_empty()
-                raise ConfigError(f"{path} is a folder of the data set; a store needs another one: choose --store")
+                raise ConfigError(
+                    f"{path} is a folder of the data set; choose another folder for the store with --store"
+                )
         self._loaded: dict[str, Any] = {}
 
     @cached_property
     def data(self) -> Any:
-        """The data config; a demo data set is generated first and then is a CSV data set like any other."""
+        """The data config; a demo data set is generated at the first use and replaced by the config of its CSV files."""
         if not isinstance(self._data, DemoData):
             return self._data
         from wsseg.data.demo import demo_data
@@ -49,8 +59,8 @@ class Sources:
         """Return whether the config names a source."""
         from wsseg.data.truth.loading import has_truth
 
-        what, split = source.split(".")
-        return has_truth(self.data, split) if what == "truth" else getattr(self.data, split) is not None
+        kind, split = source.split(".")
+        return has_truth(self.data, split) if kind == "truth" else getattr(self.data, split) is not None
 
     def get(self, source: str) -> Any:
         """Return ``data.SPLIT`` (`LabeledImages`) or ``truth.SPLIT``; both have a `key`."""
@@ -58,8 +68,8 @@ class Sources:
             self._loaded[source] = self._load(*source.split("."))
         return self._loaded[source]
 
-    def _load(self, what: str, split: str) -> Any:
-        if what == "truth":
+    def _load(self, kind: str, split: str) -> Any:
+        if kind == "truth":
             from wsseg.data.truth.loading import load_truth
 
             truth = load_truth(self.data, self.get(f"data.{split}"), self._memory)
@@ -71,11 +81,11 @@ class Sources:
 
 
 def images_of(store: ArtifactStore, artifact: Artifact) -> LabeledImages:
-    """Return the images that an artifact was made of, from the data set of a run that refers to it.
+    """Return the input images of an artifact, read from the data set of the newest run that refers to it.
 
     Raises:
-        ArtifactError: no run refers to it, or its data set has changed since.
-        DatasetError: the data set cannot be read any more.
+        ArtifactError: no run refers to the artifact, or its images have changed.
+        DatasetError: the data set can no longer be read.
     """
     records = referring_runs(store, artifact)
     if not records:
@@ -86,17 +96,17 @@ def images_of(store: ArtifactStore, artifact: Artifact) -> LabeledImages:
             images: LabeledImages = sources.get(f"data.{split}")
             if images.key == artifact.manifest["inputs"].get("images"):
                 return images
-    raise ArtifactError(f"{artifact.folder}: its images have changed since; run the recipe again")
+    raise ArtifactError(f"{artifact.folder}: its images have changed; run the recipe again")
 
 
 def recorded_data(record: Mapping[str, Any]) -> Any:
-    """Return the data config that a run's record keeps."""
+    """Return the data config of a run's record."""
     values = record["config"]["data"]
     return parse_table(DATA_KINDS[values["kind"]], values, "data", Path(record["config_path"]))
 
 
 def referring_runs(store: ArtifactStore, artifact: Artifact) -> list[dict[str, Any]]:
-    """Return the records of the runs that an artifact belongs to, oldest first."""
+    """Return the records of the runs that refer to an artifact, oldest first."""
     return [
         record
         for record in store.runs().values()
@@ -105,7 +115,7 @@ def referring_runs(store: ArtifactStore, artifact: Artifact) -> list[dict[str, A
 
 
 def recorded_inputs(records: Iterable[Mapping[str, Any]]) -> list[Path]:
-    """Return the files and folders that runs were made of; data sets that this version cannot tell of are left out."""
+    """Return the config files and data paths of runs; data sets of unknown kinds are left out."""
     paths = []
     for record in records:
         paths.append(Path(record["config_path"] or os.devnull))

@@ -330,7 +330,7 @@ class ArtifactStore:
         with self.lock("store"):
             folders, dropped = self.garbage(keep)
             for run_id in dropped:
-                for suffix in ("json", "html"):
+                for suffix in ("json", "html", "log"):
                     (self.root / "runs" / f"{run_id}.{suffix}").unlink(missing_ok=True)
             for folder in folders:
                 with self.lock(folder.name, blocking=False) as held:
