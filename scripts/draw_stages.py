@@ -1,12 +1,15 @@
 """Pictures of a finished run: the best, the median and the worst images, at every stage, beside the truth.
 
 python scripts/draw_stages.py best voc_vehicles -o docs/pictures/voc_vehicles.png
+python scripts/draw_stages.py cam_crf demo --overview -o docs/pictures/overview.png
 
 Rows are training images by the IoU of their last pseudo-mask (mean over background and classes present, 255 counted as a miss), then
-validation images by that of their prediction. Photographs are drawn small.
+validation images by that of their prediction. Photographs are drawn small. With --overview, the median training image of each class:
+photograph, seed, pseudo-mask, prediction of the network, truth.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +25,13 @@ from wsseg.errors import StageError
 from wsseg.inspect.pictures import overlay, panel, sheet
 from wsseg.labels import IGNORE_INDEX, voc_palette
 from wsseg.metrics.confusion import confusion, iou_per_class, mean_iou
+from wsseg.models.segmenter import load_segmenter
 from wsseg.outputs import Outputs
 from wsseg.progress import track
 from wsseg.running.plan import Plan, make_plan
 from wsseg.saliency.seeds import decode_seed, enlarged
 from wsseg.stages.layout import SEED_FOLDER, ArtifactMasks
+from wsseg.stages.predict_masks.prediction import Predictor
 from wsseg.store.objects import ArtifactStore
 from wsseg.types import Image, LabeledImage, Mask
 
@@ -91,13 +96,35 @@ def rows_of(plan: Plan, split: str, steps: Sequence[Any]) -> list[tuple[str, lis
     return rows
 
 
+def overview_of(plan: Plan) -> list[list[Image]]:
+    """Return a row per class: photograph, seed, last pseudo-mask, prediction and truth of its median training image."""
+    images, truth = plan.sources.get("data.train"), plan.sources.get("truth.train")
+    artifacts = {planned.artifact.kind: planned.artifact for planned in plan.active if planned.artifact}
+    masks = ArtifactMasks(artifacts["pseudo_masks"])
+    config = next(planned.config for planned in plan.active if planned.step.stage.name == "predict_masks")
+    model, spec = load_segmenter(artifacts["segmenter"].read_bytes, str(artifacts["segmenter"].folder))
+    predictor = Predictor(model, spec, replace(config, min_class_probability=0.0))
+    rows = []
+    for class_id in range(1, 1 + len(images.classes)):
+        shown = {item.id: item for item in images.items if item.class_ids == (class_id,)}
+        scores = {i: image_iou(truth.mask(i), masks.mask(i), len(images.classes)) for i in shown}
+        item_id = sorted(scores, key=lambda i, scores=scores: (scores[i], i))[len(scores) // 2]
+        image = read_photograph(shown[item_id])
+        seed = enlarged(decode_seed(artifacts["seeds"].read_bytes(f"{SEED_FOLDER}/{item_id}.png")))
+        prediction = predictor.predict([image])[0].mask
+        pictures = [painted(image, mask) for mask in (masks.mask(item_id), prediction, truth.mask(item_id))]
+        rows.append([image, overlay(image, seed.maps.max(axis=0)), *pictures])
+    return rows
+
+
 @click.command(cls=Command, help=__doc__)
 @click.argument("recipe")
 @click.argument("config")
+@click.option("--overview", is_flag=True, help="Draw the median training image of each class.")
 @click.option("-o", "--output", type=click.Path(dir_okay=False, path_type=Path), required=True)
 @overwrite_option
 @store_option
-def main(recipe: str, config: str, output: Path, overwrite: bool, store: Path) -> None:
+def main(recipe: str, config: str, overview: bool, output: Path, overwrite: bool, store: Path) -> None:
     """Draw RECIPE on CONFIG."""
     plan = make_plan(recipe, config, ArtifactStore(store))
     outputs = Outputs(plan.store, [plan.config.path, *input_paths(plan.sources.data)], overwrite)
@@ -108,6 +135,15 @@ def main(recipe: str, config: str, output: Path, overwrite: bool, store: Path) -
     val = [p for p in shown if p.artifact is not None and p.artifact.kind == "predictions"]
     if not train or not val:
         raise StageError(f"{store}: this run is not finished; run: wsseg run {recipe} -c {config} --store {store}")
+    if overview:
+        titles = ["photograph", "seed", "pseudo-mask", "prediction", "truth"]
+        panels = [
+            panel(fitted(cell), title, bar=False)
+            for row in overview_of(plan)
+            for cell, title in zip(row, titles, strict=True)
+        ]
+        write(panels, len(titles), outputs, output)
+        return
     parts = [
         (["photograph", *(p.step.name for p in steps), "truth"], rows_of(plan, split, steps))
         for split, steps in (("train", train), ("val", val))
@@ -120,6 +156,11 @@ def main(recipe: str, config: str, output: Path, overwrite: bool, store: Path) -
                 panel(fitted(cell), title, bar=False) for cell, title in zip(cells, [name, *titles[1:]], strict=True)
             ]
             panels += row + [np.full_like(row[0], 255)] * (columns - len(row))
+    write(panels, columns, outputs, output)
+
+
+def write(panels: list[Image], columns: int, outputs: Outputs, output: Path) -> None:
+    """Write the panels as one PNG file."""
     drawn = PILImage.fromarray(sheet(panels, columns))
     with outputs.made_beside(output) as made:
         drawn.quantize(128).save(made, optimize=True)
