@@ -2,11 +2,13 @@
 
 import json
 
+import pytest
 from click.testing import CliRunner
 
 from wsseg.cli.main import cli
 
 
+@pytest.mark.slow
 def test_a_run_with_masks_for_some_images(csv_data, tmp_path):
     for split, ids in (("train", ("001", "004")), ("val", ("000", "002", "005"))):
         for item_id in ids:

@@ -4,6 +4,8 @@ import os
 import subprocess
 import sys
 
+import pytest
+
 from wsseg.crf.compiled import compiled
 
 RUN = """
@@ -24,11 +26,13 @@ def run(cache):
     return [int(count) for count in done.stdout.split()]
 
 
+@pytest.mark.slow
 def test_the_second_process_compiles_nothing(tmp_path):
     assert run(tmp_path) == [0, 2]  # two and five features
     assert run(tmp_path) == [2, 0]
 
 
+@pytest.mark.slow
 def test_a_cache_folder_that_cannot_be_made_is_no_error(tmp_path):
     (tmp_path / "file").touch()
     assert sum(run(tmp_path / "file" / "cache")) == 2

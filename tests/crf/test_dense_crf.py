@@ -130,6 +130,7 @@ def test_other_normalisations_and_costs_equal_the_reference(normalization, costs
     assert np.abs(ours - theirs).max() < 1e-3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("preset", PRESETS)
 def test_the_default_mode_differs_little(preset):
     # scores without any relation to the photograph: the hardest case; seeds agree on 997 of 1000 pixels

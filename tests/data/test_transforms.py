@@ -138,6 +138,7 @@ def test_a_network_gives_the_same_at_every_run_on_the_narrowest_photographs():
     assert all(torch.equal(result, results[0]) for result in results) and torch.isfinite(results[0]).all()
 
 
+@pytest.mark.slow
 def test_nothing_is_asked_of_the_net(monkeypatch):
     """Albumentations looks for a newer version when it is imported, unless it is told not to."""
     monkeypatch.delenv("NO_ALBUMENTATIONS_UPDATE", raising=False)

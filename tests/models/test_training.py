@@ -230,6 +230,7 @@ def trained(data, out, **values):
     return history, state(model)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shared_memory", [2**30, 2**10])
 def test_workers_persist_between_epochs_and_change_no_byte(data, tmp_path, monkeypatch, shared_memory):
     """With the small shared memory of a container, batches pass through pipes."""
@@ -260,6 +261,7 @@ def test_batches_that_do_not_fit_into_shared_memory_are_arrays(data, monkeypatch
     assert set(loader.collate_fn([data[0], data[1]])) == {"image", "present"}
 
 
+@pytest.mark.slow
 def test_an_error_in_a_worker_is_one_line(data, tmp_path):
     path = data.items[3].path
     path.unlink()
@@ -269,6 +271,7 @@ def test_an_error_in_a_worker_is_one_line(data, tmp_path):
     assert multiprocessing.active_children() == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "message"),
     [

@@ -2,10 +2,12 @@
 
 import csv
 import json
+import os
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from filelock import FileLock
 
 from tests.conftest import write_csv_data
 from wsseg.running.execute import run_plan
@@ -27,7 +29,19 @@ class Runs(NamedTuple):
 
 @pytest.fixture(scope="session")
 def runs(tmp_path_factory) -> Runs:
-    folder = tmp_path_factory.mktemp("report")
+    """The runs, made once: several test processes share them, and the first one makes them."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "report"
+    made = folder / "runs.json"
+    with FileLock(f"{folder}.lock"):
+        if not made.exists():
+            folder.mkdir()
+            made.write_text(json.dumps(make_runs(folder)), encoding="utf-8")
+    return Runs(ArtifactStore(folder / "store"), *json.loads(made.read_text(encoding="utf-8")), folder / "tiny.toml")
+
+
+def make_runs(folder: Path) -> list[str]:
+    """Make the data set, the store and its three runs; return their ids."""
     config = write_csv_data(folder)
     names = dict(zip(("red", "blue"), HOSTILE, strict=True))
     text = config.read_text().replace('classes = ["red", "blue"]', f'classes = {json.dumps(HOSTILE)}\nseparator = "|"')
@@ -45,7 +59,7 @@ def runs(tmp_path_factory) -> Runs:
         with (base / "labels.csv").open("w", newline="") as file:
             csv.writer(file).writerows(rows)
     store = ArtifactStore(folder / "store")
-    ids = [
+    return [
         run_plan(make_plan(recipe, str(config), store, overrides))
         for recipe, overrides in (
             ("cam_crf", ()),
@@ -53,4 +67,3 @@ def runs(tmp_path_factory) -> Runs:
             ("full_supervision", ()),
         )
     ]
-    return Runs(store, *ids, config)

@@ -19,6 +19,8 @@ playwright = pytest.importorskip("playwright.sync_api", reason="playwright is no
 if BROWSER is None:
     pytest.skip("no Chromium in the PATH: apt-get install chromium", allow_module_level=True)
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def browser():

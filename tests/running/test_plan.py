@@ -102,6 +102,7 @@ def test_only_measuring_steps_depend_on_the_validation_images(csv_data, tmp_path
         assert keys() == {name: key for name, key in whole.items() if name not in changed}
 
 
+@pytest.mark.slow
 def test_the_key_depends_on_the_precision_that_auto_selects_here(csv_data, tmp_path, monkeypatch):
     """Machines with different precisions share no artifacts."""
     store = ArtifactStore(tmp_path / "store")

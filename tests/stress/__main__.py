@@ -36,7 +36,7 @@ PARTS = {
 
 @click.command(cls=Command, help=__doc__)
 @click.argument("parts", nargs=-1, type=click.Choice(list(PARTS)))
-@click.option("--count", type=click.IntRange(2), help="Repetitions of each part; by default those of a full run.")
+@click.option("--count", type=click.IntRange(1), help="Repetitions of each part; by default those of a full run.")
 @click.option("--json", "target", type=click.Path(dir_okay=False, path_type=Path), help="File for the metrics.")
 @overwrite_option
 def main(parts: tuple[str, ...], count: int | None, target: Path | None, overwrite: bool) -> None:

@@ -39,6 +39,7 @@ def has_mallinfo():
     return sys.platform.startswith("linux") and hasattr(ctypes.CDLL(None), "mallinfo2")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not has_mallinfo(), reason="the settings are glibc's, and 2.33 is the first that can be asked")
 def test_large_blocks_are_kept_while_it_is_entered_and_given_back_then():
     done = subprocess.run([sys.executable, "-c", LOOK], capture_output=True, text=True, check=True, timeout=120)
