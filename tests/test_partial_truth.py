@@ -20,7 +20,7 @@ def test_a_run_with_masks_for_some_images(csv_data, tmp_path):
     done = CliRunner().invoke(cli, ["run", "full_supervision", "-c", str(csv_data), *store])
     assert done.exit_code == 0, done.output
     assert "segmenter: 2 of 12 images have no true mask and are skipped" in done.output
-    assert "3 val images; 3 others have no mask and are not judged" in done.output
+    assert "3 val images (3 others have no mask and are not evaluated)" in done.output
     lines = done.output.splitlines()
     table = next(i for i, line in enumerate(lines) if line.startswith("IoU in percent"))
     assert [line.split()[0] for line in lines[table + 1 : table + 5]] == ["background", "red", "blue", "mean"]
@@ -29,7 +29,7 @@ def test_a_run_with_masks_for_some_images(csv_data, tmp_path):
     assert (terms["images"], terms["without_truth"]) == (3, 3)
     page = CliRunner().invoke(cli, ["report", "-o", str(tmp_path / "page.html"), *store])
     assert page.exit_code == 0, page.output
-    assert "on 3 val images (3 others have no mask and are not judged)" in (tmp_path / "page.html").read_text()
+    assert "on 3 val images (3 others have no mask and are not evaluated)" in (tmp_path / "page.html").read_text()
 
 
 def test_masks_that_contradict_the_labels_stop_a_run_before_it_trains(csv_data, tmp_path):

@@ -133,7 +133,7 @@ class Outputs:
             if not os.access(existing, os.W_OK | os.X_OK):
                 raise OutputError(f"{printable(str(existing))}: nothing may be written there; choose another -o")
             for path in (real, *real.parents):
-                if path.name in (*FOLDERS, "data", "reports") and is_store(path.parent):
+                if path.name in (*FOLDERS, "data") and is_store(path.parent):
                     raise OutputError(f"{printable(str(folder))} lies in the store {path.parent}; choose another -o")
             above = (_identity(path, path.stat()) for path in (existing, *existing.parents))
             inside = (self._folders.get(identity) for identity in above)

@@ -5,7 +5,7 @@ from contextlib import redirect_stdout
 
 import pytest
 
-from wsseg.cli.tables import duration, mebibytes, percent, print_table
+from wsseg.cli.tables import duration, mebibytes, print_table
 
 HEADER = ["step", "size", "why"]
 ROWS = [["seeds", "9.5 MiB", ""], ["segmenter", "12.0 MiB", "segmenter.epochs: 20 -> 5; " * 4 + "end"]]
@@ -73,5 +73,5 @@ def test_a_closed_standard_output_is_no_error(monkeypatch):
 
 
 def test_numbers():
-    assert (percent(0.38949), percent(None), mebibytes(3 * 2**19)) == ("38.9", "-", "1.5 MiB")
+    assert mebibytes(3 * 2**19) == "1.5 MiB"
     assert [duration(s) for s in (5, 119, 245, 3000, 9000)] == ["5 s", "119 s", "4 min 05 s", "50 min", "2.5 h"]

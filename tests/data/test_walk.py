@@ -50,7 +50,7 @@ def test_stores_artifacts_and_virtual_environments_are_never_data(tmp_path):
 def test_a_store_made_among_the_photographs_themselves(tmp_path):
     write(tmp_path, "red/a.jpg")
     ArtifactStore(tmp_path)
-    write(tmp_path, "objects/k/masks/a.png", "work/k/a.png", "data/demo/a.png", "reports/a.png")
+    write(tmp_path, "objects/k/masks/a.png", "work/k/a.png", "data/demo/a.png")
     assert found(tmp_path) == (["red/a.jpg"], {})
     assert [p.name for p in data_folders(tmp_path)] == ["red"]
 

@@ -1,4 +1,4 @@
-"""One finished run, and full supervision beside it, over images and classes whose names try to be HTML."""
+"""Finished runs, weakly and fully supervised, of images and classes whose names look like HTML."""
 
 import csv
 import json
@@ -18,7 +18,7 @@ HOSTILE = ('<img src=x onerror="alert(1)">', "</script><script>alert(2)</script>
 
 
 class Runs(NamedTuple):
-    """A store with a weakly supervised run, the same with other values, and a fully supervised one."""
+    """A store with a weakly supervised run, the same with other values, and a fully supervised run."""
 
     store: ArtifactStore
     weak: str
@@ -52,7 +52,7 @@ def make_runs(folder: Path) -> list[str]:
             rows = list(csv.reader(file))
         for row in rows[1:]:
             row[1] = names.get(row[1], "")
-        hostile = f"<b>{rows[1][0]}&'\"</b>".replace("/", "⁄")  # no slash: it would be a folder
+        hostile = f"<b>{rows[1][0]}&'\"</b>".replace("/", "⁄")  # not a slash, which would mean a folder
         for kind in ("images", "masks"):
             (base / kind / f"{rows[1][0]}.png").rename(base / kind / f"{hostile}.png")
         rows[1][0] = hostile

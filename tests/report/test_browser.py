@@ -1,4 +1,4 @@
-"""The page in a real browser: every control is used, nothing is asked of a network, nothing is said on the console."""
+"""The page in a real browser: every control works, no request leaves the page, and the console stays empty."""
 
 import contextlib
 import shutil
@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from tests.report.conftest import HOSTILE
-from wsseg.report.contents import gather
 from wsseg.report.page import render, render_comparison
+from wsseg.report.run_report import gather
 from wsseg.store.runs import find_run
 
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -32,25 +32,25 @@ def browser():
 
 @pytest.fixture(scope="module")
 def files(runs, tmp_path_factory):
-    """Return the paths of the page of one run, and of two side by side."""
+    """Return the folder of the page of one run, and the page that compares two."""
     folder = tmp_path_factory.mktemp("pages")
-    one, other = (gather(runs.store, *find_run(runs.store, run)) for run in (runs.weak, runs.changed))
-    (folder / "run.html").write_text(render(one))
-    (folder / "both.html").write_text(render_comparison(one, other))
+    weak, changed = (gather(runs.store, *find_run(runs.store, run)) for run in (runs.weak, runs.changed))
+    (folder / "run.html").write_text(render(weak))
+    (folder / "both.html").write_text(render_comparison(weak, changed))
     return folder
 
 
 class Visit:
-    """A tab, and all that it says and asks for."""
+    """A tab with its console messages and its requests."""
 
     def __init__(self, browser, address, **options):
         self.context = browser.new_context(**options)
         self.page = self.context.new_page()
-        self.said, self.asked = [], []
-        self.page.on("console", lambda message: self.said.append(message.text))
-        self.page.on("pageerror", lambda error: self.said.append(str(error)))
-        self.page.on("request", lambda request: self.asked.append(request.url))
-        self.page.on("dialog", lambda dialog: (self.said.append(f"dialog: {dialog.message}"), dialog.dismiss()))
+        self.messages, self.requests = [], []
+        self.page.on("console", lambda message: self.messages.append(message.text))
+        self.page.on("pageerror", lambda error: self.messages.append(str(error)))
+        self.page.on("request", lambda request: self.requests.append(request.url))
+        self.page.on("dialog", lambda dialog: (self.messages.append(f"dialog: {dialog.message}"), dialog.dismiss()))
         self.page.goto(address)
         self.page.wait_for_selector(".cards button")
 
@@ -58,22 +58,24 @@ class Visit:
         return self.page.eval_on_selector_all(".cards b", "all => all.map((b) => b.textContent)")
 
     def until(self, condition):
-        """Wait until a JavaScript expression holds (the page's policy forbids playwright's own way, which is eval)."""
+        """Wait until a JavaScript expression is true (playwright's own wait uses eval, which the page's policy forbids)."""
         for _ in range(100):
             if self.page.evaluate(condition):
                 return
             self.page.wait_for_timeout(100)
-        pytest.fail(f"it never came: {condition}")
+        pytest.fail(f"it never became true: {condition}")
 
     def pixels(self, selector):
-        """Return the sum of a drawn canvas's bytes, once it has been drawn."""
-        self.page.locator(selector).first.scroll_into_view_if_needed()  # pictures are drawn when they come near
+        """Return a checksum of a canvas after it has been drawn."""
+        self.page.locator(
+            selector
+        ).first.scroll_into_view_if_needed()  # pictures are drawn when they are nearly visible
         self.until(f"document.querySelector('{selector}').width !== 300")
         self.page.wait_for_timeout(150)
         return sum((i + 1) * value for i, value in enumerate(self.bytes_of(selector)))
 
     def bytes_of(self, selector):
-        """Return the RGBA bytes of a canvas, by way of a copy."""
+        """Return the RGBA bytes of a canvas."""
         return self.page.evaluate(
             """(selector) => { const from = document.querySelector(selector), to = new OffscreenCanvas(from.width, from.height),
             c = to.getContext("2d", { willReadFrequently: true }); c.drawImage(from, 0, 0);
@@ -89,9 +91,9 @@ class Visit:
 def visit(browser, files):
     opened = Visit(browser, (files / "run.html").as_uri())
     yield opened
-    assert not opened.said
-    assert {urllib.parse.urlsplit(a).scheme for a in opened.asked} <= {"file", "data"}
-    assert sum(a.startswith("file") for a in opened.asked) == 1
+    assert not opened.messages
+    assert {urllib.parse.urlsplit(a).scheme for a in opened.requests} <= {"file", "data"}
+    assert sum(a.startswith("file") for a in opened.requests) == 1
     opened.close()
 
 
@@ -136,14 +138,14 @@ def test_layers_divider_opacity_and_classes_change_the_picture(visit):
     page = visit.page
     page.select_option("#split", "train")
     page.select_option("#class", "1")
-    seen = []
+    checksums = []
     layers = page.eval_on_selector_all("#left option", "all => all.map((o) => o.value)")
     assert layers == ["photograph", "seeds", "pseudo_masks", "truth", "errors"]
     for layer in layers:
         page.select_option("#left", layer)
         page.select_option("#right", layer)
-        seen.append(visit.pixels(CARD))
-    assert len(set(seen)) == len(seen)  # every layer looks different
+        checksums.append(visit.pixels(CARD))
+    assert len(set(checksums)) == len(checksums)  # every layer looks different
     page.select_option("#left", "truth")
     page.select_option("#right", "photograph")
     pictures = [visit.pixels(CARD)]
@@ -181,36 +183,36 @@ def test_one_image_large_by_mouse_and_keyboard(visit):
     page.mouse.up()
     page.keyboard.press("Escape")
     assert not page.locator("dialog").is_visible()
-    assert page.evaluate("document.activeElement.textContent").startswith(order[0])  # back where one came from
+    assert page.evaluate("document.activeElement.textContent").startswith(order[0])  # the focus returns to the card
     page.locator(".cards button").nth(3).click()
     page.locator("#close").click()
     assert not page.locator("dialog").is_visible()
 
 
-def test_names_are_shown_as_they_are(visit):
+def test_names_are_shown_literally(visit):
     page = visit.page
     assert HOSTILE[0] in page.locator("#class option").all_text_contents()
     assert any(i.startswith("<b>") for i in visit.ids())
     assert page.locator("img").count() == 0
 
 
-def test_what_the_error_layer_shows_is_what_was_counted(visit, runs):
-    """The pixels of each error's colour, read from the canvas, have the shares that the page states."""
+def test_the_error_layer_agrees_with_the_counts(visit, runs):
+    """The pixels of each kind's colour, read from the canvas, have the shares that the page states."""
     page = visit.page
     page.select_option("#left", "errors")
     page.select_option("#right", "errors")
     page.fill("#opacity", "100")
     page.fill("#divide", "100")
-    contents = gather(runs.store, *find_run(runs.store, runs.weak))
-    judged = {j.id: j for j in contents.splits["val"].judgement.images}
+    report = gather(runs.store, *find_run(runs.store, runs.weak))
+    counts = {image.id: image for image in report.splits["val"].quality.images}
     page.locator(".cards button").first.click()
     page.locator("#large-divide").fill("100")
     visit.pixels("#large-canvas")
     item_id = page.locator("#large-title").text_content()
     pixels = np.array(visit.bytes_of("#large-canvas")).reshape(-1, 4)[:, :3]
-    missed, spill, wrong, _ = judged[item_id].shares
-    found = [(pixels == colour).all(axis=1).mean() for colour in ((86, 180, 233), (230, 159, 0), (213, 94, 0))]
-    assert found == pytest.approx([missed, spill, wrong], abs=2e-3) and sum(found) > 0
+    missed, spill, wrong, _ = counts[item_id].shares
+    shares = [(pixels == colour).all(axis=1).mean() for colour in ((86, 180, 233), (230, 159, 0), (213, 94, 0))]
+    assert shares == pytest.approx([missed, spill, wrong], abs=2e-3) and sum(shares) > 0
 
 
 @pytest.mark.parametrize("name", ["run.html", "both.html"])
@@ -223,41 +225,41 @@ def test_it_is_accessible_and_fits(browser, files, name, options):
     axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="pip install wsseg[dev]")
     opened = Visit(browser, (files / name).as_uri(), **options)
     opened.page.locator(".cards button").first.click()
-    for _ in range(2):  # with the image open, and closed
-        found = axe.Axe().run(opened.page)
-        assert found.violations_count == 0, found.generate_report()
+    for _ in range(2):  # with an image open, and without
+        results = axe.Axe().run(opened.page)
+        assert results.violations_count == 0, results.generate_report()
         opened.page.keyboard.press("Escape")
     width = opened.page.evaluate("document.documentElement.scrollWidth")
     assert width <= options["viewport"]["width"], "the page scrolls sideways"
-    assert not [said for said in opened.said if "axe" not in said]
+    assert not [message for message in opened.messages if "axe" not in message]
     opened.close()
 
 
-def test_two_runs_beside_each_other(browser, files):
+def test_comparison_of_two_runs(browser, files):
     opened = Visit(browser, (files / "both.html").as_uri())
     opened.page.select_option("#split", "train")
     assert opened.page.input_value("#order") == "changed"
     assert opened.page.input_value("#left").startswith("A: ") and opened.page.input_value("#right").startswith("B: ")
-    seen = set()
+    checksums = set()
     for layer in ("errors A", "errors B", "truth"):
         opened.page.select_option("#left", layer)
         opened.page.select_option("#right", layer)
-        seen.add(opened.pixels(CARD))
-    assert len(seen) == 3 and not opened.said
+        checksums.add(opened.pixels(CARD))
+    assert len(checksums) == 3 and not opened.messages
     opened.close()
 
 
 def test_a_hundred_thousand_images(browser, runs):
-    """Rows for all of them are in the page that is served; they are filtered and ordered, and 24 at a time are shown."""
-    contents = gather(runs.store, *find_run(runs.store, runs.weak))
-    split = contents.splits["val"]
+    """The served page has rows for all of them, filters and orders them, and adds 24 cards at a time."""
+    report = gather(runs.store, *find_run(runs.store, runs.weak))
+    split = report.splits["val"]
     ids = [f"folder-{k % 100:02}/photograph-{k:06}" for k in range(100_000)]
-    judged = [replace(split.judgement.images[k % 6], id=i) for k, i in enumerate(ids)]
+    counts = [replace(split.quality.images[k % 6], id=i) for k, i in enumerate(ids)]
     items = tuple(replace(split.images.items[k % 6], id=i) for k, i in enumerate(ids))
-    judgement = replace(split.judgement, images=judged)
+    quality = replace(split.quality, images=counts)
     images = replace(split.images, items=items)
-    only_photographs = replace(split, images=images, judgement=judgement, layers=split.layers[:1], judged="")
-    large = replace(contents, splits={"val": only_photographs})
+    only_photographs = replace(split, images=images, quality=quality, layers=split.layers[:1], evaluated="")
+    large = replace(report, splits={"val": only_photographs})
     with served(large) as address:
         opened = Visit(browser, address)
         assert opened.page.locator("#count").text_content() == "100000 of 100000 images, the first 24 shown"
@@ -268,18 +270,18 @@ def test_a_hundred_thousand_images(browser, runs):
         opened.page.locator("#more").click()
         assert len(opened.ids()) == 48
         opened.pixels(CARD)
-        assert not opened.said
+        assert not opened.messages
         opened.close()
 
 
 @contextlib.contextmanager
-def served(contents):
-    """Yield the address of a run while it is served."""
+def served(report):
+    """Serve a run and yield its address."""
     import uvicorn
 
     from wsseg.report.server import application
 
-    server = uvicorn.Server(uvicorn.Config(application(contents, "token"), port=0, log_level="warning"))
+    server = uvicorn.Server(uvicorn.Config(application(report, "token"), port=0, log_level="warning"))
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     while not server.started:
@@ -291,8 +293,8 @@ def served(contents):
         thread.join(10)
 
 
-def test_the_same_served(browser, runs):
-    """Every picture is made when it is asked for; only our own address is asked."""
+def test_the_served_page(browser, runs):
+    """Pictures are made on request, and all requests go to the address of the page."""
     with served(gather(runs.store, *find_run(runs.store, runs.weak))) as address:
         opened = Visit(browser, address)
         before = opened.pixels(CARD)
@@ -301,6 +303,6 @@ def test_the_same_served(browser, runs):
         opened.page.locator(".cards button").first.click()
         opened.page.keyboard.press("ArrowRight")
         opened.pixels("#large-canvas")
-        assert not opened.said
-        assert all(a.startswith((address, "data:")) for a in opened.asked)
+        assert not opened.messages
+        assert all(a.startswith((address, "data:")) for a in opened.requests)
         opened.close()

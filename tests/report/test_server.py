@@ -1,4 +1,4 @@
-"""The server's answers: nothing without the token, nothing outside the run, nothing to other hosts."""
+"""The server answers requests with the token, for pictures of the run, from this machine; it refuses all others."""
 
 import io
 import os
@@ -12,23 +12,23 @@ import pytest
 from PIL import Image as PILImage
 from starlette.testclient import TestClient
 
-from wsseg.report.contents import gather
+from wsseg.report.run_report import gather
 from wsseg.report.server import application
 from wsseg.store.runs import find_run
 
 
 @pytest.fixture(scope="module")
-def contents(runs):
+def report(runs):
     return gather(runs.store, *find_run(runs.store, runs.weak))
 
 
 @pytest.fixture(scope="module")
-def client(contents):
-    return TestClient(application(contents, "secret"), base_url="http://127.0.0.1")
+def client(report):
+    return TestClient(application(report, "secret"), base_url="http://127.0.0.1")
 
 
-def test_pictures_are_made_on_demand(client, contents):
-    split = contents.splits["val"]
+def test_pictures_are_made_on_request(client, report):
+    split = report.splits["val"]
     for item in split.images.items:
         answer = client.get("/secret/layer/val/truth", params={"id": item.id})
         assert answer.headers["content-type"] == "image/png"
@@ -45,27 +45,27 @@ def test_pictures_are_made_on_demand(client, contents):
     "/secret/layer/val/truth?id=%2Fetc%2Fpasswd", "/secret/layer/val/nothing?id=000", "/secret/layer/test/truth?id=000",
     "/secret/layer/..%2f..%2fruns/truth?id=000", "/secret/../runs", "/secret/layer/val/truth?id=%00",
 ])  # fmt: skip
-def test_nothing_else_is_answered(client, path):
+def test_other_addresses_are_not_found(client, path):
     assert client.get(path).status_code == 404
 
 
-def test_other_hosts_are_refused(contents):
-    """A page elsewhere whose name was made to point here (DNS rebinding) gets nothing."""
-    client = TestClient(application(contents, "secret"), base_url="http://evil.example")
+def test_other_hosts_are_refused(report):
+    """A foreign page whose name points to this machine (DNS rebinding) gets no answer."""
+    client = TestClient(application(report, "secret"), base_url="http://evil.example")
     assert client.get("/secret/").status_code == 400
 
 
-def test_a_damaged_artifact_is_told_of(runs, contents, client):
-    split = contents.splits["val"]
+def test_a_damaged_artifact_is_reported(runs, report, client):
+    split = report.splits["val"]
     layer = next(x for x in split.layers if x.kind == "mask")
     path = layer.artifact.folder / "masks" / f"{split.images.items[1].id}.png"
-    whole = path.read_bytes()
-    path.write_bytes(whole[:-4])
+    content = path.read_bytes()
+    path.write_bytes(content[:-4])
     try:
         answer = client.get(f"/secret/layer/val/{layer.name}", params={"id": split.images.items[1].id})
         assert answer.status_code == 410 and "missing or damaged" in answer.text
     finally:
-        path.write_bytes(whole)
+        path.write_bytes(content)
 
 
 @pytest.mark.slow
@@ -80,7 +80,7 @@ def test_the_command(runs):
         with urllib.request.urlopen(address, timeout=30) as answer:  # noqa: S310 (our own)
             assert b"cam_crf on tiny" in answer.read()
         process.send_signal(signal.SIGINT)
-        _, said = process.communicate(timeout=20)
-        assert process.returncode == 0 and "Traceback" not in said
+        _, errors = process.communicate(timeout=20)
+        assert process.returncode == 0 and "Traceback" not in errors
     finally:
         process.kill()

@@ -53,8 +53,8 @@ def report(run: str | None, output: Path, compare: tuple[str, str] | None, overw
     from wsseg.store.runs import find_run
 
     with extra("report", "wsseg report"):
-        from wsseg.report.contents import gather
         from wsseg.report.page import render, render_comparison
+        from wsseg.report.run_report import gather
     if compare and run:
         raise click.UsageError("found both RUN and --compare; give only one of them")
     if output.suffix.lower() not in (".html", ".htm"):
@@ -63,8 +63,8 @@ def report(run: str | None, output: Path, compare: tuple[str, str] | None, overw
     runs = [find_run(opened, name) for name in compare or (run,)]
     outputs = Outputs(opened, recorded_inputs(record for _, record in runs), overwrite)
     outputs.check([output])
-    contents = [gather(opened, run_id, record) for run_id, record in runs]
-    page = (render_comparison(*contents) if compare else render(contents[0])).encode()
+    reports = [gather(opened, run_id, record) for run_id, record in runs]
+    page = (render_comparison(*reports) if compare else render(reports[0])).encode()
     outputs.write(output, page)
     click.echo(f"{output}: {mebibytes(len(page))}")
 
@@ -86,7 +86,7 @@ def view(run: str | None, port: int, open_browser: bool, store: Path) -> None:
     from wsseg.store.runs import find_run
 
     with extra("report", "wsseg view"):
-        from wsseg.report.contents import gather
+        from wsseg.report.run_report import gather
         from wsseg.report.server import serve
     opened = open_store(store)
 

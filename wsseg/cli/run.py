@@ -3,7 +3,7 @@
 import json
 import logging
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -18,8 +18,9 @@ from wsseg.cli.options import (
     set_option,
     store_option,
 )
-from wsseg.cli.tables import duration, mebibytes, percent, print_table
+from wsseg.cli.tables import duration, mebibytes, print_table
 from wsseg.errors import explained, extra
+from wsseg.metrics.wording import conditions_text, headline, percent
 
 if TYPE_CHECKING:
     from wsseg.running.plan import Plan, PlannedStep
@@ -102,8 +103,8 @@ def write_page(plan: "Plan", run_id: str) -> Path | None:
         from wsseg.store.files import atomic_write
 
         with extra("report", "the page about the run"):
-            from wsseg.report.contents import gather
             from wsseg.report.page import render
+            from wsseg.report.run_report import gather
 
         if path.is_file() and all(p.state == "cached" for p in plan.active):
             return path
@@ -153,48 +154,6 @@ def _print_iou(evaluations: "list[PlannedStep]") -> None:
     print_table(["IoU in percent", *metrics], rows, numbers=list(metrics))
     for step, values in metrics.items():
         click.echo(f"{step}: {conditions_text(values)}")
-
-
-def headline(metrics: dict[str, Any]) -> str:
-    """Return the most important metrics of a step in a few words."""
-    if "miou" in metrics:
-        return f"mIoU {percent(metrics['miou'])}"
-    if "map" in metrics:
-        return f"mAP {percent(metrics['map'])}, exact match {percent(metrics['exact_match'])}"
-    if "bytes_per_image" in metrics:
-        return f"{metrics['bytes_per_image'] / 1000:.1f} kB per image"
-    if "undecided" in metrics:
-        changed = f", {percent(metrics['changed'])} % changed" if "changed" in metrics else ""
-        return f"{percent(metrics['background'])} % background, {percent(metrics['undecided'])} % undecided{changed}"
-    if "stopped" in metrics:
-        return f"{percent(metrics['stopped'])} % changed: training skipped, previous network kept"
-    if "loss" in metrics:
-        return f"loss {metrics['loss']:.4f}"
-    return f"{metrics['images']} images" if "images" in metrics else ""
-
-
-def conditions_text(metrics: dict[str, Any]) -> str:
-    """Return the conditions under which a metric was measured, in one line."""
-    conditions = metrics["conditions"]
-    words = [
-        f"{conditions['images']} {conditions['split']} images",
-        f"{metrics['classes_counted']} classes with background",
-    ]
-    if unjudged := conditions.get("without_truth"):
-        words.insert(1, f"{unjudged} others have no mask and are not judged")
-    if "best_threshold" in metrics:
-        words.append(f"best threshold {metrics['best_threshold']:.2f}, chosen on these masks: a diagnostic")
-    elif conditions["diagnostic"]:
-        words.append("a diagnostic")
-    if "coverage" in metrics:
-        words.append(f"{percent(metrics['coverage'])} % decided, mIoU there {percent(metrics['miou_decided'])}")
-    if "boundary_miou" in metrics:
-        words.append(f"boundary mIoU {percent(metrics['boundary_miou'])}")
-    for name in ("pseudo_masks", "walk", "walked_masks", "relabeling", "predictions"):
-        if name in conditions:
-            values = ", ".join(f"{k} {v}" for k, v in conditions[name].items())
-            words.append(f"{name.replace('_', '-')}: {values}")
-    return "; ".join([*words, f"rng_seed {conditions['rng_seed']}"])
 
 
 @click.command(cls=Command)

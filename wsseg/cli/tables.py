@@ -45,11 +45,6 @@ def print_table(header: Sequence[str], rows: Sequence[Sequence[str]], numbers: S
         click.echo(line.rstrip())  # not written by rich: standard output may lack a character such as an arrow
 
 
-def percent(fraction: float | None) -> str:
-    """Return a fraction in percent with one decimal, or a dash for a class that does not occur."""
-    return "-" if fraction is None else f"{100 * fraction:.1f}"
-
-
 def mebibytes(size: float) -> str:
     """Return a size in bytes as MiB."""
     return f"{size / 2**20:.1f} MiB"

@@ -20,7 +20,8 @@ from wsseg.cli.options import (
     scale_option,
     store_option,
 )
-from wsseg.cli.tables import mebibytes, percent, print_table
+from wsseg.cli.tables import mebibytes, print_table
+from wsseg.metrics.wording import percent
 
 NETWORK_FORMATS = ("onnx", "torchscript", "torch_export")
 MASK_FORMATS = ("coco", "label_studio", "cvat", "huggingface")

@@ -22,7 +22,7 @@ _SYSTEM_FOLDERS = frozenset({
 # AppleDouble, unfinished files of wsseg, Android's bin and downloads
 _SYSTEM_PREFIXES = ("._", ".partial-", ".trashed-", ".pending-")
 _SYSTEM_FILES = frozenset({"thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r"})
-_STORE_FOLDERS = frozenset({*FOLDERS, "data", "reports"})
+_STORE_FOLDERS = frozenset({*FOLDERS, "data"})
 _ARTIFACT = ("manifest.json", "files.txt")
 _COMPANIONS = frozenset({
     ".csv", ".tsv", ".txt", ".json", ".jsonl", ".xml", ".toml", ".yaml", ".yml", ".md", ".rst", ".html", ".npz", ".npy",

@@ -1,1 +1,1 @@
-"""What a run found, for people who would rather look: one page that opens from disk, or the same served over a large run."""
+"""Reports: one page about a run that opens offline, or the same page served for runs with many images."""

@@ -1,4 +1,4 @@
-"""The page: contents and pictures into one HTML file that asks nobody for anything."""
+"""The page: the contents of a report and its pictures in one HTML file that works offline."""
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -11,23 +11,29 @@ from markupsafe import Markup
 import wsseg
 from wsseg.data.sampling import evenly_spaced
 from wsseg.errors import WssegError
+from wsseg.labels import BACKGROUND
+from wsseg.metrics.wording import percent
 from wsseg.progress import track
-from wsseg.report import pictures, words
+from wsseg.report import pictures
+from wsseg.report.appearance import ERRORS, script_data
 from wsseg.report.charts import charts
-from wsseg.report.contents import RunReport, Split, StepFacts
-from wsseg.report.judging import KINDS, shown
+from wsseg.report.findings import changes, findings, headline
+from wsseg.report.quality import worst_and_others
+from wsseg.report.run_report import RunReport, Split, StepFacts
 
-MOST_PICTURES = 300  # images whose pictures a page holds itself
+MOST_PICTURES = 300  # images whose pictures are embedded in a page
 _MOST_BYTES = 9_000_000  # of pictures, before base64 makes them a third larger
+_SCRIPTS = ("elements.js", "pictures.js", "layers.js", "cards.js", "viewer.js", "controls.js")  # one job each, in order
 _ENVIRONMENT = jinja2.Environment(
     loader=jinja2.PackageLoader("wsseg.report"), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True,
 )  # fmt: skip
-_BOX = 150, 50, 42, 16  # px: width and height of a step in the drawn recipe, and the gaps between
+_ENVIRONMENT.filters["percent"] = percent
+_BOX = 150, 50, 42, 16  # px: width and height of a step in the drawn recipe, and the gaps between steps
 
 
 @dataclass(frozen=True)
 class Box:
-    """One step of the drawn recipe, at its place in pixels."""
+    """One step of the drawn recipe, with the position of its box in pixels."""
 
     step: StepFacts
     left: int
@@ -35,85 +41,100 @@ class Box:
     text: str
 
 
-def render(contents: RunReport, served: bool = False) -> str:
+def render(report: RunReport, served: bool = False) -> str:
     """Return the page of a run.
 
     Args:
-        contents: what it tells of.
-        served: pictures are asked for one by one (`wsseg.report.server`); if not, the page holds up to 300 images' itself.
+        report: the contents.
+        served: the page requests each picture from `wsseg.report.server`; if not, pictures of up to 300 images are embedded.
     """
-    held = {} if served else held_pictures(contents.splits.values(), worst_and_others)
-    data = page_data(contents, {name: split_rows(split) for name, split in contents.splits.items()}, held, served)
-    boxes, lines, size = drawn_recipe(contents.steps)
-    return _ENVIRONMENT.get_template("run.html").render(
-        contents=contents, headline=words.headline(contents), looks=words.first_looks(contents), charts=charts(contents),
-        boxes=boxes, lines=lines, size=size, box=_BOX, figures=_figures(contents), data=embedded(data), css=_text("page.css"),
-        js=_text("page.js"), version=wsseg.__version__, images=sum(len(s.images) for s in contents.splits.values()),
-        held=len(held), served=served,
+    embedded_pictures = {} if served else picture_uris(report.splits.values(), chosen_ids)
+    data = page_data(
+        report, {name: split_rows(split) for name, split in report.splits.items()}, embedded_pictures, served
+    )
+    boxes, lines, size = drawn_recipe(report.steps)
+    return _rendered(
+        "run.html", data, served,
+        report=report, headline=headline(report), findings=findings(report), charts=charts(report), boxes=boxes, lines=lines,
+        size=size, box=_BOX, metrics=_metrics(report), images=sum(len(s.images) for s in report.splits.values()),
+        embedded=len(embedded_pictures),
     )  # fmt: skip
 
 
-def render_comparison(one: RunReport, other: RunReport) -> str:
-    """Return the page that sets two runs side by side: what changed in values, in figures, and on which images most."""
+def render_comparison(report_a: RunReport, report_b: RunReport) -> str:
+    """Return the page that compares two runs: values, metrics, and the images that changed most."""
     splits = {}
-    for name, split in other.splits.items():
-        before = one.splits.get(name)
+    for name, split in report_b.splits.items():
+        before = report_a.splits.get(name)
         if before is not None and (both := together(before, split)) is not None:
             splits[name] = both
-    changes = {name: changes_of(one.splits[name], other.splits[name]) for name in splits}
+    by_image = {name: changes_of(report_a.splits[name], report_b.splits[name]) for name in splits}
 
     def most_changed(split: Split, most: int) -> list[str]:
-        own = changes[split.images.split]
-        return sorted(own, key=lambda item_id: -abs(own[item_id]))[:most]
+        by_id = by_image[split.images.split]
+        return sorted(by_id, key=lambda item_id: -abs(by_id[item_id]))[:most]
 
-    held = held_pictures(splits.values(), most_changed)
+    embedded_pictures = picture_uris(splits.values(), most_changed)
     rows = {name: split_rows(split) for name, split in splits.items()}
-    for name, own in rows.items():
-        own["layers"][-1:] = [
-            {"name": f"errors {which}", "kind": "errors", "of": layer.name}
-            for which, layer in zip("AB", [x for x in splits[name].layers if x.kind == "mask"], strict=True)
-        ]
-        own["rows"] = [[*row, round(changes[name][row[0]], 4)] for row in own["rows"] if row[0] in changes[name]]
-    data = {**page_data(other, rows, held, served=False), "compared": True}
-    return _ENVIRONMENT.get_template("comparison.html").render(
-        one=one, other=other, values=differing_values(one.record["config"], other.record["config"]),
-        figures=differing_figures(one, other), headlines=[words.headline(one), words.headline(other)],
-        looks=words.changes(one, other, changes), data=embedded(data), css=_text("page.css"), js=_text("page.js"),
-        version=wsseg.__version__, served=False, held=len(held),
+    for name, table in rows.items():
+        if splits[name].truth is not None:
+            table["layers"][-1:] = [
+                {"name": f"errors {run}", "kind": "errors", "of": layer.name}
+                for run, layer in zip("AB", [x for x in splits[name].layers if x.kind == "mask"], strict=True)
+            ]
+        by_id = by_image[name]
+        table["rows"] = [[*row, round(by_id[row[0]], 4)] for row in table["rows"] if row[0] in by_id]
+    data = {**page_data(report_b, rows, embedded_pictures, served=False), "compared": True}
+    return _rendered(
+        "comparison.html", data, served=False,
+        report_a=report_a, report_b=report_b, headlines=[headline(report_a), headline(report_b)],
+        values=differing_values(report_a.record["config"], report_b.record["config"]),
+        metrics=differing_metrics(report_a, report_b), findings=changes(report_a, report_b, by_image),
+        embedded=len(embedded_pictures),
     )  # fmt: skip
 
 
-def together(one: Split, other: Split) -> Split | None:
-    """Return what there is to see of both runs' last masks, A's and B's.
+def _rendered(template: str, data: Any, served: bool, **values: Any) -> str:
+    script = Markup("\n").join(_text(name) for name in _SCRIPTS)
+    return _ENVIRONMENT.get_template(template).render(
+        data=embedded(data), css=_text("page.css"), script=script, errors=ERRORS, version=wsseg.__version__, served=served,
+        **values,
+    )  # fmt: skip
 
-    None where one of them was not judged, or they are not of the same images and classes.
+
+def together(split_a: Split, split_b: Split) -> Split | None:
+    """Return a split with the evaluated masks of both runs as layers.
+
+    None if the masks of a run were not evaluated, or the images or classes differ.
     """
-    if one.images.key != other.images.key:
+    if split_a.images.key != split_b.images.key or split_a.quality is None or split_b.quality is None:
         return None
-    masks = [[layer for layer in split.layers if layer.kind == "mask"] for split in (one, other)]
-    if one.judgement is None or other.judgement is None or not all(masks):
-        return None
-    named = [replace(own[-1], name=f"{which}: {own[-1].name}") for which, own in zip("AB", masks, strict=True)]
-    kept = [layer for layer in other.layers if layer.kind in ("photo", "truth")]
-    return replace(other, layers=[kept[0], *named, *kept[1:]], judged=named[1].name)
+    masks = [
+        replace(
+            next(layer for layer in split.layers if layer.name == split.evaluated), name=f"{run}: {split.evaluated}"
+        )
+        for run, split in (("A", split_a), ("B", split_b))
+    ]
+    photograph, *truth = [layer for layer in split_b.layers if layer.kind in ("photo", "truth")]
+    return replace(split_b, layers=[photograph, *masks, *truth], evaluated=masks[1].name)
 
 
-def changes_of(one: Split, other: Split) -> dict[str, float]:
-    """Return by how much the mean IoU of each image that both runs judged changed, by id."""
-    if one.judgement is None or other.judgement is None:
+def changes_of(split_a: Split, split_b: Split) -> dict[str, float]:
+    """Return the change of the mean IoU, by id, of each image that both runs evaluated."""
+    if split_a.quality is None or split_b.quality is None:
         return {}
-    before = {j.id: j.miou for j in one.judgement.images}
-    pairs = ((j.id, before.get(j.id), j.miou) for j in other.judgement.images)
-    return {item_id: after - old for item_id, old, after in pairs if old is not None and after is not None}
+    before = {image.id: image.miou for image in split_a.quality.images}
+    pairs = ((image.id, before.get(image.id), image.miou) for image in split_b.quality.images)
+    return {item_id: new - old for item_id, old, new in pairs if old is not None and new is not None}
 
 
-def differing_values(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[tuple[str, str, str]]:
-    """Return (key, before, after) of the values in which two configs differ."""
-    flat = [dict(_flat(config)) for config in (one, other)]
+def differing_values(config_a: Mapping[str, Any], config_b: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+    """Return (key, value in A, value in B) of the values that differ between two configs."""
+    flat_a, flat_b = dict(_flat(config_a)), dict(_flat(config_b))
     return [
-        (key, str(flat[0].get(key, "-")), str(flat[1].get(key, "-")))
-        for key in sorted({*flat[0], *flat[1]})
-        if flat[0].get(key, "-") != flat[1].get(key, "-")
+        (key, str(flat_a.get(key, "-")), str(flat_b.get(key, "-")))
+        for key in sorted({*flat_a, *flat_b})
+        if flat_a.get(key, "-") != flat_b.get(key, "-")
     ]
 
 
@@ -125,24 +146,22 @@ def _flat(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any
             yield prefix + key, value
 
 
-def differing_figures(one: RunReport, other: RunReport) -> list[dict[str, Any]]:
-    """Return a row for each judged step of either run: mIoU of both, and the change by class."""
+def differing_metrics(report_a: RunReport, report_b: RunReport) -> list[dict[str, Any]]:
+    """Return one row per evaluated step of either run: the mIoU of both, and the change by class."""
     rows = []
-    for step in dict.fromkeys([*one.reports, *other.reports]):
-        found = [c.reports[step]["metrics"] if step in c.reports else None for c in (one, other)]
-        classes = {
-            name: (found[0]["iou"].get(name), found[1]["iou"].get(name)) if found[0] and found[1] else (None, None)
-            for name in (found[1] or found[0] or {"iou": {}})["iou"]
-        }
+    for step in dict.fromkeys([*report_a.reports, *report_b.reports]):
+        metrics = [r.reports[step]["metrics"] if step in r.reports else None for r in (report_a, report_b)]
+        iou_a, iou_b = (m["iou"] if m else {} for m in metrics)
+        pairs = {name: (iou_a.get(name), iou_b.get(name)) for name in iou_b or iou_a}
         rows.append({
-            "step": step, "miou": [f["miou"] if f else None for f in found],
-            "classes": {n: None if a is None or b is None else b - a for n, (a, b) in classes.items()},
+            "step": step, "miou": [m["miou"] if m else None for m in metrics],
+            "classes": {name: None if old is None or new is None else new - old for name, (old, new) in pairs.items()},
         })  # fmt: skip
     return rows
 
 
 def _text(name: str) -> Markup:
-    """Return a template's own text, which is trusted."""
+    """Return the text of a template file, which is trusted."""
     loader = _ENVIRONMENT.loader
     if loader is None:
         raise WssegError("the page's templates are missing: install wsseg again")
@@ -150,79 +169,90 @@ def _text(name: str) -> Markup:
 
 
 def embedded(data: Any) -> Markup:
-    """Return JSON that can stand in a script element: no text in it can close the element or begin a comment."""
+    """Return JSON for a script element: no text in it can close the element or start a comment."""
     text = json.dumps(data, separators=(",", ":"), ensure_ascii=True)
     return Markup(text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026"))  # noqa: S704
 
 
-def page_data(contents: RunReport, rows: Mapping[str, Any], held: Mapping[str, Any], served: bool) -> dict[str, Any]:
-    """Return what the script works on."""
-    images = next((split.images for split in contents.splits.values()), None)
+def page_data(report: RunReport, rows: Mapping[str, Any], uris: Mapping[str, Any], served: bool) -> dict[str, Any]:
+    """Return the data of the page's script."""
+    images = next((split.images for split in report.splits.values()), None)
     names = images.classes.with_background if images else ()
-    return {"served": served, "classes": names, "splits": rows, "pictures": held}
+    appearance = script_data(max(len(names) - 1, 0))
+    return {"served": served, "classes": names, "splits": rows, "pictures": uris, "appearance": appearance}
 
 
 def split_rows(split: Split) -> dict[str, Any]:
-    """Return layers and rows of one split.
+    """Return the layers and rows of one split.
 
-    A row is [id, class ids, height, width, mean IoU or null, [share of each of `KINDS`], {class id: IoU}].
+    A row is [id, class ids, height, width, mean IoU or null, [share of each kind of error], {class id: IoU}].
     """
-    judged = {j.id: j for j in split.judgement.images} if split.judgement else {}
+    by_id = {image.id: image for image in split.quality.images} if split.quality else {}
     rows: list[Any] = []
     for item in split.images.items:
-        own = judged.get(item.id)
-        by_class = {k: round(e.iou, 4) for k, e in own.classes.items() if e.iou is not None} if own else {}
-        shares = [round(s, 5) for s in own.shares] if own else []
-        miou = None if own is None or own.miou is None else round(own.miou, 4)
+        counts = by_id.get(item.id)
+        miou, shares, by_class = None, [], {}
+        if counts is not None:
+            miou = None if counts.miou is None else round(counts.miou, 4)
+            shares = [round(share, 5) for share in counts.shares]
+            by_class = {k: round(c.iou, 4) for k, c in counts.classes.items() if k != BACKGROUND and c.iou is not None}
         rows.append([item.id, item.class_ids, *item.size, miou, shares, by_class])
     layers = [{"name": layer.name, "kind": layer.kind} for layer in split.layers]
-    if split.judged and split.truth is not None:
-        layers.append({"name": "errors", "kind": "errors"})
-    judged_ids = set(split.truth.ids) if split.truth is not None else set()
-    unjudged = [item.id for item in split.images.items if split.truth is not None and item.id not in judged_ids]
-    return {"layers": layers, "judged": split.judged, "kinds": KINDS, "rows": rows, "unjudged": unjudged}
+    without_truth = []
+    if split.truth is not None:
+        ids = set(split.truth.ids)
+        without_truth = [item.id for item in split.images.items if item.id not in ids]
+        if split.evaluated:
+            layers.append({"name": "errors", "kind": "errors"})
+    return {"layers": layers, "evaluated": split.evaluated, "rows": rows, "without_truth": without_truth}
 
 
-def held_pictures(splits: Iterable[Split], choose: Callable[[Split, int], list[str]]) -> dict[str, dict[str, str]]:
-    """Return data URIs by ``SPLIT/ID`` and layer, of the images that `choose` gives; what cannot be read is left out."""
-    found: dict[str, dict[str, str]] = {}
-    wanted = list(splits)
-    share = MOST_PICTURES // max(len(wanted), 1)
+def picture_uris(splits: Iterable[Split], choose: Callable[[Split, int], list[str]]) -> dict[str, dict[str, str]]:
+    """Return data URIs by ``SPLIT/ID`` and layer of the chosen images; pictures that cannot be read are left out."""
+    uris: dict[str, dict[str, str]] = {}
+    splits = list(splits)
+    share = MOST_PICTURES // max(len(splits), 1)
     bytes_left = _MOST_BYTES
-    for split in wanted:
+    for split in splits:
         ids = choose(split, share)
         items = {item.id: item for item in split.images.items}
         for item_id in track(ids, len(ids), f"report: pictures of {split.images.split}"):
-            own: dict[str, str] = {}
+            by_layer: dict[str, str] = {}
             for layer in split.layers:
                 try:
                     media, data = pictures.picture(split, layer, items[item_id], pictures.SIDE)
                 except WssegError:
                     continue
-                own[layer.name] = pictures.data_uri(media, data)
+                by_layer[layer.name] = pictures.data_uri(media, data)
                 bytes_left -= len(data)
             if bytes_left < 0:
                 break
-            found[f"{split.images.split}/{item_id}"] = own
-    return found
+            uris[f"{split.images.split}/{item_id}"] = by_layer
+    return uris
 
 
-def worst_and_others(split: Split, most: int) -> list[str]:
-    """Return the ids of up to `most` images: the worst and others up to the best, or evenly spaced where there is no truth."""
-    if split.judgement:
-        return shown(split.judgement.images, most)
+def chosen_ids(split: Split, most: int) -> list[str]:
+    """Return the ids of up to `most` images: the worst and others up to the best, or evenly spaced without an evaluation."""
+    if split.quality:
+        return worst_and_others(split.quality.images, most)
     return [item.id for item in evenly_spaced(split.images.items, most)]
 
 
 def drawn_recipe(steps: list[StepFacts]) -> tuple[list[Box], list[str], tuple[int, int]]:
-    """Place the steps in columns, each to the right of all it needs: (boxes, SVG paths between them, (width, height))."""
+    """Place each step to the right of all steps that it needs.
+
+    Returns:
+        The boxes, the SVG paths between them, and (width, height) of the drawing.
+    """
     width, height, across, down = _BOX
     depth: dict[str, int] = {}
     rows: dict[int, int] = {}
     places: dict[str, tuple[int, int]] = {}
     for step in steps:
         depth[step.name] = 1 + max((depth[n] for n in step.needs if n in depth), default=-1)
-    for step in sorted(steps, key=lambda s: s.stage == "evaluate_masks"):  # what is made stands above what is measured
+    for step in sorted(
+        steps, key=lambda s: s.stage == "evaluate_masks"
+    ):  # evaluations are below the steps they evaluate
         column = depth[step.name]
         row = rows.get(column, 0)
         rows[column] = row + 1
@@ -251,15 +281,15 @@ def _cost(step: StepFacts) -> str:
     return f"{time}, {size}"
 
 
-def _figures(contents: RunReport) -> dict[str, Any]:
-    """Return the table of all figures: header, and a row a judged step."""
-    reports = {name: r for name, r in contents.reports.items() if r["metrics"]["miou"] is not None}
+def _metrics(report: RunReport) -> dict[str, Any]:
+    """Return the table of all metrics: the class names, and one row per evaluated step."""
+    reports = {name: r for name, r in report.reports.items() if r["metrics"]["miou"] is not None}
     if not reports:
         return {}
     names = list(next(iter(reports.values()))["metrics"]["iou"])
     rows = []
-    for step, report in reports.items():
-        metrics, conditions = report["metrics"], report["conditions"]
+    for step, evaluation in reports.items():
+        metrics, conditions = evaluation["metrics"], evaluation["conditions"]
         note = "diagnostic" if conditions["diagnostic"] else "result"
         if "best_threshold" in metrics:
             note = f"diagnostic, best threshold {metrics['best_threshold']:.2f}"

@@ -1,4 +1,4 @@
-"""Small pictures for the page: photographs as JPEG, masks as grey PNG whose values are class ids, seeds as they are kept."""
+"""Small pictures for the page: photographs as JPEG, masks as grey PNG of class ids, seeds as they are stored."""
 
 import base64
 import io
@@ -8,12 +8,12 @@ import numpy as np
 from PIL import Image as PILImage
 
 from wsseg.data.reading import read_photograph
-from wsseg.report.contents import Layer, Split
+from wsseg.report.run_report import Layer, Split
 from wsseg.stages.layout import SEED_FOLDER, ArtifactMasks
 from wsseg.types import Image, LabeledImage, Mask
 
-SIDE = 240  # px, the longer one, in a page that holds its pictures itself
-_QUALITY = 70  # of JPEG
+SIDE = 240  # px, the longer side of an embedded picture
+_QUALITY = 70  # JPEG
 
 
 def fitting(size: tuple[int, int], side: int) -> tuple[int, int]:
@@ -23,7 +23,7 @@ def fitting(size: tuple[int, int], side: int) -> tuple[int, int]:
 
 
 def photograph(image: Image, side: int) -> bytes:
-    """Return a small JPEG."""
+    """Return a small JPEG of a photograph."""
     height, width = fitting((image.shape[0], image.shape[1]), side)
     small = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
     buffer = io.BytesIO()
@@ -32,7 +32,7 @@ def photograph(image: Image, side: int) -> bytes:
 
 
 def small_mask(mask: Mask, side: int) -> bytes:
-    """Return a grey PNG whose values are class ids and 255."""
+    """Return a small grey PNG of a mask; its values are class ids and 255."""
     height, width = fitting((mask.shape[0], mask.shape[1]), side)
     small = cv2.resize(mask, (width, height), interpolation=cv2.INTER_NEAREST_EXACT)
     buffer = io.BytesIO()
@@ -41,10 +41,10 @@ def small_mask(mask: Mask, side: int) -> bytes:
 
 
 def picture(split: Split, layer: Layer, item: LabeledImage, side: int) -> tuple[str, bytes]:
-    """Return (media type, bytes) of what a layer shows of an image.
+    """Return (media type, bytes) of a layer of an image.
 
     Raises:
-        WssegError: the image or its artifact cannot be read any more.
+        WssegError: the image, its mask or its artifact can no longer be read.
     """
     if layer.kind == "photo":
         return "image/jpeg", photograph(read_photograph(item), side)
@@ -55,5 +55,5 @@ def picture(split: Split, layer: Layer, item: LabeledImage, side: int) -> tuple[
 
 
 def data_uri(media: str, data: bytes) -> str:
-    """Return a picture as text that stands in a page."""
+    """Return a picture as a data URI."""
     return f"data:{media};base64,{base64.b64encode(data).decode()}"

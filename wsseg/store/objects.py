@@ -349,6 +349,4 @@ class ArtifactStore:
                 with self.lock(path.name, blocking=False) as held:
                     if held:
                         path.unlink(missing_ok=True)
-            if removed:  # the reports' cache refers to removed artifacts; a report recreates what it needs
-                shutil.rmtree(self.root / "reports", ignore_errors=True)
         return removed, dropped

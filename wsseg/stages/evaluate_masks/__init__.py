@@ -1,1 +1,1 @@
-"""Judge masks or seeds against masks that a person drew."""
+"""Evaluate masks or seeds against true masks."""

@@ -1,4 +1,4 @@
-"""What is counted, and the figures that are read off the counts."""
+"""Counts of masks and seeds against the truth, and the metrics computed from them."""
 
 import math
 from collections.abc import Sequence
@@ -27,20 +27,23 @@ from wsseg.metrics.confusion import (
     pixel_accuracy,
     threshold_counts,
 )
+from wsseg.metrics.objects import MEASURES, SIZES, object_counts
 from wsseg.progress import track
 from wsseg.saliency.seeds import enlarged
+from wsseg.stages.evaluate_masks.image_counts import ImageCounts
 from wsseg.types import Mask, Seed
 
 _RANGES = 20  # of confidence
+_SEED_RANGES = 16  # of the values of a seed
 
 
 def named(values: NDArray[np.float64], classes: ClassMap) -> dict[str, float | None]:
-    """Return values by class name; None (not NaN, which is no JSON) for a class that occurs nowhere."""
+    """Return values by class name; None, because JSON has no NaN, for a class that does not occur."""
     return {n: None if math.isnan(v) else float(v) for n, v in zip(classes.with_background, values, strict=True)}
 
 
 def metrics_of(counts: Counts, classes: ClassMap) -> dict[str, Any]:
-    """Return mIoU, IoU per class name, pixel accuracy and how many classes (the background included) count."""
+    """Return mIoU, IoU by class name, pixel accuracy, and the number of classes (with background) in the mean."""
     iou = iou_per_class(counts)
     miou = mean_iou(iou)
     return {
@@ -52,125 +55,145 @@ def metrics_of(counts: Counts, classes: ClassMap) -> dict[str, Any]:
 
 
 @dataclass(frozen=True)
-class _Counted:
-    counts: Counts
+class _MaskCounts:
+    image: ImageCounts
+    confusion: Counts
     boundary: NDArray[np.int64]
-    confidence: NDArray[np.int64]  # (101, 2) sampled pixels by confidence in percent: all, right
+    objects: NDArray[np.int64]
+    confidence: NDArray[np.int64]  # (101, 2) sampled pixels by confidence in percent: all, correct
 
 
 class MaskJudge:
-    """Judges masks against truth over a data set.
+    """Evaluates masks over a data set. Memory does not grow with the number of images.
 
     Args:
         classes: the classes.
-        boundary: whether boundary IoU is counted.
-        undecided: whether masks may hold 255 (pseudo-masks); such pixels then count as misses in `miou`.
+        boundary: whether boundary IoU is computed.
+        undecided: whether masks may hold 255 (pseudo-masks); such pixels count as misses in `miou`.
     """
 
     def __init__(self, classes: ClassMap, boundary: bool, undecided: bool) -> None:
         self.classes, self.undecided, self.with_boundary = classes, undecided, boundary
         labels = len(classes) + 1
-        self._counts: Counts = np.zeros((labels, labels + 1), dtype=np.int64)
+        self._confusion: Counts = np.zeros((labels, labels + 1), dtype=np.int64)
         self._boundary = np.zeros((labels, 2), dtype=np.int64)
+        self._objects = np.zeros((labels, len(SIZES), len(MEASURES)), dtype=np.int64)
         self._confidence = np.zeros((101, 2), dtype=np.int64)
         self._images = 0
 
-    def count(self, item_id: str, truth: Mask, mask: Mask, confidence: NDArray[np.uint8] | None = None) -> _Counted:
-        """Count one image; changes nothing.
+    def count(self, item_id: str, truth: Mask, mask: Mask, confidence: NDArray[np.uint8] | None = None) -> _MaskCounts:
+        """Count one image without adding it, so that threads can share a judge.
 
         Args:
-            item_id: of the image.
-            truth: (H, W), 255 is not judged.
+            item_id: id of the image.
+            truth: (H, W); pixels of 255 are not evaluated.
             mask: (H, W).
-            confidence: of the mask, in percent, where masks are sampled (`wsseg.data.masks.sampled`).
+            confidence: confidence of the mask in percent, at its sampled pixels (`wsseg.data.masks.sampled`).
 
         Raises:
-            StageError: the sizes differ, a value is no class id, or a prediction holds 255.
+            StageError: the sizes differ, a value is not a class id, or a prediction holds 255.
         """
         if not self.undecided and (mask == IGNORE_INDEX).any():
-            raise StageError(f"{item_id}: the prediction holds 255; a prediction decides every pixel")
+            raise StageError(f"{item_id}: the prediction holds 255; expected: a class id in every pixel")
         labels = len(self.classes) + 1
         try:
             counts = confusion(truth, mask, labels)
         except StageError as error:
             raise StageError(f"{item_id}: {error}") from error
-        sure = np.zeros_like(self._confidence)
+        boundary, by_confidence = np.zeros_like(self._boundary), np.zeros_like(self._confidence)
+        if self.with_boundary:
+            boundary = boundary_counts(truth, mask, labels)
         if confidence is not None:
-            sure = _confidence_counts(item_id, sampled(truth), sampled(mask), confidence)
-        if not self.with_boundary:
-            return _Counted(counts, np.zeros_like(self._boundary), sure)
-        return _Counted(counts, boundary_counts(truth, mask, labels), sure)
+            by_confidence = _confidence_counts(item_id, sampled(truth), sampled(mask), confidence)
+        objects = object_counts(truth, mask, labels)
+        return _MaskCounts(ImageCounts.of(item_id, counts), counts, boundary, objects, by_confidence)
 
-    def add(self, counted: _Counted) -> None:
-        """Add what `count` returned."""
-        self._counts += counted.counts
-        self._boundary += counted.boundary
-        self._confidence += counted.confidence
+    def add(self, counts: _MaskCounts) -> None:
+        """Add the counts of one image."""
+        self._confusion += counts.confusion
+        self._boundary += counts.boundary
+        self._objects += counts.objects
+        self._confidence += counts.confidence
         self._images += 1
 
     def metrics(self) -> dict[str, Any]:
-        """Return the figures, fractions all."""
-        metrics = {**metrics_of(self._counts, self.classes), "images": self._images}
+        """Return the metrics as fractions."""
+        metrics = {**metrics_of(self._confusion, self.classes), "images": self._images}
         if self.with_boundary:
             bands = boundary_iou(self._boundary)
             mean = mean_iou(bands)
             metrics["boundary_miou"] = None if math.isnan(mean) else mean
             metrics["boundary_iou"] = named(bands, self.classes)
         if self.undecided:
-            decided = metrics_of(decided_only(self._counts), self.classes)
-            metrics |= {"coverage": coverage(self._counts), "miou_decided": decided["miou"]}
+            decided = metrics_of(decided_only(self._confusion), self.classes)
+            metrics |= {"coverage": coverage(self._confusion), "miou_decided": decided["miou"]}
         if self._confidence.any():
             metrics["calibration_error"] = calibration_error(self._calibration())
         return metrics
 
     def details(self) -> dict[str, Any]:
-        """Return the confusion matrix (rows truth, columns given, last column undecided), and the calibration where known."""
-        details = {"confusion": self._counts.tolist(), "labels": list(self.classes.with_background)}
-        return {**details, "calibration": self._calibration()} if self._confidence.any() else details
+        """Return counts over all images.
+
+        ``confusion`` has the truth in rows, and undecided in the last column. ``objects`` gives the numbers of
+        `wsseg.metrics.objects` by class name, size and measure. ``calibration`` is there if the confidence is known.
+        """
+        details: dict[str, Any] = {
+            "confusion": self._confusion.tolist(),
+            "labels": list(self.classes.with_background),
+            "objects": {
+                name: {size: dict(zip(MEASURES, row, strict=True)) for size, row in zip(SIZES, rows, strict=True)}
+                for name, rows in zip(self.classes.with_background, self._objects.tolist(), strict=True)
+                if any(map(any, rows))
+            },
+        }
+        if self._confidence.any():
+            details["calibration"] = self._calibration()
+        return details
 
     def _calibration(self) -> list[tuple[float, float, int]]:
-        """Return (mean confidence, fraction right, sampled pixels) of each of 20 ranges of confidence that occurs."""
-        found = []
+        """Return (mean confidence, fraction correct, sampled pixels) of each of 20 ranges of confidence that occurs."""
+        ranges = []
         for values in np.array_split(np.arange(101), _RANGES):
-            pixels, right = self._confidence[values].T
+            pixels, correct = self._confidence[values].T
             if total := int(pixels.sum()):
-                found.append((float((pixels * values).sum() / total / 100), float(right.sum() / total), total))
-        return found
+                ranges.append((float((pixels * values).sum() / total / 100), float(correct.sum() / total), total))
+        return ranges
 
 
 def _confidence_counts(item_id: str, truth: Mask, mask: Mask, confidence: NDArray[np.uint8]) -> NDArray[np.int64]:
-    """Return (101, 2) how many pixels have a confidence, and how many of them are right."""
+    """Return (101, 2): the number of pixels with each confidence, and how many of them are correct."""
     if confidence.shape != mask.shape or confidence.max() > 100:
         raise StageError(
             f"{item_id}: the confidence is {confidence.shape} up to {confidence.max()}; expected: {mask.shape}, 100"
         )
-    judged = truth != IGNORE_INDEX
-    every = np.bincount(confidence[judged], minlength=101)
-    right = np.bincount(confidence[judged & (truth == mask)], minlength=101)
-    return np.stack([every, right], axis=1)
+    evaluated = truth != IGNORE_INDEX
+    every = np.bincount(confidence[evaluated], minlength=101)
+    correct = np.bincount(confidence[evaluated & (truth == mask)], minlength=101)
+    return np.stack([every, correct], axis=1)
 
 
 def calibration_error(calibration: Sequence[tuple[float, float, int]]) -> float:
-    """Return the expected calibration error (Guo et al. 2017): how far confidence is from being right, weighted by pixels.
+    """Return the expected calibration error (Guo et al. 2017): mean |confidence - fraction correct|, weighted by pixels.
 
     Args:
-        calibration: (mean confidence, fraction right, pixels) of each range of confidence.
+        calibration: (mean confidence, fraction correct, pixels) of each range of confidence.
     """
     total = sum(pixels for _, _, pixels in calibration)
-    return sum(abs(confidence - right) * pixels for confidence, right, pixels in calibration) / total
+    return sum(abs(confidence - correct) * pixels for confidence, correct, pixels in calibration) / total
 
 
 @dataclass(frozen=True)
 class _SeedCounts:
-    truth_ids: NDArray[np.intp]  # (R,) class ids that occur in the truth
-    seed_ids: NDArray[np.intp]  # (C,) the background, and the classes of the seed
+    truth_ids: NDArray[np.intp]  # (R,) class ids in the truth
+    seed_ids: NDArray[np.intp]  # (C,) the background and the classes of the seed
     counts: Counts  # (R, C, 256)
 
 
 class SeedJudge:
-    """Judges seeds at every background threshold at once. The best one is chosen on truth: a diagnostic, no result.
+    """Evaluates seeds at every background threshold in one pass.
 
-    `histogram` is what `threshold_counts` returns, summed over images: (K + 1, K + 1, 256).
+    The best threshold is chosen on the truth, so its metrics are a diagnostic and not a result. `histogram` is the sum of
+    `threshold_counts` over all images, (K + 1, K + 1, 256).
     """
 
     def __init__(self, classes: ClassMap) -> None:
@@ -180,15 +203,15 @@ class SeedJudge:
         self._images = 0
 
     def count(self, item_id: str, truth: Mask, seed: Seed) -> _SeedCounts:
-        """Count the classes that occur in one image; changes nothing.
+        """Count one image without adding it, so that threads can share a judge.
 
-        With all classes, the counts of one image would take 14 MB for 81 class ids.
+        Only the classes of the image are counted: with 81 class ids, the counts of all would take 14 MB per image.
 
         Raises:
             StageError: the sizes differ, or the truth holds an unknown class id.
         """
         if seed.size != truth.shape:
-            raise StageError(f"{item_id}: the seed is of an image of {seed.size} (H, W), its truth {truth.shape}")
+            raise StageError(f"{item_id}: the seed has the image size {seed.size} (H, W), the truth {truth.shape}")
         truth_ids = np.flatnonzero(np.bincount(truth.ravel(), minlength=256)[:IGNORE_INDEX])
         if len(truth_ids) and truth_ids[-1] > len(self.classes):
             raise StageError(f"{item_id}: the truth holds {truth_ids[-1]}; expected: 0..{len(self.classes)}, 255")
@@ -199,13 +222,13 @@ class SeedJudge:
         counts = threshold_counts(places[truth], best, score, max(len(truth_ids), len(seed_ids)))
         return _SeedCounts(truth_ids, seed_ids, counts[: len(truth_ids), : len(seed_ids)])
 
-    def add(self, counted: _SeedCounts) -> None:
-        """Add what `count` returned."""
-        self.histogram[np.ix_(counted.truth_ids, counted.seed_ids)] += counted.counts
+    def add(self, counts: _SeedCounts) -> None:
+        """Add the counts of one image."""
+        self.histogram[np.ix_(counts.truth_ids, counts.seed_ids)] += counts.counts
         self._images += 1
 
     def metrics(self) -> dict[str, Any]:
-        """Return the figures at the threshold with the highest mIoU."""
+        """Return the metrics at the threshold with the highest mIoU."""
         curve = self._curve()
         best = max(curve, key=lambda t: (curve[t], -t))
         return {
@@ -215,25 +238,40 @@ class SeedJudge:
         }
 
     def details(self) -> dict[str, Any]:
-        """Return mIoU at each threshold, and the confusion matrix at the best one."""
+        """Return curves over the background threshold, the calibration, and the confusion matrix at the best threshold.
+
+        ``curve`` holds [threshold, mIoU], and ``precision`` and ``recall`` are those of the foreground at the same
+        thresholds. ``calibration`` holds (mean value, fraction correct, pixels) of each range of the seeds' values.
+        """
         curve = self._curve()
         best = max(curve, key=lambda t: (curve[t], -t))
+        foreground = self.histogram[:, 1:].sum(axis=(0, 1))  # pixels by value
+        correct = sum((self.histogram[k, k] for k in range(1, len(self.histogram))), np.zeros(256, np.int64))
+        at_least, hits = (values[::-1].cumsum()[::-1][list(curve)] for values in (foreground, correct))
         return {
             "curve": [[t / 255, value] for t, value in curve.items()],
+            "precision": (hits / np.maximum(at_least, 1)).tolist(),
+            "recall": (hits / max(int(self.histogram[1:].sum()), 1)).tolist(),
+            "calibration": [
+                (float((foreground[v] * v).sum() / total / 255), float(correct[v].sum() / total), total)
+                for v in np.array_split(np.arange(256), _SEED_RANGES)
+                if (total := int(foreground[v].sum()))
+            ],
             "confusion": counts_at(self.histogram, best).tolist(),
             "labels": list(self.classes.with_background),
         }
 
     def _curve(self) -> dict[int, float]:
+        """Return mIoU by threshold, 1 to 255."""
         return {
             t: float(np.nan_to_num(mean_iou(iou_per_class(counts_at(self.histogram, t))))) for t in range(1, 256, 2)
         }
 
 
 def _highest(seed: Seed) -> tuple[Mask, NDArray[np.uint8]]:
-    """Return (H, W) the channel of the highest map, counted from 1 (0 if there is none), and its value, 0..255."""
+    """Return (H, W): the channel of the highest map, counted from 1 (0 if there is no map), and its value, 0..255."""
     best, score = np.zeros(seed.size, np.uint8), np.zeros(seed.size, np.float32)
-    for channel in range(len(seed.class_ids)):  # one map at a time: at full size each takes 4 bytes per pixel
+    for channel in range(len(seed.class_ids)):  # one map at a time, because each takes 4 bytes per pixel at full size
         (large,) = enlarged(
             Seed(seed.class_ids[channel : channel + 1], seed.maps[channel : channel + 1], seed.size)
         ).maps
@@ -243,38 +281,38 @@ def _highest(seed: Seed) -> tuple[Mask, NDArray[np.uint8]]:
 
 
 def judge_folders(predictions: Path, truth: Path, class_file: Path, undecided: bool) -> dict[str, Any]:
-    """Judge one folder of masks against another, by equal ids.
+    """Evaluate a folder of masks against a folder of true masks with the same ids.
 
     Args:
         predictions: folder of indexed PNG masks.
-        truth: folder of the true ones.
+        truth: folder of the true masks.
         class_file: text file; line K is the name of class id K.
-        undecided: whether 255 in predictions is a miss; otherwise it is refused.
+        undecided: whether 255 in predictions counts as a miss; otherwise it is an error.
 
     Raises:
-        DatasetError: one folder for both, ids that stand in one folder only, masks that cannot be read, of another size,
-            or with values that are no class ids (all are listed), or masks that show no class at all.
+        DatasetError: both folders are the same, ids occur in one folder only, masks cannot be read, differ in size or
+            hold values that are not class ids (all are listed), or no mask shows a class.
     """
     classes = ClassMap(tuple(line.strip() for line in read_text(class_file).splitlines() if line.strip()))
     if predictions.resolve() == truth.resolve():
         raise DatasetError(f"{predictions}: it is given as predictions and as truth; expected: two folders")
-    given, true = image_files(predictions), image_files(truth)
-    for name, ids, other in (
-        ("no prediction", true.keys() - given.keys(), predictions),
-        ("no truth", given.keys() - true.keys(), truth),
+    predicted, true = image_files(predictions), image_files(truth)
+    for name, ids, folder in (
+        ("no prediction", true.keys() - predicted.keys(), predictions),
+        ("no truth", predicted.keys() - true.keys(), truth),
     ):
         if ids:
             raise DatasetError(
-                f"{len(ids)} masks have {name} in {other}: {listed(sorted(ids))}; expected: the same names in both folders"
+                f"{len(ids)} masks have {name} in {folder}: {listed(sorted(ids))}; expected: the same names in both folders"
             )
     if not true:
         raise DatasetError(f"{truth}: no mask was found in it")
     judge = MaskJudge(classes, boundary=True, undecided=undecided)
     values: dict[Path, set[int]] = {predictions: set(), truth: set()}
     faults: dict[str, list[str]] = {}
-    for item_id in track(sorted(true), len(true), "judging masks"):
+    for item_id in track(sorted(true), len(true), "evaluating masks"):
         try:
-            masks = [read_mask_file(files[item_id])[0] for files in (true, given)]
+            masks = [read_mask_file(files[item_id])[0] for files in (true, predicted)]
             judge.add(judge.count("", *masks))
         except (DatasetError, StageError) as error:
             faults.setdefault(str(error).removeprefix(": "), []).append(item_id)
@@ -282,13 +320,15 @@ def judge_folders(predictions: Path, truth: Path, class_file: Path, undecided: b
         for folder, mask in zip((truth, predictions), masks, strict=True):
             values[folder] |= set(np.unique(mask).tolist())
     if faults:
-        told = listed(f"{', '.join(ids[:3])}{' ...' if len(ids) > 3 else ''}: {fault}" for fault, ids in faults.items())
+        lines = listed(
+            f"{', '.join(ids[:3])}{' ...' if len(ids) > 3 else ''}: {fault}" for fault, ids in faults.items()
+        )
         count = sum(map(len, faults.values()))
-        raise DatasetError(f"{count} of {len(true)} masks cannot be judged: {told}")
-    for folder, found in values.items():
-        if found <= {BACKGROUND, IGNORE_INDEX} and (IGNORE_INDEX in found or folder == truth):
+        raise DatasetError(f"{count} of {len(true)} masks cannot be evaluated: {lines}")
+    for folder, values_in in values.items():
+        if values_in <= {BACKGROUND, IGNORE_INDEX} and (IGNORE_INDEX in values_in or folder == truth):
             raise DatasetError(
-                f"{folder}: no mask shows a class, the values are {', '.join(map(str, sorted(found)))}; expected: class ids "
-                f"1 to {len(classes)}, where 255 means 'not judged'; divide masks of 0 and 255 by 255"
+                f"{folder}: no mask shows a class, the values are {', '.join(map(str, sorted(values_in)))}; expected: class "
+                f"ids 1 to {len(classes)}, where 255 means 'not evaluated'; divide masks of 0 and 255 by 255"
             )
     return judge.metrics()

@@ -1,4 +1,4 @@
-"""I/O of `evaluate_masks`: report.json, with the conditions under which each number holds."""
+"""I/O of `evaluate_masks`: metrics with the conditions under which they hold, and the pixel counts of each image."""
 
 import json
 from collections.abc import Mapping
@@ -19,7 +19,7 @@ from wsseg.store.files import atomic_write
 class EvaluateMasks:
     name = "evaluate_masks"
     table = "evaluation"
-    version = 3
+    version = 4
     Config = values.Config
     inputs: Mapping[str, Role] = {
         "masks": Role(("seeds", "pseudo_masks", "predictions")),
@@ -30,21 +30,24 @@ class EvaluateMasks:
     measures = True
 
     def check(self, config: values.Config, inputs: Mapping[str, Any]) -> None:
-        """All values fit all inputs."""
+        """Every config fits every input."""
 
     def run(self, config: values.Config, inputs: Mapping[str, Any], out: Path) -> dict[str, Any]:
-        """Write report.json; metrics: `miou`, `iou` per class name, and what else the kind of masks allows."""
+        """Write report.json and, for masks, images.jsonl (see `image_counts`).
+
+        The metrics are `miou`, `iou` by class name, and others that depend on the kind of masks.
+        """
         from wsseg.saliency.seeds import decode_seed
+        from wsseg.stages.evaluate_masks.image_counts import FILE
         from wsseg.stages.evaluate_masks.judgement import MaskJudge, SeedJudge
 
         artifact: Artifact = inputs["masks"]
         truth: TruthSource = inputs["truth"]
         seeds = artifact.kind == "seeds"
-        folder = SEED_FOLDER if seeds else MASK_FOLDER
-        given_ids, ids = set(artifact.ids(folder, ".png")), truth.ids
-        if without := sorted(set(ids) - given_ids):
+        mask_ids, ids = set(artifact.ids(SEED_FOLDER if seeds else MASK_FOLDER, ".png")), truth.ids
+        if without := sorted(set(ids) - mask_ids):
             raise StageError(
-                f"{len(without)} images have a truth and no mask to judge: {', '.join(without[:20])}; "
+                f"{len(without)} images have a true mask and no mask to evaluate: {', '.join(without[:20])}; "
                 "the same images must go into both"
             )
         masks = ArtifactMasks(artifact)
@@ -54,40 +57,42 @@ class EvaluateMasks:
         else:
             judge = MaskJudge(truth.classes, boundary=config.boundary, undecided=artifact.kind == "pseudo_masks")
 
-        def one(item_id: str) -> Any:
-            if seeds:
-                given: Any = decode_seed(artifact.read_bytes(f"{SEED_FOLDER}/{item_id}.png"))
-            else:
-                given = masks.mask(item_id)
-            return judge.count(item_id, truth.mask(item_id), given, *sure(item_id))
+        def count(item_id: str) -> Any:
+            true_mask = truth.mask(item_id)
+            if isinstance(judge, SeedJudge):
+                return judge.count(item_id, true_mask, decode_seed(artifact.read_bytes(f"{SEED_FOLDER}/{item_id}.png")))
+            confidence = None
+            if artifact.kind == "predictions":
+                confidence = decode_mask(artifact.read_bytes(f"{CONFIDENCE_FOLDER}/{item_id}.png"))
+            return judge.count(item_id, true_mask, masks.mask(item_id), confidence)
 
-        def sure(item_id: str) -> list[Any]:
-            if artifact.kind != "predictions":
-                return []
-            return [decode_mask(artifact.read_bytes(f"{CONFIDENCE_FOLDER}/{item_id}.png"))]
-
-        counted = map_threads(one, ids, config.workers)
-        for counts in track(counted, len(ids), f"judging {artifact.kind.replace('_', '-')}"):
+        lines = []  # text, the most compact form of an image's counts
+        counted = map_threads(count, ids, config.workers)
+        for counts in track(counted, len(ids), f"evaluating {artifact.kind.replace('_', '-')}"):
             judge.add(counts)
+            if not seeds:
+                lines.append(counts.image.line() + "\n")
+        if not seeds:
+            atomic_write(out / FILE, "".join(lines).encode())
         metrics = judge.metrics()
-        conditions = {**terms_of(artifact, truth), "without_truth": len(given_ids) - len(ids)}
+        conditions = {**conditions_of(artifact, truth), "without_truth": len(mask_ids) - len(ids)}
         report = {"metrics": metrics, "conditions": conditions, **judge.details()}
         atomic_write(out / "report.json", json.dumps(report, indent=1).encode())
         return {**metrics, "conditions": conditions}
 
 
-def terms_of(artifact: Artifact, truth: TruthSource) -> dict[str, Any]:
-    """Return what must stand beside a number: split, images, seed, and the values that decide masks."""
+def conditions_of(artifact: Artifact, truth: TruthSource) -> dict[str, Any]:
+    """Return the conditions under which metrics hold: split, images, seed, and the config values that decide masks."""
     made_from = artifact.manifest["provenance"]
     conditions: dict[str, Any] = {"split": truth.split, "images": len(truth.ids), "diagnostic": truth.split == "train"}
-    told = {
+    deciding = {
         "pseudo_masks": ("background", "levels", "crf"),
         "walk": ("when",),
         "walked_masks": ("background", "levels", "crf"),
         "relabeling": ("crf", "scales", "flip", "min_confidence"),
         "predictions": ("crf", "scales", "flip"),
     }
-    for table, keys in told.items():
+    for table, keys in deciding.items():
         if table in made_from:
             conditions[table] = {key: made_from[table][key] for key in keys}
     seeds = {values["rng_seed"] for values in made_from.values() if "rng_seed" in values}

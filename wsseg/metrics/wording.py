@@ -1,0 +1,68 @@
+"""Metrics and the conditions under which they hold, in words: for the terminal and for reports."""
+
+import statistics
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+
+def percent(fraction: float | None) -> str:
+    """Return a fraction in percent with one decimal, or a dash for a class that does not occur."""
+    return "-" if fraction is None else f"{100 * fraction:.1f}"
+
+
+def mean_and_spread(values: Sequence[float]) -> str:
+    """Return the mean of fractions as percent, and the standard deviation if there are several."""
+    mean = percent(statistics.mean(values))
+    return mean if len(values) < 2 else f"{mean} ± {percent(statistics.stdev(values))} ({len(values)} seeds)"
+
+
+def headline(metrics: Mapping[str, Any]) -> str:
+    """Return the main metrics of a step in a few words."""
+    if "miou" in metrics:
+        return f"mIoU {percent(metrics['miou'])}"
+    if "map" in metrics:
+        return f"mAP {percent(metrics['map'])}, exact match {percent(metrics['exact_match'])}"
+    if "bytes_per_image" in metrics:
+        return f"{metrics['bytes_per_image'] / 1000:.1f} kB per image"
+    if "undecided" in metrics:
+        changed = f", {percent(metrics['changed'])} % changed" if "changed" in metrics else ""
+        return f"{percent(metrics['background'])} % background, {percent(metrics['undecided'])} % undecided{changed}"
+    if "stopped" in metrics:
+        return f"{percent(metrics['stopped'])} % changed: training skipped, previous network kept"
+    if "loss" in metrics:
+        return f"loss {metrics['loss']:.4f}"
+    return f"{metrics['images']} images" if "images" in metrics else ""
+
+
+def images_text(conditions: Mapping[str, Any]) -> str:
+    """Return the number of evaluated images and their split, and how many images of the split have no true mask."""
+    text = f"{conditions['images']} {conditions['split']} images"
+    if without_truth := conditions.get("without_truth"):
+        text += f" ({without_truth} others have no mask and are not evaluated)"
+    return text
+
+
+def values_texts(conditions: Mapping[str, Any]) -> list[str]:
+    """Return the config values that decide masks, one text per table, and the seed."""
+    tables = ("pseudo_masks", "walk", "walked_masks", "relabeling", "predictions")
+    texts = [
+        f"{name.replace('_', '-')}: {', '.join(f'{key} {value}' for key, value in conditions[name].items())}"
+        for name in tables
+        if name in conditions
+    ]
+    return [*texts, f"rng_seed {conditions['rng_seed']}"]
+
+
+def conditions_text(metrics: Mapping[str, Any]) -> str:
+    """Return the conditions under which metrics of `evaluate_masks` hold, in one line."""
+    conditions = metrics["conditions"]
+    texts = [images_text(conditions), f"{metrics['classes_counted']} classes with background"]
+    if "best_threshold" in metrics:
+        texts.append(f"best threshold {metrics['best_threshold']:.2f}, chosen on these masks: a diagnostic")
+    elif conditions["diagnostic"]:
+        texts.append("a diagnostic")
+    if "coverage" in metrics:
+        texts.append(f"{percent(metrics['coverage'])} % decided, mIoU there {percent(metrics['miou_decided'])}")
+    if "boundary_miou" in metrics:
+        texts.append(f"boundary mIoU {percent(metrics['boundary_miou'])}")
+    return "; ".join([*texts, *values_texts(conditions)])
