@@ -1,4 +1,4 @@
-"""Exported masks are opened again, by the libraries of those who made the formats where they are installed."""
+"""Exported masks are read back, with the libraries of the formats' authors if these are installed."""
 
 import json
 import unicodedata
@@ -50,13 +50,13 @@ def images(tmp_path):
     return LabeledImages("train", ClassMap(NAMES), tuple(items), {}, "key"), masks
 
 
-class Given:
+class FixedMasks:
     def __init__(self, masks):
         self.mask = masks.__getitem__
 
 
 def painted(regions, size):
-    """Return the mask that (class id, where) pairs make, without 255."""
+    """Return the mask of (class id, region) pairs, without 255."""
     mask = np.zeros(size, np.uint8)
     for class_id, inside in regions:
         mask[inside] = class_id
@@ -69,24 +69,24 @@ def without_255(mask):
 
 def test_coco(images, tmp_path):
     listed, masks = images
-    written = write_coco(listed, Given(masks), tmp_path / "out" / "x.json", Outputs(None))
+    written = write_coco(listed, FixedMasks(masks), tmp_path / "out" / "x.json", Outputs(None))
     assert written.images == 3
     coco = COCO(str(written.path))
     assert [c["name"] for c in coco.loadCats(coco.getCatIds())] == list(NAMES)
     for image in coco.loadImgs(coco.getImgIds()):
-        found = coco.loadAnns(coco.getAnnIds(imgIds=image["id"]))
+        annotations = coco.loadAnns(coco.getAnnIds(imgIds=image["id"]))
         mask = masks[str(Path(image["file_name"]).with_suffix(""))]
-        regions = [(a["category_id"], coco.annToMask(a).astype(bool)) for a in found]
+        regions = [(a["category_id"], coco.annToMask(a).astype(bool)) for a in annotations]
         assert (painted(regions, mask.shape) == without_255(mask)).all()
-        for annotation in found:
+        for annotation in annotations:
             assert annotation["area"] == coco_mask.area(annotation["segmentation"])
             rows, columns = np.nonzero(coco.annToMask(annotation))
             left, top, width, height = annotation["bbox"]
             assert (left, top, width, height) == (columns.min(), rows.min(), np.ptp(columns) + 1, np.ptp(rows) + 1)
 
 
-def literal_rle(code):
-    """Read Label Studio's code bit by bit."""
+def decoded_rle(code):
+    """Decode Label Studio's run-length code bit by bit."""
     bits = "".join(f"{byte:08b}" for byte in code)
     place = 0
 
@@ -110,13 +110,13 @@ def test_label_studio_code(size):
     rng = np.random.default_rng(0)
     for inside in (rng.random(size) < 0.5, np.ones(size, bool), np.zeros(size, bool)):
         code = label_studio_rle(inside)
-        assert (literal_rle(code) == np.repeat(inside.ravel() * 255, 4)).all()
+        assert (decoded_rle(code) == np.repeat(inside.ravel() * 255, 4)).all()
 
 
 def test_label_studio_code_is_read_by_label_studio():
     brush = pytest.importorskip(
         "label_studio_sdk.converter.brush",
-        reason="label-studio-sdk holds numpy back: try it in an environment of its own",
+        reason="label-studio-sdk requires an older numpy: install it in a separate environment",
     )
     inside = np.random.default_rng(0).random((37, 53)) < 0.3
     decoded = brush.decode_rle(label_studio_rle(inside)).reshape(37, 53, 4)
@@ -125,7 +125,7 @@ def test_label_studio_code_is_read_by_label_studio():
 
 def test_label_studio(images, tmp_path):
     listed, masks = images
-    written = write_label_studio(listed, Given(masks), tmp_path / "x.json", Outputs(None))
+    written = write_label_studio(listed, FixedMasks(masks), tmp_path / "x.json", Outputs(None))
     tasks = json.loads(written.path.read_text())
     for item, task in zip(listed.items, tasks, strict=True):
         address = urlsplit(task["data"]["image"])
@@ -133,7 +133,7 @@ def test_label_studio(images, tmp_path):
         assert parse_qs(address.query) == {"d": [f"{item.id}.png"]}
         regions = []
         for result in task["predictions"][0]["result"]:
-            rgba = literal_rle(result["value"]["rle"]).reshape(*item.size, 4)
+            rgba = decoded_rle(result["value"]["rle"]).reshape(*item.size, 4)
             regions.append((listed.classes.id_of(result["value"]["brushlabels"][0]), rgba[..., 3] > 0))
             assert (result["original_height"], result["original_width"]) == item.size
         assert (painted(regions, item.size) == without_255(masks[item.id])).all()
@@ -146,7 +146,7 @@ def test_label_studio(images, tmp_path):
 def test_cvat(images, tmp_path):
     sdk = pytest.importorskip("cvat_sdk.masks", reason="pip install wsseg[dev]")
     listed, masks = images
-    written = write_cvat(listed, Given(masks), tmp_path / "x.xml", Outputs(None))
+    written = write_cvat(listed, FixedMasks(masks), tmp_path / "x.xml", Outputs(None))
     root = ElementTree.parse(written.path).getroot()
     assert [e.text for e in root.findall("meta/task/labels/label/name")] == list(NAMES)
     for item, element in zip(listed.items, root.findall("image"), strict=True):
@@ -174,8 +174,8 @@ def test_huggingface(images, tmp_path, monkeypatch):
     listed, masks = images
     folder = tmp_path / "folder"
     outputs = Outputs(ArtifactStore(tmp_path / "store"))
-    write_huggingface(listed, Given(masks), folder, outputs)
-    write_huggingface(listed, Given(masks), folder, outputs)  # again: nothing is in its way
+    write_huggingface(listed, FixedMasks(masks), folder, outputs)
+    write_huggingface(listed, FixedMasks(masks), folder, outputs)  # a second export replaces the first
     loaded = datasets.load_dataset(
         "imagefolder", data_dir=str(folder), split="train", cache_dir=str(tmp_path / "cache")
     )
@@ -186,12 +186,12 @@ def test_huggingface(images, tmp_path, monkeypatch):
         assert (np.asarray(row["mask"]) == masks[item.id]).all()
         assert row["classes"] == (list(NAMES) if item.class_ids else [])
     (folder / "train" / "something").write_text("else")
-    with pytest.raises(OutputError, match="train holds other files, such as something"):
-        write_huggingface(listed, Given(masks), folder, outputs)
+    with pytest.raises(OutputError, match="train contains other files, such as something"):
+        write_huggingface(listed, FixedMasks(masks), folder, outputs)
     (folder / "train" / "something").unlink()
     (folder / "README.md").write_text("mine")
     with pytest.raises(OutputError, match=r"README\.md exists and was not written by wsseg"):
-        write_huggingface(listed, Given(masks), folder, outputs)
+        write_huggingface(listed, FixedMasks(masks), folder, outputs)
     assert (folder / "README.md").read_text() == "mine"
 
 
@@ -219,7 +219,7 @@ TEXTS = (
 
 @pytest.fixture
 def awkward(tmp_path):
-    """Photographs with names that numbers, addresses or markup could be made of; one is stored in the decomposed form."""
+    """Return photographs whose names look like numbers, URLs or markup; one name is stored in decomposed Unicode form."""
     items, masks = [], {}
     for item_id in TEXTS:
         path = tmp_path / "photos" / f"{unicodedata.normalize('NFD', item_id) if 'ä' in item_id else item_id}.JPG"
@@ -227,10 +227,10 @@ def awkward(tmp_path):
         PILImage.new("RGB", (4, 3)).save(path, "JPEG")
         masks[item_id] = np.full((3, 4), 1, np.uint8)
         items.append(LabeledImage(item_id, path, (1,), (3, 4), sha256(path.read_bytes()).hexdigest()))
-    return LabeledImages("train", ClassMap(("0007", "NA")), tuple(items), {}, "key"), Given(masks)
+    return LabeledImages("train", ClassMap(("0007", "NA")), tuple(items), {}, "key"), FixedMasks(masks)
 
 
-def test_awkward_names_reach_the_files_that_they_name(awkward, tmp_path):
+def test_awkward_names_refer_to_existing_files(awkward, tmp_path):
     listed, masks = awkward
     root = tmp_path / "photos"
     coco = json.loads(write_coco(listed, masks, tmp_path / "x.json", Outputs(None)).path.read_text())
@@ -241,12 +241,12 @@ def test_awkward_names_reach_the_files_that_they_name(awkward, tmp_path):
     assert all((root / image.get("name")).is_file() for image in xml.findall("image"))
 
 
-def test_texts_stay_texts_in_hugging_face_s_metadata(awkward, tmp_path, monkeypatch):
+def test_ids_and_classes_stay_texts_in_the_metadata_of_hugging_face(awkward, tmp_path, monkeypatch):
     monkeypatch.setenv("HF_HOME", str(tmp_path / "cache"))
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     datasets = pytest.importorskip("datasets", reason="pip install wsseg[dev]")
     listed, masks = awkward
-    numbers = LabeledImages("train", listed.classes, listed.items[:3], {}, "key")  # all ids could be numbers
+    numbers = LabeledImages("train", listed.classes, listed.items[:3], {}, "key")  # all ids look like numbers
     for name, images in (("all", listed), ("numbers", numbers)):
         write_huggingface(images, masks, tmp_path / name, Outputs(None))
         loaded = datasets.load_dataset(

@@ -1,4 +1,4 @@
-"""Exported networks give torch's scores, at sizes that they were not exported with."""
+"""Exported networks give the same scores as torch, for image sizes that they were not exported with."""
 
 import json
 
@@ -16,7 +16,7 @@ from wsseg.store.objects import ArtifactStore
 
 @pytest.fixture(scope="module", params=["tu-test_resnet", "tu-tf_efficientnet_lite0"])
 def segmenter(request):
-    """A network with plain padding, and one with TensorFlow's, that looks at the input's size."""
+    """Return a network with plain padding, or with TensorFlow's padding, which depends on the input's size."""
     torch.manual_seed(0)
     spec = SegmenterSpec("fpn", request.param, {}, ("scratch", "patch"), 64, (0.5, 0.4, 0.3), (0.2, 0.3, 0.4))
     model = build_segmenter(spec)
@@ -34,43 +34,43 @@ def expected(segmenter, images):
         return model((images - mean) / std).softmax(1)
 
 
-def test_a_portable_copy_computes_the_same_and_leaves_the_network_alone(segmenter):
+def test_a_portable_copy_gives_the_same_scores_and_does_not_change_the_network(segmenter):
     before = {name: tensor.clone() for name, tensor in segmenter[0].state_dict().items()}
-    own = portable(*segmenter)
+    network = portable(*segmenter)
     for size in ((32, 32), (96, 160)):
         images = torch.rand(2, 3, *size)
-        assert torch.allclose(own(images), expected(segmenter, images), atol=1e-4)
+        assert torch.allclose(network(images), expected(segmenter, images), atol=1e-4)
     after = segmenter[0].state_dict()
     assert all(torch.equal(after[name], tensor) for name, tensor in before.items())
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("form", ["onnx", "torchscript", "torch_export"])
-def test_a_file_is_loaded_again_and_agrees(segmenter, form, tmp_path):
+def test_a_loaded_file_gives_the_same_scores(segmenter, form, tmp_path):
     path = tmp_path / "deep" / f"x{networks.SUFFIXES[form]}"
     assert write_network(*segmenter, form, path, Outputs(None)) <= 1e-3
-    images = torch.rand(2, 3, 128, 32)  # 32 px is the least, and one step of the stride
+    images = torch.rand(2, 3, 128, 32)  # 32 px is the smallest side: one stride
     if form == "onnx":
         onnxruntime = pytest.importorskip("onnxruntime", reason="pip install wsseg[export]")
         session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-        found = torch.from_numpy(session.run(["scores"], {"images": images.numpy()})[0])
+        scores = torch.from_numpy(session.run(["scores"], {"images": images.numpy()})[0])
         assert json.loads(session.get_modelmeta().custom_metadata_map["wsseg"])["classes"] == [
             "background",
             "scratch",
             "patch",
         ]
     elif form == "torchscript":
-        found = torch.jit.load(str(path))(images)
+        scores = torch.jit.load(str(path))(images)
     else:
-        found = torch.export.load(str(path)).module()(images)
-    assert np.allclose(found.detach(), expected(segmenter, images), atol=1e-3)
+        scores = torch.export.load(str(path)).module()(images)
+    assert np.allclose(scores.detach(), expected(segmenter, images), atol=1e-3)
     assert json.loads(path.with_suffix(path.suffix + ".json").read_text())["output"]["shape"][1] == 3
 
 
-def test_a_file_that_differs_is_refused_and_the_former_one_stays(segmenter, tmp_path, monkeypatch):
-    def write(own, description, output):
+def test_a_file_with_other_scores_is_rejected_and_the_previous_one_is_kept(segmenter, tmp_path, monkeypatch):
+    def write(network, description, output):
         output.write_bytes(b"other scores")
-        return lambda images: own(images) + 0.01
+        return lambda images: network(images) + 0.01
 
     monkeypatch.setitem(networks._FORMS, "onnx", write)
     outputs = Outputs(ArtifactStore(tmp_path / "store"))
@@ -82,7 +82,7 @@ def test_a_file_that_differs_is_refused_and_the_former_one_stays(segmenter, tmp_
 
 
 @pytest.mark.parametrize("ending", ["", ".json", ".data"])
-def test_a_file_of_the_user_stays_and_nothing_is_computed(segmenter, tmp_path, monkeypatch, ending):
+def test_a_file_of_the_user_is_kept_and_nothing_is_exported(segmenter, tmp_path, monkeypatch, ending):
     monkeypatch.setitem(networks._FORMS, "onnx", lambda *_: pytest.fail("it was exported"))
     (tmp_path / f"x.onnx{ending}").write_text("mine")
     with pytest.raises(OutputError, match="not written by wsseg"):

@@ -6,7 +6,7 @@ from wsseg.metrics.boundary import boundary_counts, boundary_iou
 
 
 def slow_band(region, width):
-    """Pixels of a region with a pixel outside it (or outside the image) within `width`, by looking at each."""
+    """Return the pixels of a region with a pixel outside of it (or of the image) within `width`, computed by loops."""
     band = np.zeros_like(region)
     for y, x in zip(*np.nonzero(region), strict=True):
         for dy in range(-width, width + 1):
@@ -26,12 +26,12 @@ def test_equals_a_slow_implementation(seed):
     width = max(1, round(0.02 * np.hypot(12, 15)))
     counts = boundary_counts(truth, mask, 3)
     for c in range(3):
-        a = slow_band(truth == c, width) & (truth != 255)
-        b = slow_band(mask == c, width) & (truth != 255)
-        assert counts[c].tolist() == [(a & b).sum(), (a | b).sum()]
+        true_band = slow_band(truth == c, width) & (truth != 255)
+        mask_band = slow_band(mask == c, width) & (truth != 255)
+        assert counts[c].tolist() == [(true_band & mask_band).sum(), (true_band | mask_band).sum()]
 
 
-def test_a_shift_costs_more_on_the_boundary_than_on_the_area():
+def test_a_shift_lowers_boundary_iou_more_than_iou():
     truth = np.zeros((100, 120), dtype=np.uint8)
     truth[20:80, 20:90] = 1
     shifted = np.roll(truth, 3, axis=1)

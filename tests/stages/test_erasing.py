@@ -17,18 +17,18 @@ def test_the_patch_covers_the_planted_blob(y, x):
     assert patch[blob(y, x) > 0].all()
 
 
-def test_each_image_of_a_batch_has_its_own_patch():
-    both = salient_patches(torch.cat([blob(2, 3), blob(30, 20)]), side=8)
-    assert both[0, 4, 5]
-    assert both[1, 32, 22]
-    assert not both[0, 32, 22]
+def test_patches_of_a_batch_are_independent():
+    patches = salient_patches(torch.cat([blob(2, 3), blob(30, 20)]), side=8)
+    assert patches[0, 4, 5]
+    assert patches[1, 32, 22]
+    assert not patches[0, 32, 22]
 
 
-def test_salient_erasing_hides_the_blob_in_about_half_of_the_images_and_nothing_far_from_it():
+def test_salient_erasing_hides_the_blob_in_half_of_the_images_and_no_distant_pixel():
     torch.manual_seed(0)
     count = 200
     saliency = torch.zeros(count, 10, 10)
-    saliency[:, 2:4, 5:7] = 1.0  # of 80 px: rows 16 to 32, columns 40 to 56
+    saliency[:, 2:4, 5:7] = 1.0  # in images of 80 px: rows 16 to 32, columns 40 to 56
     result = erased(torch.ones(count, 3, 80, 80), "salient", 0.15, saliency)
     hidden = (result[:, 0] == 0).float().mean(0)
     assert 0.4 < hidden[24, 48] < 0.6
@@ -37,7 +37,7 @@ def test_salient_erasing_hides_the_blob_in_about_half_of_the_images_and_nothing_
     assert shares[shares > 0].sub(0.15).abs().max() < 0.02
 
 
-def test_random_patches_lie_everywhere_and_cells_are_hidden_with_their_probability():
+def test_random_patches_reach_every_place_and_cells_have_their_probability():
     torch.manual_seed(0)
     patches = random_patches(2000, 10, 40, torch.device("cpu"))
     assert (patches.flatten(1).sum(1) == 100).all()

@@ -22,7 +22,7 @@ CONFIG = Config(method="lpcam", size=64, scales=(1.0,), precision="float32")
 
 
 class Pixels(nn.Module):
-    """A backbone whose features are the image's own colours, eight pixels each way to a place."""
+    """A backbone whose features are the colours of the image, averaged over 8 x 8 pixels."""
 
     def forward_features(self, images):
         return nn.functional.avg_pool2d(images, 8)
@@ -30,7 +30,7 @@ class Pixels(nn.Module):
 
 @pytest.fixture
 def classifier():
-    """It knows class 1 by red and class 2 by green; blue it does not know."""
+    """Return a classifier that recognises class 1 by red and class 2 by green; it ignores blue."""
     model = Classifier(Pixels(), features=3, classes=2)
     with torch.no_grad():
         model.head.weight.copy_(torch.tensor([[9.0, 0.0, 0.0], [0.0, 9.0, 0.0]])[:, :, None, None])
@@ -39,7 +39,7 @@ def classifier():
 
 @pytest.fixture
 def images(tmp_path):
-    """Four images, upper half the thing, lower half blue; and one without any class."""
+    """Return four images with an object in the upper half and blue in the lower one, and one image without a class."""
     items = []
     for index, class_id in enumerate((1, 1, 2, 2, 0)):
         pixels = np.zeros((64, 64, 3), np.uint8)
@@ -57,26 +57,23 @@ def images(tmp_path):
 SPEC = ClassifierSpec("none", ("red", "green"), (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
 
 
-def test_each_class_learns_its_own_things_and_what_surrounds_them(classifier, images):
-    found = prototypes_by_class(classifier, SPEC, images, CONFIG, CPU)
-    assert sorted(found) == [1, 2]
-    assert torch.allclose(found[1].own, torch.tensor([[1.0, 0.0, 0.0]]), atol=1e-3)
-    assert torch.allclose(found[2].own, torch.tensor([[0.0, 1.0, 0.0]]), atol=1e-3)
-    assert torch.allclose(found[1].surroundings, torch.tensor([[0.0, 0.0, 1.0]]), atol=1e-3)
+def test_prototypes_are_those_of_a_class_and_its_surroundings(classifier, images):
+    prototypes = prototypes_by_class(classifier, SPEC, images, CONFIG, CPU)
+    assert sorted(prototypes) == [1, 2]
+    assert torch.allclose(prototypes[1].own, torch.tensor([[1.0, 0.0, 0.0]]), atol=1e-3)
+    assert torch.allclose(prototypes[2].own, torch.tensor([[0.0, 1.0, 0.0]]), atol=1e-3)
+    assert torch.allclose(prototypes[1].surroundings, torch.tensor([[0.0, 0.0, 1.0]]), atol=1e-3)
     photograph = torch.zeros(1, 3, 16, 16)
     photograph[:, 0, :8], photograph[:, 2, 8:] = 1.0, 1.0  # red over blue
-    maps = maps_by_prototypes(classifier, [found[1], found[2]])(photograph)
+    maps = maps_by_prototypes(classifier, [prototypes[1], prototypes[2]])(photograph)
     assert torch.allclose(maps[0, 0], torch.tensor([[1.0, 1.0], [0.0, 0.0]]), atol=1e-3)
     assert torch.allclose(maps[0, 1], torch.zeros(2, 2), atol=1e-3)
 
 
-def test_prototypes_are_kept_and_the_same_again(classifier, images):
-    found = prototypes_by_class(classifier, SPEC, images, CONFIG, CPU)
-    data = encode_prototypes(found)
-    again = decode_prototypes(data)
-    assert (
-        data
-        == encode_prototypes(prototypes_by_class(classifier, SPEC, images, CONFIG, CPU))
-        == encode_prototypes(again)
-    )
-    assert all(torch.equal(again[k].own, found[k].own) for k in found)
+def test_prototypes_are_deterministic_and_restored_from_their_bytes(classifier, images):
+    prototypes = prototypes_by_class(classifier, SPEC, images, CONFIG, CPU)
+    data = encode_prototypes(prototypes)
+    restored = decode_prototypes(data)
+    assert data == encode_prototypes(prototypes_by_class(classifier, SPEC, images, CONFIG, CPU))
+    assert data == encode_prototypes(restored)
+    assert all(torch.equal(restored[k].own, prototypes[k].own) for k in prototypes)

@@ -98,7 +98,7 @@ def test_counts_of_the_classes_of_each_image_add_up_to_those_of_all_classes(monk
         assert counted.counts.nbytes < 100_000  # 13 MB with all classes
         judge.add(counted)
     assert np.array_equal(judge.histogram, expected)
-    with pytest.raises(StageError, match=r"x: the truth holds 90; expected: 0\.\.80, 255"):
+    with pytest.raises(StageError, match=r"x: the truth contains 90; expected: 0\.\.80, 255"):
         judge.count("x", np.full((9, 12), 90, np.uint8), seed)
 
 
@@ -124,9 +124,9 @@ def test_any_two_folders_can_be_evaluated(tmp_path):
 
 
 WRONG = {
-    "sizes": ({"a": [[0, 1]]}, {"a": [[0], [1]]}, r"1 of 1 masks cannot be evaluated: a: the mask is \(2, 1\)"),
-    "values in predictions": ({"a": [[0, 1]]}, {"a": [[0, 3]]}, r"a: the mask holds 3; expected: 0..2, 255"),
-    "values in truth": ({"a": [[0, 7]]}, {"a": [[0, 1]]}, r"a: the truth holds 7; expected: 0..2, 255"),
+    "sizes": ({"a": [[0, 1]]}, {"a": [[0], [1]]}, r"1 of 1 masks cannot be evaluated: a: the mask has the size \(2, 1\)"),
+    "values in predictions": ({"a": [[0, 1]]}, {"a": [[0, 3]]}, r"a: the mask contains 3; expected: 0..2, 255"),
+    "values in truth": ({"a": [[0, 7]]}, {"a": [[0, 1]]}, r"a: the truth contains 7; expected: 0..2, 255"),
     "truth of 0 and 255": ({"a": [[0, 255]]}, {"a": [[0, 1]]}, "truth: no mask shows a class, the values are 0, 255"),
     "truth of 255": ({"a": [[255, 255]]}, {"a": [[0, 1]]}, "truth: no mask shows a class, the values are 255"),
     "empty truth": ({"a": [[0, 0]]}, {"a": [[0, 0]]}, "truth: no mask shows a class, the values are 0"),
@@ -149,7 +149,9 @@ def test_all_masks_that_cannot_be_evaluated_are_listed_at_once(tmp_path):
     (tmp_path / "classes.txt").write_text("cat\n")
     truth = write(tmp_path / "truth", **{f"m{n}": [[0, 1]] for n in range(6)})
     given = write(tmp_path / "given", **{f"m{n}": [[0, 1], [0, 0]] if n else [[0, 9]] for n in range(6)})
-    with pytest.raises(DatasetError, match=r"6 of 6 .*: m0: the mask holds 9.*, m1, m2, m3 ...: the mask is \(2, 2\)"):
+    with pytest.raises(
+        DatasetError, match=r"6 of 6 .*: m0: the mask contains 9.*, m1, m2, m3 ...: the mask has the size \(2, 2\)"
+    ):
         judge_folders(given, truth, tmp_path / "classes.txt", False)
 
 

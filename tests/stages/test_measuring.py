@@ -16,7 +16,7 @@ SPEC = ClassifierSpec("none", ("red", "blue"), (0.5,) * 3, (0.5,) * 3)
 
 
 class Colours(nn.Module):
-    """Logits are how much red and how much blue there is; it notes the sizes that it sees."""
+    """Its logits are the mean red and the mean blue of an image; it records the sizes of its inputs."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -35,7 +35,7 @@ def labeled(folder, name, colour, class_ids, size=(48, 64)):
 
 @pytest.mark.parametrize("batch_size", [1, 2, 16])
 def test_metrics_by_hand(tmp_path, batch_size):
-    """Two of three images have the right set of classes; blue's only image comes second by blueness."""
+    """Two of three images have the correct set of classes; the only blue image is ranked second for blue."""
     items = (
         labeled(tmp_path, "a", (250, 0, 0), (1,)),
         labeled(tmp_path, "b", (250, 0, 180), (1, 2)),
@@ -46,5 +46,5 @@ def test_metrics_by_hand(tmp_path, batch_size):
     config = Config(batch_size=batch_size, precision="float32", device="cpu")
     metrics = metrics_of(model, SPEC, images, 128, config)
     assert metrics == {"map": 0.75, "exact_match": pytest.approx(2 / 3), "ap": {"red": 1.0, "blue": 0.5}, "images": 3}
-    assert {size[2:] for size in model.sizes} == {(96, 128), (128, 64)}  # the long side is that of the training
+    assert {size[2:] for size in model.sizes} == {(96, 128), (128, 64)}  # the long side is the training size
     assert torch.is_grad_enabled()

@@ -12,7 +12,7 @@ SPEC = SegmenterSpec("fpn", "tu-test_resnet", {}, ("red", "blue"), 64, (0.5,) * 
 
 
 class Constant(nn.Module):
-    """Gives every pixel the same logits: background, red, blue; folding leaves it alone."""
+    """Gives each pixel the same logits: background, red, blue. It has no layers to fold."""
 
     def __init__(self, *logits: float) -> None:
         super().__init__()
@@ -22,8 +22,8 @@ class Constant(nn.Module):
         return self.logits[None, :, None, None].expand(len(images), 3, *images.shape[2:]) + 0 * images[:, :1]
 
 
-class Sees(nn.Module):
-    """A classifier that is sure."""
+class FixedClassifier(nn.Module):
+    """A classifier with the same logits for each image."""
 
     def __init__(self, red: float, blue: float) -> None:
         super().__init__()
@@ -35,34 +35,34 @@ class Sees(nn.Module):
 
 def test_suppressed_by_hand():
     scores = torch.tensor([0.2, 0.3, 0.5]).reshape(1, 3, 1, 1)
-    found = suppressed(scores, torch.tensor([[0.9, 0.05]]), 0.1)
-    assert found.flatten().tolist() == pytest.approx([0.4, 0.6, 0.0])
+    result = suppressed(scores, torch.tensor([[0.9, 0.05]]), 0.1)
+    assert result.flatten().tolist() == pytest.approx([0.4, 0.6, 0.0])
 
 
 @pytest.mark.parametrize(("red", "blue", "expected"), [(5.0, 5.0, 2), (5.0, -5.0, 1), (-5.0, -5.0, 0)])
-def test_a_class_that_the_classifier_does_not_see_is_not_predicted(red, blue, expected):
+def test_a_class_with_a_low_probability_is_not_predicted(red, blue, expected):
     config = Config(crf="off", min_class_probability=0.1, device="cpu")
-    predictor = Predictor(Constant(0.0, 1.0, 2.0), SPEC, config, Sees(red, blue))
+    predictor = Predictor(Constant(0.0, 1.0, 2.0), SPEC, config, FixedClassifier(red, blue))
     assert (predictor.predict([np.zeros((48, 64, 3), np.uint8)])[0].mask == expected).all()
 
 
-def test_suppression_without_a_classifier_says_so():
+def test_suppression_without_a_classifier_is_rejected():
     with pytest.raises(StageError, match="recipe gives this step none"):
         Predictor(Constant(0.0, 1.0, 2.0), SPEC, Config(min_class_probability=0.1))
 
 
 @pytest.mark.parametrize("crf", ["off", "deeplab"])
 def test_confidence_is_the_probability_of_the_class_in_percent(crf):
-    """Logits 0, 1, 2 give blue a probability of 0.665; a dense CRF is surer of what all pixels say."""
-    found = Predictor(Constant(0.0, 1.0, 2.0), SPEC, Config(crf=crf, device="cpu")).predict(
+    """Logits 0, 1, 2 give blue a probability of 0.665; a dense CRF increases it, because all pixels agree."""
+    prediction = Predictor(Constant(0.0, 1.0, 2.0), SPEC, Config(crf=crf, device="cpu")).predict(
         [np.zeros((48, 63, 3), np.uint8)]
     )[0]
-    assert found.confidence.shape == (6, 8) and found.confidence.dtype == np.uint8
-    assert (found.confidence == 67).all() if crf == "off" else (found.confidence > 67).all()
+    assert prediction.confidence.shape == (6, 8) and prediction.confidence.dtype == np.uint8
+    assert (prediction.confidence == 67).all() if crf == "off" else (prediction.confidence > 67).all()
 
 
 def test_an_image_of_one_pixel_has_a_confidence():
-    found = Predictor(Constant(0.0, 1.0, 2.0), SPEC, Config(crf="off", device="cpu")).predict(
+    prediction = Predictor(Constant(0.0, 1.0, 2.0), SPEC, Config(crf="off", device="cpu")).predict(
         [np.zeros((1, 1, 3), np.uint8)]
     )[0]
-    assert found.confidence.tolist() == [[67]]
+    assert prediction.confidence.tolist() == [[67]]

@@ -12,25 +12,25 @@ SCORES = np.array(
 )
 
 
-def test_absent_classes_cannot_win():
-    own = among_present(SCORES, (1, 3))
-    assert own.shape == (3, 2, 2) and np.allclose(own.sum(0), 1)
-    assert np.allclose(own[:, 0, 0], [0.25, 0.5, 0.25])  # class 2 was first there
+def test_scores_of_absent_classes_are_dropped():
+    scores = among_present(SCORES, (1, 3))
+    assert scores.shape == (3, 2, 2) and np.allclose(scores.sum(0), 1)
+    assert np.allclose(scores[:, 0, 0], [0.25, 0.5, 0.25])  # class 2 had the highest score there
 
 
-def test_labels_and_certainty_by_hand():
-    own = among_present(SCORES, (1, 3))
-    # certainties of the best: 0.5 (class 1), 0.56 (background), 1/3, 1/3
-    assert relabelled(own, (1, 3), (2, 2), None, 0.0).tolist() == [[1, 0], [0, 0]]
-    assert relabelled(own, (1, 3), (2, 2), None, 0.45).tolist() == [[1, 0], [255, 255]]
-    assert relabelled(own, (1, 3), (2, 2), None, 0.55).tolist() == [[255, 0], [255, 255]]
+def test_labels_and_confidence_by_hand():
+    scores = among_present(SCORES, (1, 3))
+    # highest scores: 0.5 (class 1), 0.56 (background), 1/3, 1/3
+    assert relabelled(scores, (1, 3), (2, 2), None, 0.0).tolist() == [[1, 0], [0, 0]]
+    assert relabelled(scores, (1, 3), (2, 2), None, 0.45).tolist() == [[1, 0], [255, 255]]
+    assert relabelled(scores, (1, 3), (2, 2), None, 0.55).tolist() == [[255, 0], [255, 255]]
 
 
 def test_an_image_without_classes_is_background():
     assert not relabelled(among_present(SCORES, ()), (), (5, 7), None, 0.9).any()
 
 
-def test_the_crf_chooses_and_the_network_must_agree():
+def test_the_crf_chooses_labels_that_the_network_must_be_confident_of():
     rng = np.random.default_rng(0)
     image = np.full((48, 64, 3), 60, np.uint8)
     image[:, 32:] = 200
@@ -40,10 +40,10 @@ def test_the_crf_chooses_and_the_network_must_agree():
     scores[0] = 1 - scores[1]
     image = image + rng.integers(0, 8, image.shape).astype(np.uint8)
     crf = DenseCrf(image, PRESETS["deeplab"])
-    held = relabelled(scores, (4,), (48, 64), crf, 0.0)
-    assert set(np.unique(held)) == {0, 4} and (held[:, 34:] == 4).all() and (held[:, :30] == 0).all()
-    sure = relabelled(scores, (4,), (48, 64), crf, 0.6)
-    assert (sure[10:14, 50:54] == 255).all() and (sure[30:, 40:] == 4).all() and (sure[18:22, 10:14] == 255).all()
+    mask = relabelled(scores, (4,), (48, 64), crf, 0.0)
+    assert set(np.unique(mask)) == {0, 4} and (mask[:, 34:] == 4).all() and (mask[:, :30] == 0).all()
+    mask = relabelled(scores, (4,), (48, 64), crf, 0.6)
+    assert (mask[10:14, 50:54] == 255).all() and (mask[30:, 40:] == 4).all() and (mask[18:22, 10:14] == 255).all()
 
 
 @pytest.mark.parametrize(

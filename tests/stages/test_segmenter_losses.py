@@ -11,7 +11,7 @@ from wsseg.stages.train_segmenter.teacher import TaughtNetwork, cutmix, random_b
 LOGITS = torch.tensor([[0.0, 2.0], [1.0, -1.0], [0.5, 0.0]]).reshape(1, 3, 1, 2)  # three classes, two pixels
 
 
-def test_cross_entropy_leaves_undecided_pixels_out():
+def test_cross_entropy_ignores_undecided_pixels():
     masks = torch.tensor([[[1, 255]]])
     losses = per_pixel(LOGITS, masks, "cross_entropy")
     expected = math.log(math.exp(0) + math.exp(1) + math.exp(0.5)) - 1.0
@@ -37,20 +37,20 @@ def test_bootstrapped_by_hand():
 
 
 @pytest.mark.parametrize("loss", ["symmetric", "bootstrapped"])
-def test_wrong_labels_pull_less_than_in_cross_entropy_relative_to_right_ones(loss):
-    def pull(name: str, label: int) -> float:
+def test_wrong_labels_have_smaller_gradients_than_in_cross_entropy(loss):
+    def gradient(name: str, label: int) -> float:
         logits = torch.tensor([4.0, 0.0]).reshape(1, 2, 1, 1).requires_grad_()
         per_pixel(logits, torch.tensor([[[label]]]), name).sum().backward()
         return float(logits.grad.abs().sum())
 
-    # a network that is sure of class 0: how hard does a label of 1 pull?
-    assert pull(loss, 1) < 1.1 * pull("cross_entropy", 1)
+    # the network predicts class 0, the label is 1
+    assert gradient(loss, 1) < 1.1 * gradient("cross_entropy", 1)
     if loss == "bootstrapped":
-        assert pull(loss, 1) < 0.85 * pull("cross_entropy", 1)
+        assert gradient(loss, 1) < 0.85 * gradient("cross_entropy", 1)
 
 
 @pytest.mark.parametrize("loss", ["cross_entropy", "symmetric", "bootstrapped"])
-def test_nothing_decided_is_no_loss_and_no_nan(loss):
+def test_masks_without_decided_pixels_have_a_loss_of_zero(loss):
     logits = LOGITS.clone().requires_grad_()
     masks = torch.full((1, 1, 2), 255)
     total = weighted_mean(per_pixel(logits, masks, loss), (masks != 255).float())
@@ -66,33 +66,33 @@ def test_absent_classes_by_hand():
     assert float(absent_loss(LOGITS, torch.ones(1, 2))) == pytest.approx(0, abs=1e-6)
 
 
-def test_the_teacher_labels_what_is_undecided_among_the_classes_present_only():
+def test_the_teacher_labels_undecided_pixels_with_classes_that_are_present():
     probabilities = torch.tensor([[0.2, 0.3, 0.5], [0.6, 0.1, 0.3]]).T.reshape(1, 3, 1, 2)
     labels, weights = teacher_targets(torch.tensor([[[255, 1]]]), probabilities, torch.tensor([[1.0, 0.0]]))
     assert labels.tolist() == [[[1, 1]]]  # class 2 is most probable, but not in the image
     assert weights.flatten().tolist() == pytest.approx([0.3 / 0.5, (1 + 0.1 / 0.7) / 2])
 
 
-def test_the_teacher_is_the_mean_of_what_the_student_was():
+def test_the_teacher_is_the_moving_average_of_the_student():
     student = nn.Linear(1, 1, bias=False)
     network = TaughtNetwork(student, decay=0.5)
     values = [4.0, 2.0, 8.0, 0.0]
     for value in values:
         nn.init.constant_(student.weight, value)
         network.follow()
-    # 4, then means with at most half of the past: (4 + 2) / 2 = 3, (3 + 8) / 2 = 5.5, 5.5 / 2
+    # 4, then averages that keep at most half of the past: (4 + 2) / 2 = 3, (3 + 8) / 2 = 5.5, 5.5 / 2
     assert float(network.teacher.weight) == pytest.approx(2.75)
     assert not any(p.requires_grad for p in network.teacher.parameters())
     assert not network.train().teacher.training
 
 
-def test_a_checkpoint_holds_teacher_and_steps():
+def test_a_checkpoint_contains_teacher_and_steps():
     network = TaughtNetwork(nn.Linear(2, 2), 0.9)
     network.follow()
     assert {"steps", "teacher.weight", "student.weight"} <= set(network.state_dict())
 
 
-def test_boxes_hold_a_quarter_and_pasting_takes_the_next_image_there():
+def test_boxes_cover_a_quarter_and_cutmix_pastes_the_next_image():
     torch.manual_seed(0)
     box = random_boxes(50, (8, 12), torch.device("cpu"))
     assert (box.flatten(1).sum(1) == 24).all()
@@ -106,7 +106,7 @@ def test_boxes_hold_a_quarter_and_pasting_takes_the_next_image_there():
 
 
 def test_a_taught_network_learns_through_wrong_labels():
-    """A linear network, a third of whose labels are random: the teacher's average is right nearly everywhere."""
+    """A linear network learns from labels of which a third are wrong; its teacher is correct nearly everywhere."""
     torch.manual_seed(0)
     generator = torch.Generator().manual_seed(1)
     truth = (torch.rand(16, 16, 16, generator=generator) > 0.5).long()
@@ -126,11 +126,11 @@ def test_a_taught_network_learns_through_wrong_labels():
         loss.backward()
         optimizer.step()
     assert (network.teacher(images).argmax(1) == truth).float().mean() > 0.99
-    assert F.cross_entropy(network.teacher(images), truth) < 0.3  # surer than the noise would have it: 0.45
+    assert F.cross_entropy(network.teacher(images), truth) < 0.3  # a network fitted to the noise has 0.45
 
 
-def test_a_pair_that_denies_a_rare_class_still_has_a_loss():
-    """The trap of weights that are the teacher's probability alone: denial would make the loss vanish."""
+def test_a_teacher_and_student_that_never_predict_a_rare_class_have_a_loss():
+    """With the teacher's probability alone as weight, the loss would vanish."""
     masks = torch.zeros(1, 10, 10, dtype=torch.int64)
     masks[0, :2] = 1
     denial = torch.stack([torch.full((1, 10, 10), 8.0), torch.full((1, 10, 10), -8.0)], 1)

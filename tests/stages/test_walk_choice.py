@@ -9,7 +9,7 @@ from wsseg.types import LabeledImage
 def test_ranked_right_by_hand_and_against_all_pairs():
     values = np.array([[0.9, 0.2, 0.5, 0.5, 0.1, 0.7]], np.float32)
     sure = np.array([[1, 1, 1, 0, 0, 255]], np.uint8)
-    # pairs with background 0.5 and 0.1: 0.9 wins both, 0.2 one of two, 0.5 one and a half
+    # pairs with background 0.5 and 0.1: 0.9 is above both, 0.2 above one, 0.5 above one and tied with the other
     assert ranked_right(values, sure, 1) == pytest.approx((2 + 1 + 1.5) / 6)
     rng = np.random.default_rng(0)
     values = rng.integers(0, 9, (20, 30)).astype(np.float32)
@@ -19,7 +19,7 @@ def test_ranked_right_by_hand_and_against_all_pairs():
     assert ranked_right(values, sure, 2) == pytest.approx(pairs.mean())
 
 
-def test_nothing_is_said_where_one_side_is_not_sure():
+def test_the_share_is_none_without_sure_pixels_on_one_side():
     values = np.zeros((2, 2), np.float32)
     assert ranked_right(values, np.full((2, 2), 255, np.uint8), 1) is None
     assert ranked_right(values, np.zeros((2, 2), np.uint8), 1) is None
@@ -33,16 +33,16 @@ def sure_pixels(thing: np.ndarray) -> np.ndarray:
     return sure
 
 
-def test_a_large_thing_walks_and_a_line_that_drains_away_does_not():
+def test_a_large_object_walks_and_a_line_that_leaks_away_does_not():
     block, line = np.zeros((2, 40, 60), bool)
     block[14:26, 15:45] = True
     line[20, 15:45] = True
     seed = np.zeros((1, 40, 60), np.float32)
-    seed[0, 16:25, 15:45] = 1  # as coarse as a CAM
+    seed[0, 16:25, 15:45] = 1  # coarse, as a CAM is
     around = np.full((40, 60), 0.02, np.float32)
     around[13:27, 14:46] = 0.4
     around[block] = 0.02
-    on_the_line = np.where(line, 0.95, 0.02).astype(np.float32)  # a line is all border
+    on_the_line = np.where(line, 0.95, 0.02).astype(np.float32)  # every pixel of a line is on its boundary
     shares = {
         1: [ranked_right(walked(seed, around)[0], sure_pixels(block), 1)],
         2: [ranked_right(walked(seed, on_the_line)[0], sure_pixels(line), 1)],
@@ -52,13 +52,13 @@ def test_a_large_thing_walks_and_a_line_that_drains_away_does_not():
     assert walk_helps({1: shares[1]}) and not walk_helps(shares)
 
 
-def test_the_mean_over_classes_decides_and_a_class_that_was_never_sure_says_nothing():
+def test_the_mean_over_classes_decides_and_classes_without_sure_pixels_are_ignored():
     assert walk_helps({1: [1.0, 0.98], 2: [0.96], 3: []})  # 0.99 and 0.96
     assert not walk_helps({1: [1.0, 0.98], 2: [0.94], 3: []})
     assert not walk_helps({1: [], 2: []})
 
 
-def test_the_sample_is_spread_over_all_labeled_images(tmp_path):
+def test_the_sample_is_evenly_spaced_over_the_labeled_images(tmp_path):
     items = [LabeledImage(str(i), tmp_path, (1,) if i % 2 else (), (8, 8), "") for i in range(1000)]
     sample = sample_of(items)
     assert len(sample) == 96

@@ -1,6 +1,6 @@
-"""Masks as files of other tools: COCO, Label Studio, CVAT, and a folder that Hugging Face ``datasets`` loads.
+"""Export of masks for other tools: COCO, Label Studio, CVAT, and a folder that Hugging Face ``datasets`` loads.
 
-All of them hold the classes; 255 is left out where a format has no word for it, and kept as 255 where masks are pictures.
+All formats contain the class names. Undecided pixels (255) are exported if masks are images, and omitted otherwise.
 """
 
 import json
@@ -29,28 +29,33 @@ _DATE = re.compile(r"\d{4}-\d\d-\d\d($|[ T]\d\d)")
 
 
 class Masks(Protocol):
-    """Where masks come from."""
+    """A source of masks by item id."""
 
     def mask(self, item_id: str) -> Mask: ...
 
 
 @dataclass(frozen=True)
 class Written:
-    """What an export has made: the file or folder to give to the other tool, and how many images it tells of."""
+    """Result of an export.
+
+    Args:
+        path: the file or folder for the other tool.
+        images: number of images in it.
+    """
 
     path: Path
     images: int
 
 
 def class_regions(mask: Mask) -> list[tuple[int, NDArray[np.bool_]]]:
-    """Return (class id, (H, W) where it is) of each class in a mask, ascending."""
+    """Return the (class id, (H, W) bool region) of each foreground class in a mask, in ascending order."""
     return [(int(k), mask == k) for k in np.unique(mask) if k not in (BACKGROUND, IGNORE_INDEX)]
 
 
 def write_coco(images: LabeledImages, masks: Masks, output: Path, outputs: Outputs) -> Written:
-    """Write COCO instances JSON: one annotation a class and image, as compressed RLE.
+    """Write COCO instances JSON: one annotation per class and image, as compressed RLE.
 
-    File names are relative to the folder of images that the ids are relative to.
+    File names are relative to the folder that the ids are relative to.
     """
     with extra("coco", "COCO masks"):
         from pycocotools import mask as coco_mask
@@ -79,9 +84,9 @@ def write_coco(images: LabeledImages, masks: Masks, output: Path, outputs: Outpu
 
 
 def write_label_studio(images: LabeledImages, masks: Masks, output: Path, outputs: Outputs) -> Written:
-    """Write Label Studio tasks with pre-annotations (brush labels); beside them the labelling config to paste into the project.
+    """Write Label Studio tasks with pre-annotations (brush labels), and a labelling config for the project's settings.
 
-    Images are named by ``/data/local-files/?d=FILE``, percent-encoded: Label Studio's local storage, over the folder of the images.
+    Images are referred to as ``/data/local-files/?d=FILE``, percent-encoded, for a local storage over the folder of the images.
     """
     config = output.with_suffix(".config.xml")
     outputs.check([output, config])
@@ -109,11 +114,11 @@ def write_label_studio(images: LabeledImages, masks: Masks, output: Path, output
 
 
 def label_studio_rle(inside: NDArray[np.bool_]) -> list[int]:
-    """Return Label Studio's run-length code of a mask: its RGBA bytes, each 255 or 0, in runs, as a list of bytes.
+    """Return the run-length code of Label Studio, a list of bytes, for a mask whose RGBA bytes are 255 or 0.
 
-    The format (`label_studio_sdk.converter.brush`): 32 bits for the number of bytes, 5 for the bits of a word less 1, four
-    times 4 for the bits of run lengths less 1; then for each run a bit (1: equal bytes), two for which of the four
-    lengths, the length less 1, and the byte (or all of them, where they are not equal).
+    Format (`label_studio_sdk.converter.brush`): 32 bits for the number of RGBA bytes, 5 bits for the bits per word minus 1, and
+    four times 4 bits for the bits of the four sizes of run lengths minus 1. Then for each run: 1 bit (1 for equal bytes), 2 bits
+    for the size of its length, the length minus 1, and the byte (or all bytes, if they differ).
     """
     flat = inside.ravel()
     edges = np.flatnonzero(np.diff(flat)) + 1
@@ -134,7 +139,7 @@ def label_studio_rle(inside: NDArray[np.bool_]) -> list[int]:
 
 
 def write_cvat(images: LabeledImages, masks: Masks, output: Path, outputs: Outputs) -> Written:
-    """Write "CVAT for images 1.1" XML: one ``mask`` element a class and image."""
+    """Write "CVAT for images 1.1" XML: one ``mask`` element per class and image."""
     outputs.check([output])
     root = ElementTree.Element("annotations")
     ElementTree.SubElement(root, "version").text = "1.1"
@@ -162,7 +167,7 @@ def write_cvat(images: LabeledImages, masks: Masks, output: Path, outputs: Outpu
 
 
 def run_lengths(inside: NDArray[np.bool_]) -> list[int]:
-    """Return the lengths of runs in row order, the first one of False (0 where it begins with True)."""
+    """Return the run lengths of a mask in row order, starting with False (0 if the first pixel is True)."""
     flat = inside.ravel()
     edges = np.concatenate([[0], np.flatnonzero(np.diff(flat)) + 1, [flat.size]])
     lengths: list[int] = np.diff(edges).tolist()
@@ -170,21 +175,21 @@ def run_lengths(inside: NDArray[np.bool_]) -> list[int]:
 
 
 def write_huggingface(images: LabeledImages, masks: Masks, output: Path, outputs: Outputs) -> Written:
-    """Write a folder that ``datasets.load_dataset("imagefolder", data_dir=...)`` reads: photographs, masks, labels.
+    """Write a folder for ``datasets.load_dataset("imagefolder", data_dir=...)``: photographs, masks and labels.
 
-    Photographs are copied: a link would let a change in the folder reach the originals.
+    Photographs are copied; with links, changes in the folder would reach the originals.
 
     Raises:
-        OutputError: the split's folder holds something else, which `datasets` would read as well.
+        OutputError: the split's folder contains other files, which `datasets` would read as well.
     """
     folder, card = output / images.split, output / "README.md"
     files = [(item, f"images/{_file_name(item)}", f"masks/{item.id}.png") for item in images.items]
-    wanted = {folder / "metadata.jsonl", *(folder / name for _, *names in files for name in names)}
-    outputs.check([card, *wanted])
-    others = [path for path in folder.rglob("*") if path.is_file() and path not in wanted]
+    targets = {folder / "metadata.jsonl", *(folder / name for _, *names in files for name in names)}
+    outputs.check([card, *targets])
+    others = [path for path in folder.rglob("*") if path.is_file() and path not in targets]
     if others:
         raise OutputError(
-            f"{folder} holds other files, such as {others[0].relative_to(folder)}; choose an empty folder with -o"
+            f"{folder} contains other files, such as {others[0].relative_to(folder)}; choose an empty folder with -o"
         )
     lines = []
     for item, photograph, mask in track(files, len(files), "export"):
@@ -193,7 +198,7 @@ def write_huggingface(images: LabeledImages, masks: Masks, output: Path, outputs
         names = images.classes.names_of(item.class_ids)
         lines.append(json.dumps({"file_name": photograph, "mask_file_name": mask, "id": item.id, "classes": names}))
     if all(_DATE.match(item.id) for item in images.items):
-        log.warning("all ids are dates: `datasets` reads the column 'id' as times")
+        log.warning("all ids look like dates; `datasets` will read the column 'id' as timestamps")
     outputs.write(folder / "metadata.jsonl", "".join(line + "\n" for line in lines).encode())
     outputs.write(card, _card(images.classes).encode())
     return Written(output, len(images))
@@ -205,7 +210,7 @@ def _card(classes: ClassMap) -> str:
 
 
 def _file_name(item: LabeledImage) -> str:
-    """Return the file's name below the folder that ids are relative to, in the Unicode form that it has on the disk."""
+    """Return the path of an image relative to the folder that ids are relative to, in the Unicode form of the disk."""
     name = "/".join(item.path.parts[-item.id.count("/") - 1 :])
     return name if composed(name) == item.id + composed(item.path.suffix) else item.id + item.path.suffix
 

@@ -1,4 +1,4 @@
-"""A segmenter as one file that runs without wsseg: photographs in, scores out."""
+"""Export of a segmenter as one file that runs without wsseg."""
 
 import copy
 import json
@@ -19,8 +19,8 @@ from wsseg.models.cpu.folding import folded
 from wsseg.models.segmenter import SegmenterSpec
 from wsseg.outputs import Outputs
 
-STRIDE = 32  # px: heights and widths of the input are multiples of it
-TOLERANCE = 1e-3  # of a score, in [0, 1]: what an exported network may differ by
+STRIDE = 32  # px; heights and widths of the input are multiples of it
+TOLERANCE = 1e-3  # largest difference of a score, in [0, 1], between an exported network and torch
 _ANY_SIZE = hasattr(
     export_config, "backed_size_oblivious"
 )  # older versions of torch export no network for sides of 32 px
@@ -28,14 +28,15 @@ _PROBES = (
     (1, 64, 160),
     (3, 96, 64),
     *([(1, 32, 32), (2, 64, 32)] if _ANY_SIZE else []),
-)  # (N, H, W) that a file is tried with
+)  # (N, H, W) of the images that a file is tested with
 _LONGEST = 8192  # px
 
 
 class Portable(nn.Module):
-    """A segmenter with its input's statistics: (N, 3, H, W) float32 RGB in [0, 1] in, (N, K + 1, H, W) scores out.
+    """A segmenter that includes the normalisation of its input.
 
-    Scores are float32, background first, and sum to 1 over the classes. H and W are multiples of 32.
+    Input: (N, 3, H, W) float32 RGB in [0, 1]; H and W are multiples of 32. Output: scores (N, K + 1, H, W) float32, background
+    first, which sum to 1 over the classes.
     """
 
     def __init__(self, model: nn.Module, spec: SegmenterSpec) -> None:
@@ -52,13 +53,13 @@ class Portable(nn.Module):
 
 
 def portable(model: nn.Module, spec: SegmenterSpec) -> Portable:
-    """Return a copy of a segmenter that every exporter can follow; on inputs of valid size it computes the same."""
-    own = folded(copy.deepcopy(model).cpu().float().eval(), torch.zeros(1, 3, 64, 64))
-    return Portable(_with_constant_padding(own), spec).eval()
+    """Return a copy of a segmenter that all exporters support; it gives the same scores for inputs of a valid size."""
+    network = folded(copy.deepcopy(model).cpu().float().eval(), torch.zeros(1, 3, 64, 64))
+    return Portable(_with_constant_padding(network), spec).eval()
 
 
 def _with_constant_padding(model: nn.Module) -> nn.Module:
-    """Replace TensorFlow's padding, computed from the input's size, by what it is for multiples of the stride."""
+    """Replace TensorFlow's padding, which depends on the input's size, by its constant value for multiples of the stride."""
     for name, child in list(model.named_children()):
         if not isinstance(child, Conv2dSame):
             _with_constant_padding(child)
@@ -77,30 +78,30 @@ def _with_constant_padding(model: nn.Module) -> nn.Module:
 
 
 def write_network(model: nn.Module, spec: SegmenterSpec, form: str, output: Path, outputs: Outputs) -> float:
-    """Write a segmenter to a file, load it again, and compare it with torch at sizes that it was not traced with.
+    """Export a segmenter, load the file, and compare it with torch for image sizes that it was not exported with.
 
     Args:
         model: a segmenter.
-        spec: what it is.
+        spec: its description.
         form: ``onnx``, ``torchscript`` or ``torch_export``.
-        output: the file; beside it stands the same name with ``.json``: the classes, and what the input is.
-        outputs: puts the files in their place, after the comparison.
+        output: the file; a second file with ``.json`` appended to its name describes classes, input and output.
+        outputs: moves the files into place after the comparison.
 
     Returns:
         The largest difference of a score.
 
     Raises:
         MissingExtraError: a package of the format is not installed.
-        StageError: the network cannot be exported, or differs by more than 0.001.
-        OutputError: a file of the user's would be replaced.
+        StageError: the network cannot be exported, or its scores differ by more than 0.001.
+        OutputError: a file of the user would be replaced.
     """
     outputs.check([output, *(output.with_name(output.name + ending) for ending in (".data", ".json"))])
-    own = portable(model, spec)
+    network = portable(model, spec)
     description = describe(spec)
     with outputs.made_beside(output) as made, _quiet():
         try:
             with extra("export", form):
-                run = _FORMS[form](own, description, made)
+                run = _FORMS[form](network, description, made)
         except (RuntimeError, TypeError, ValueError) as error:
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
             raise StageError(f"{form}: this network cannot be exported: {reason}") from error
@@ -109,11 +110,12 @@ def write_network(model: nn.Module, spec: SegmenterSpec, form: str, output: Path
         for count, height, width in _PROBES:
             images = torch.rand(count, 3, height, width, generator=generator)
             with torch.inference_mode():
-                expected = own(images)
+                expected = network(images)
             difference = max(difference, float((run(images) - expected).abs().max()))
         if not difference <= TOLERANCE:
             raise StageError(
-                f"{output}: its scores differ from torch's by {difference:.2g}; expected: at most {TOLERANCE:g}; nothing is written"
+                f"{output}: the exported scores differ from torch's by {difference:.2g}; expected: at most {TOLERANCE:g}; "
+                "the file was not written"
             )
         text = json.dumps(description, indent=1) + "\n"
         made.with_name(made.name + ".json").write_text(text, encoding="utf-8")
@@ -121,7 +123,7 @@ def write_network(model: nn.Module, spec: SegmenterSpec, form: str, output: Path
 
 
 def describe(spec: SegmenterSpec) -> dict[str, Any]:
-    """Return what a person needs to use the file."""
+    """Return the description of an exported file: its input, output and classes."""
     return {
         "input": {"name": "images", "shape": ["N", 3, "H", "W"], "dtype": "float32", "range": [0, 1], "colours": "RGB",
                   "multiple_of": STRIDE, "trained_at": spec.size},
@@ -130,11 +132,11 @@ def describe(spec: SegmenterSpec) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _write_onnx(own: Portable, description: dict[str, Any], output: Path) -> Callable[[Tensor], Tensor]:
+def _write_onnx(network: Portable, description: dict[str, Any], output: Path) -> Callable[[Tensor], Tensor]:
     import onnxruntime
 
     program = torch.onnx.export(
-        _exported(own), dynamo=True, input_names=["images"], output_names=["scores"], verbose=False
+        _exported(network), dynamo=True, input_names=["images"], output_names=["scores"], verbose=False
     )  # fmt: skip
     if program is None:
         raise RuntimeError("the exporter returned nothing")
@@ -144,34 +146,34 @@ def _write_onnx(own: Portable, description: dict[str, Any], output: Path) -> Cal
     return lambda images: torch.from_numpy(session.run(None, {"images": images.numpy()})[0])
 
 
-def _write_torchscript(own: Portable, description: dict[str, Any], output: Path) -> Callable[[Tensor], Tensor]:
+def _write_torchscript(network: Portable, description: dict[str, Any], output: Path) -> Callable[[Tensor], Tensor]:
     with torch.no_grad():
-        traced = torch.jit.trace(own, torch.rand(2, 3, 64, 96))  # type: ignore[no-untyped-call]
+        traced = torch.jit.trace(network, torch.rand(2, 3, 64, 96))  # type: ignore[no-untyped-call]
     torch.jit.save(traced, str(output), _extra_files={"wsseg.json": json.dumps(description)})
     loaded = torch.jit.load(str(output))  # type: ignore[no-untyped-call]
     return lambda images: loaded(images)
 
 
-def _write_torch_export(own: Portable, description: dict[str, Any], output: Path) -> Callable[[Tensor], Tensor]:
-    torch.export.save(_exported(own), str(output), extra_files={"wsseg.json": json.dumps(description)})
+def _write_torch_export(network: Portable, description: dict[str, Any], output: Path) -> Callable[[Tensor], Tensor]:
+    torch.export.save(_exported(network), str(output), extra_files={"wsseg.json": json.dumps(description)})
     module = torch.export.load(str(output)).module()
     return lambda images: module(images)
 
 
-def _exported(own: Portable) -> Any:
-    """Return a torch.export program with any number of images, and heights and widths that are multiples of 32."""
+def _exported(network: Portable) -> Any:
+    """Return a torch.export program for any number of images, with heights and widths that are multiples of 32."""
     most = _LONGEST // STRIDE
     height, width = (torch.export.Dim(name, min=1, max=most) for name in ("height", "width"))
     shapes = ({0: torch.export.Dim.DYNAMIC, 2: STRIDE * height, 3: STRIDE * width},)
-    # without it the program refuses sides of 32 px: one step of the stride is taken for a dimension that is broadcast
+    # without this option the program rejects sides of 32 px: a dimension of one stride is treated as broadcast
     one_step = export_config.patch(backed_size_oblivious=True) if _ANY_SIZE else nullcontext()  # type: ignore[attr-defined]
     with torch.no_grad(), one_step:
-        return torch.export.export(own, (torch.rand(2, 3, 96, 128),), dynamic_shapes=shapes)
+        return torch.export.export(network, (torch.rand(2, 3, 96, 128),), dynamic_shapes=shapes)
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep the exporters' own words off the screen; that tracing is on its way out is known."""
+    """Silence log messages and warnings of the exporters, such as the deprecation of tracing."""
     loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir", "torch.export")]
     levels = [logger.level for logger in loggers]
     for logger in loggers:

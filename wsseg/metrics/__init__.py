@@ -1,1 +1,1 @@
-"""Confusion matrices, boundaries, classification metrics."""
+"""Metrics: confusion matrices, boundary IoU, classification."""

@@ -1,4 +1,4 @@
-"""How well image-level labels are predicted."""
+"""Metrics of predicted image-level labels."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,24 +10,25 @@ from wsseg.labels import ClassMap
 def classification_metrics(
     logits: NDArray[np.float32], present: NDArray[np.float32], classes: ClassMap
 ) -> dict[str, object]:
-    """Judge multi-label predictions.
+    """Return the metrics of multi-label predictions.
 
     Args:
         logits: (N, K).
-        present: (N, K), 1 where the class is present.
-        classes: their names.
+        present: (N, K), 1 if the class is present.
+        classes: names of the K classes.
 
     Returns:
-        ``ap`` per class name (None where no image shows the class), ``map`` (mean over the classes that occur) and
-        ``exact_match`` (fraction of images whose set of classes, at probability 0.5, is right); all in [0, 1].
+        ``ap``, average precision per class name (None if no image shows the class); ``map``, its mean over the classes that
+        occur; ``exact_match``, the fraction of images whose set of classes is correct at probability 0.5; ``images``, N.
+        Fractions are in [0, 1].
     """
     ap = {
         name: float(average_precision_score(present[:, c], logits[:, c])) if present[:, c].any() else None
         for c, name in enumerate(classes.names)
     }
-    known = [value for value in ap.values() if value is not None]
+    values = [value for value in ap.values() if value is not None]
     return {
-        "map": float(np.mean(known)) if known else None,
+        "map": float(np.mean(values)) if values else None,
         "exact_match": float(((logits > 0) == (present > 0)).all(axis=1).mean()),
         "ap": ap,
         "images": len(logits),

@@ -208,13 +208,13 @@ class SeedJudge:
         Only the classes of the image are counted: with 81 class ids, the counts of all would take 14 MB per image.
 
         Raises:
-            StageError: the sizes differ, or the truth holds an unknown class id.
+            StageError: the sizes differ, or the truth contains an unknown class id.
         """
         if seed.size != truth.shape:
             raise StageError(f"{item_id}: the seed has the image size {seed.size} (H, W), the truth {truth.shape}")
         truth_ids = np.flatnonzero(np.bincount(truth.ravel(), minlength=256)[:IGNORE_INDEX])
         if len(truth_ids) and truth_ids[-1] > len(self.classes):
-            raise StageError(f"{item_id}: the truth holds {truth_ids[-1]}; expected: 0..{len(self.classes)}, 255")
+            raise StageError(f"{item_id}: the truth contains {truth_ids[-1]}; expected: 0..{len(self.classes)}, 255")
         places = np.full(256, IGNORE_INDEX, dtype=np.uint8)
         places[truth_ids] = np.arange(len(truth_ids))
         seed_ids = np.array([BACKGROUND, *seed.class_ids], dtype=np.intp)
