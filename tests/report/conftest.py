@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import shutil
 from pathlib import Path
 from typing import NamedTuple
 
@@ -67,3 +68,13 @@ def make_runs(folder: Path) -> list[str]:
             ("full_supervision", ()),
         )
     ]
+
+
+@pytest.fixture
+def copied_runs(runs, tmp_path) -> Runs:
+    """A copy of the runs and their data set, for tests that change files: other test processes read the original."""
+    original, copy = runs.config.parent, tmp_path / "report"
+    shutil.copytree(original, copy)
+    for path in (copy / "store" / "runs").glob("*.json"):
+        path.write_text(path.read_text().replace(str(original), str(copy)))
+    return runs._replace(store=ArtifactStore(copy / "store"), config=copy / runs.config.name)

@@ -35,30 +35,23 @@ def test_the_counts_of_all_images_add_up(report):
             assert np.sum(by_image, axis=0).tolist() == list(pixels)
 
 
-def test_no_truth_is_needed(runs, tmp_path):
+def test_no_truth_is_needed(copied_runs, report):
     """The masks are gone: only their own pictures are missing, and the score of each image is still there."""
-    store = ArtifactStore(shutil.copytree(runs.store.root, tmp_path / "store"))
-    masks = [runs.config.parent / "data" / split / "masks" for split in ("train", "val")]
-    complete = gather(store, *find_run(store, runs.weak))
-    try:
-        for folder in masks:
-            folder.rename(folder.with_name("moved"))
-        report = gather(store, *find_run(store, runs.weak))
-        page = render(report)
-    finally:
-        for folder in masks:
-            folder.with_name("moved").rename(folder)
-    for name, split in report.splits.items():
-        before, after = split_rows(complete.splits[name]), split_rows(split)
+    for split in ("train", "val"):
+        shutil.rmtree(copied_runs.config.parent / "data" / split / "masks")
+    without = gather(copied_runs.store, *find_run(copied_runs.store, copied_runs.weak))
+    page = render(without)
+    for name, split in without.splits.items():
+        before, after = split_rows(report.splits[name]), split_rows(split)
         assert after["rows"] == before["rows"] and all(row[4] is not None for row in after["rows"])
         kinds = [layer["kind"] for layer in after["layers"]]
         assert kinds == [layer["kind"] for layer in before["layers"] if layer["kind"] not in ("truth", "errors")]
-    assert [note.partition(":")[0] for note in report.notes] == ["train", "val"]
-    assert all("the true masks can no longer be read" in note for note in report.notes)
-    assert report.result == complete.result and "chart-errors-val" in page and "chart-threshold-train" in page
+    assert [note.partition(":")[0] for note in without.notes] == ["train", "val"]
+    assert all("the true masks can no longer be read" in note for note in without.notes)
+    assert without.result == report.result and "chart-errors-val" in page and "chart-threshold-train" in page
 
 
-def test_nothing_is_written_and_no_mask_is_decoded(runs, monkeypatch):
+def test_nothing_is_written_and_no_mask_is_evaluated_again(runs, monkeypatch):
     from wsseg.stages.evaluate_masks import judgement
 
     monkeypatch.setattr(judgement, "confusion", lambda *_: pytest.fail("masks were evaluated again"))
@@ -67,16 +60,12 @@ def test_nothing_is_written_and_no_mask_is_decoded(runs, monkeypatch):
     assert sorted(runs.store.root.rglob("*.json*")) == files
 
 
-def test_changed_masks_are_not_shown_as_the_truth(runs, report):
+def test_changed_masks_are_not_shown_as_the_truth(copied_runs, report):
     """Pictures of other masks would contradict the scores."""
-    path = next((runs.config.parent / "data" / "val" / "masks").glob("*.png"))
-    content = path.read_bytes()
-    other = next(p for p in path.parent.glob("*.png") if p.read_bytes() != content)
-    try:
-        path.write_bytes(other.read_bytes())
-        changed = gather(runs.store, *find_run(runs.store, runs.weak))
-    finally:
-        path.write_bytes(content)
+    folder = copied_runs.config.parent / "data" / "val" / "masks"
+    path, *others = sorted(folder.glob("*.png"))
+    path.write_bytes(next(content for p in others if (content := p.read_bytes()) != path.read_bytes()))
+    changed = gather(copied_runs.store, *find_run(copied_runs.store, copied_runs.weak))
     assert changed.notes == ["val: the true masks have changed since the evaluation, so they are not shown."]
     assert changed.splits["val"].truth is None and changed.splits["train"].truth is not None
     assert changed.splits["val"].quality.images == report.splits["val"].quality.images

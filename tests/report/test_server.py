@@ -55,17 +55,15 @@ def test_other_hosts_are_refused(report):
     assert client.get("/secret/").status_code == 400
 
 
-def test_a_damaged_artifact_is_reported(runs, report, client):
+def test_a_damaged_artifact_is_reported(copied_runs):
+    report = gather(copied_runs.store, *find_run(copied_runs.store, copied_runs.weak))
+    client = TestClient(application(report, "secret"), base_url="http://127.0.0.1")
     split = report.splits["val"]
     layer = next(x for x in split.layers if x.kind == "mask")
     path = layer.artifact.folder / "masks" / f"{split.images.items[1].id}.png"
-    content = path.read_bytes()
-    path.write_bytes(content[:-4])
-    try:
-        answer = client.get(f"/secret/layer/val/{layer.name}", params={"id": split.images.items[1].id})
-        assert answer.status_code == 410 and "missing or damaged" in answer.text
-    finally:
-        path.write_bytes(content)
+    path.write_bytes(path.read_bytes()[:-4])
+    answer = client.get(f"/secret/layer/val/{layer.name}", params={"id": split.images.items[1].id})
+    assert answer.status_code == 410 and "missing or damaged" in answer.text
 
 
 @pytest.mark.slow
