@@ -19,9 +19,9 @@ def test_audit_prints_one_table_per_group_of_metrics(capsys):
     row = {"deletion": 0.25, "insertion": 0.5, "flip": 1.0, "ms_per_image": 12.4}
     print_audit({"cam": row, "layer_cam": row})
     assert capsys.readouterr().out.splitlines() == [
-        "faithfulness  deletion↓  insertion↑  ms_per_image↓",
-        "cam               0.250       0.500             12",
-        "layer_cam         0.250       0.500             12",
+        "faithfulness  deletion↓  insertion↑  ms↓",
+        "cam               0.250       0.500   12",
+        "layer_cam         0.250       0.500   12",
         "",
         "stability  flip↑",
         "cam        1.000",

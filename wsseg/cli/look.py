@@ -216,7 +216,7 @@ def audit(
         click.echo(json.dumps(report, indent=1))
         return
     _print_audit(rows)
-    click.echo("↑ higher is better, ↓ lower is better")
+    click.echo("↑ higher is better, ↓ lower is better; ms: milliseconds per image")
     if truth is None:
         click.echo(f"no masks of {split}: agreement with masks was not measured")
     for line in report["findings"]:
@@ -232,11 +232,12 @@ def _print_audit(rows: dict[str, dict[str, Any]]) -> None:
         "stability": STABILITY,
         "agreement with masks": PLAUSIBILITY,
     }
+    labels = {"ms_per_image": "ms"}
     for group, higher_is_better in groups.items():
         names = [name for name in higher_is_better if any(name in row for row in rows.values())]
         if not names:
             continue
-        header = [f"{name}{'↑' if higher_is_better[name] else '↓'}" for name in names]
+        header = [f"{labels.get(name, name)}{'↑' if higher_is_better[name] else '↓'}" for name in names]
         cells = [
             [method, *(f"{row[name]:.0f}" if name == "ms_per_image" else f"{row[name]:.3f}" for name in names)]
             for method, row in rows.items()

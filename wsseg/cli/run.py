@@ -151,7 +151,8 @@ def _print_iou(evaluations: "list[PlannedStep]") -> None:
     ]
     rows.append(["mean", *(percent(m["miou"]) for m in metrics.values())])
     click.echo("")
-    print_table(["IoU in percent", *metrics], rows, numbers=list(metrics))
+    steps = [step.replace("_", " ") for step in metrics]  # a narrow terminal wraps headers at spaces
+    print_table(["IoU in percent", *steps], rows, numbers=steps)
     for step, values in metrics.items():
         click.echo(f"{step}: {conditions_text(values)}")
 
