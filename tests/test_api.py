@@ -1,6 +1,11 @@
 """The pipeline from Python."""
 
+import contextlib
 import multiprocessing
+import os
+import pty
+import re
+import shutil
 import subprocess
 import sys
 from concurrent.futures import ProcessPoolExecutor
@@ -120,7 +125,7 @@ def test_a_full_disk_is_an_error_of_wsseg(csv_data, tmp_path, monkeypatch):
         raise OSError(28, "No space left on device", "store/runs")
 
     monkeypatch.setattr(execute, "_new_record", full)
-    with pytest.raises(MachineError, match="store/runs: No space left on device; all that is finished is kept"):
+    with pytest.raises(MachineError, match="store/runs: No space left on device; finished work is kept"):
         wsseg.run("cam_crf", csv_data, store=tmp_path / "store")
 
 
@@ -144,3 +149,60 @@ def test_importing_it_takes_no_time():
     subprocess.run([sys.executable, "-c", script], check=True, capture_output=True)
     with pytest.raises(AttributeError, match="no attribute 'runn'"):
         wsseg.runn  # noqa: B018
+
+
+SCRIPT = """
+import logging, sys
+import wsseg
+if len(sys.argv) > 1:
+    logging.getLogger("wsseg").setLevel(sys.argv[1])
+run = wsseg.run("recipe.toml", "tiny.toml", overrides={"classifier.epochs": 1})
+print(list(run.artifacts))
+assert logging.getLogger("wsseg").handlers == [] and logging.getLogger("wsseg").propagate
+"""
+RECIPE = """
+[steps.classifier]
+stage = "train_classifier"
+inputs = { images = "data.train" }
+"""
+
+
+def run_script(folder, *arguments, terminal=False):
+    """Run a plain script that calls wsseg.run; returns what it writes to stderr, a pipe or a terminal of 120 columns."""
+    (folder / "recipe.toml").write_text(RECIPE)
+    (folder / "script.py").write_text(SCRIPT)
+    ours, theirs = pty.openpty() if terminal else os.pipe()
+    environment = {**os.environ, "TERM": "xterm-256color", "COLUMNS": "120"}
+    script = subprocess.Popen(
+        [sys.executable, "script.py", *arguments], cwd=folder, stdout=subprocess.PIPE, stderr=theirs, env=environment
+    )
+    os.close(theirs)
+    written = b""
+    with contextlib.suppress(OSError):  # the end of a terminal
+        while data := os.read(ours, 4096):
+            written += data
+    os.close(ours)
+    assert script.communicate(timeout=60)[0] == b"['classifier']\n", written.decode()
+    return written.decode()
+
+
+@pytest.mark.slow
+def test_a_script_shows_steps_in_a_pipe_and_a_bar_on_a_terminal(csv_data):
+    text = run_script(csv_data.parent)
+    assert "\x1b" not in text and "\r" not in text
+    lines = text.splitlines()
+    assert lines[0] == "classifier: runs (never ran)" and lines[-1].startswith("classifier: done in ")
+    assert "classifier: cached" in run_script(csv_data.parent)
+    shutil.rmtree(csv_data.parent / "wsseg-store")
+    drawn = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", run_script(csv_data.parent, terminal=True))
+    assert "classifier: runs (never ran)" in drawn and "1/1 classifier · classifier epoch 1/1" in drawn
+
+
+@pytest.mark.slow
+def test_a_script_that_configures_logging_itself_shows_nothing(csv_data):
+    assert run_script(csv_data.parent, "WARNING", terminal=True) == ""
+    (log,) = (csv_data.parent / "wsseg-store" / "runs").glob("*.log")
+    assert (
+        "INFO classifier: done in " in log.read_text()
+        and "command: wsseg.run('recipe.toml', 'tiny.toml')" in log.read_text()
+    )

@@ -61,14 +61,14 @@ def load(tmp_path: Path, text: str, *overrides: str):
         (DATA, ("segmenter.epochs=" + "9" * 5000,), "segmenter.epochs: found '9999"),
         (DATA, ("segmenter.epochs=1\nrng_seed=2",), "segmenter.epochs: found '1\\nrng_seed=2'"),
         (DATA, (".".join("a" * 21) + "=1",), "expected TABLE.KEY=VALUE"),
-        ('[data]\nkind = "folder"\ntrain = { images = "ph$1tos" }', (), "for a dollar sign write $$"),
+        ('[data]\nkind = "folder"\ntrain = { images = "ph$1tos" }', (), "for a dollar sign, write $$"),
         ('[data]\nkind = "folder"\ntrain = { images = "~nosuchuser/x" }', (),
-         "data.train.images: '~nosuchuser/x': there is no home folder of '~nosuchuser'"),
-        ('[data]\nkind = "folder"\ntrain = { images = "C:\\new" }', (), "and there is no such path; in single quotes"),
-        ('[data]\ntrain = { images = "C:\\data" }', (), "write / or \\\\ instead of \\"),
-        ('[data]\nkind = \u201cfolder\u201d', (), "write straight quotes"),
+         "data.train.images: '~nosuchuser/x': no user has the home folder '~nosuchuser'"),
+        ('[data]\nkind = "folder"\ntrain = { images = "C:\\new" }', (), "a path that does not exist; use /, or single quotes"),
+        ('[data]\ntrain = { images = "C:\\data" }', (), "use / or \\\\ instead of \\"),
+        ('[data]\nkind = \u201cfolder\u201d', (), "use straight quotes"),
         ('[data]\nkind\u00a0= "folder"', (), "no-break space"),
-        (DATA + "[predictions]\nflip = True", (), "write true or false, in small letters"),
+        (DATA + "[predictions]\nflip = True", (), "use true or false, in lower case"),
         ("data:\n  kind: folder", (), "this looks like YAML"),
     ],
 )  # fmt: skip
@@ -206,7 +206,7 @@ def test_resolved_values_keep_paths_with_dollars(tmp_path):
 
 
 def test_an_unknown_user_is_one_line():
-    with pytest.raises(ConfigError, match=r"^'~nosuchuser/c.toml': there is no home folder of '~nosuchuser'"):
+    with pytest.raises(ConfigError, match=r"^'~nosuchuser/c.toml': no user has the home folder '~nosuchuser'"):
         find_file("~nosuchuser/c.toml", "configs")
 
 

@@ -52,7 +52,7 @@ def test_memory_that_the_system_refuses(cause):
         (OSError(errno.EMFILE, "Too many open files", "a.png"), "raise the limit (ulimit -n"),
         (RuntimeError("received 0 items of ancdata"), "raise the limit (ulimit -n"),
         (RuntimeError("can't start new thread"), "lower segmenter.workers (4 now), or raise the limit (ulimit -u)"),
-        (OSError(errno.ENOSPC, "No space left on device", "store/x"), "segmenter: store/x: No space left on device; all that is finished is kept"),
+        (OSError(errno.ENOSPC, "No space left on device", "store/x"), "segmenter: store/x: No space left on device; finished work is kept"),
         (PermissionError(errno.EACCES, "Permission denied", "store"), "segmenter: store: Permission denied"),
         (UnicodeEncodeError("ascii", "caf\xe9", 3, 4, "ordinal not in range"), "caf\xe9: the system's encoding ascii cannot express it; set PYTHONUTF8=1"),
         (UnicodeEncodeError("utf-8", "a\udcffb", 1, 2, "surrogates not allowed"), "a\\udcffb: the name is not UTF-8; rename"),

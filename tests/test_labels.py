@@ -31,9 +31,9 @@ def test_ids_names_and_channels_agree():
     ("names", "message"),
     [
         ((), "found 0 names"),
-        (("a", "a"), "'a' stands twice"),
-        (("background",), "class id 0 by itself"),
-        (("a\nb",), r"cannot be a class name: it holds U\+000A"),
+        (("a", "a"), "'a' is listed twice"),
+        (("background",), "always has class id 0"),
+        (("a\nb",), r"cannot be a class name: it contains U\+000A"),
         ((" ",), "a class name is empty"),
         (tuple(map(str, range(255))), "found 255 names"),
     ],

@@ -9,8 +9,8 @@ from wsseg.names import check_id, printable
 @pytest.mark.parametrize(
     ("item_id", "why"),
     [
-        ("../x", r"it has the part '\.\.'"), ("a/../b", r"it has the part '\.\.'"), ("a/./b", r"it has the part '\.'"),
-        ("a//b", "it has the part ''"), ("a/", "it has the part ''"), ("", "it is empty"), ("/x", "an absolute path"),
+        ("../x", r"it contains the part '\.\.'"), ("a/../b", r"it contains the part '\.\.'"), ("a/./b", r"it contains the part '\.'"),
+        ("a//b", "it contains the part ''"), ("a/", "it contains the part ''"), ("", "it is empty"), ("/x", "an absolute path"),
         ("a\\b", "a backslash"), ("C:/x", "a drive"), ("c:", "a drive"), ("x" * 300, "longer than 240 bytes"),
         ("é" * 130, "longer than 240 bytes"), ("a\nb", r"U\+000A \(a control character\)"), ("a\x00", r"U\+0000"),
         ("a\u200bb", r"U\+200B \(ZERO WIDTH SPACE\)"), ("a\u2028b", r"U\+2028 \(LINE SEPARATOR\)"),

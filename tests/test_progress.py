@@ -1,11 +1,17 @@
 """Progress as lines, as a bar on a real terminal, and as what callbacks are told."""
 
+import contextlib
 import logging
 import os
 import pty
 import re
 import subprocess
 import sys
+from importlib.machinery import ModuleSpec
+from types import ModuleType
+
+import pytest
+from rich.console import Console
 
 from wsseg import progress
 from wsseg.progress import track
@@ -97,3 +103,60 @@ def test_callbacks_are_told_within_their_block_alone():
         progress.step_done("a", {"map": 1.0})
     progress.epoch_done(2, 3, {"loss": 0.5})
     assert told == ["a", ("a", 1, 3, {"loss": 0.5}), ("a", {"map": 1.0})]
+
+
+@pytest.fixture
+def wsseg_log():
+    """The logger "wsseg" as a program finds it: without handlers and level."""
+    log = logging.getLogger("wsseg")
+    before = log.handlers[:], log.level, log.propagate
+    log.handlers[:], log.propagate = [], True
+    log.setLevel(logging.NOTSET)
+    yield log
+    log.handlers[:], log.propagate = before[0], before[2]
+    log.setLevel(before[1])
+
+
+def test_lines_are_shown_inside_the_block_only(wsseg_log, capsys):
+    with progress.shown():
+        wsseg_log.info("seeds: runs")
+    wsseg_log.info("after")
+    with progress.shown(quiet=True):
+        wsseg_log.info("hidden")
+        wsseg_log.warning("a warning")
+    assert capsys.readouterr().err == "seeds: runs\na warning\n"
+
+
+@pytest.mark.parametrize("configure", ["handler", "level", "root"])
+def test_a_program_that_configures_logging_is_left_alone(wsseg_log, capsys, configure):
+    root = logging.getLogger()
+    level = root.level
+    if configure == "handler":
+        wsseg_log.addHandler(logging.NullHandler())
+    elif configure == "level":
+        wsseg_log.setLevel(logging.ERROR)
+    else:
+        root.setLevel(logging.INFO)  # pytest has added handlers
+    with progress.shown():
+        wsseg_log.info("seeds: runs")
+    root.setLevel(level)
+    assert capsys.readouterr().err == ""
+
+
+def test_a_notebook_gets_a_widget_and_no_control_characters(wsseg_log, capsys, monkeypatch):
+    """Stands in for IPython and ipywidgets: rich hands them what it draws."""
+    shown = []
+    display, widgets = ModuleType("IPython.display"), ModuleType("ipywidgets")
+    display.display = lambda *things, **_: shown.extend(things)
+    widgets.Output = type(
+        "Output", (contextlib.nullcontext,), {"clear_output": lambda *_, **__: None, "close": lambda _: None}
+    )
+    widgets.__spec__ = ModuleSpec("ipywidgets", None)
+    monkeypatch.setitem(sys.modules, "IPython", ModuleType("IPython"))
+    monkeypatch.setitem(sys.modules, "IPython.display", display)
+    monkeypatch.setitem(sys.modules, "ipywidgets", widgets)
+    monkeypatch.setattr(progress, "_console", Console(file=progress.STDERR, force_jupyter=True))
+    with progress.shown():
+        assert list(track("abc", 3, "reading")) == ["a", "b", "c"]
+        wsseg_log.info("seeds: done")
+    assert shown and capsys.readouterr().err == "seeds: done\n"

@@ -140,7 +140,7 @@ def test_a_system_without_semaphores_works_in_one_process(monkeypatch, caplog):
     try:
         assert {pid for *_, pid in map_processes(threads, range(2), 2)} == {os.getpid()}
         assert list(map_processes(abs, [-1], 2)) == [1]
-        assert caplog.text.count("one process does all the work: this system refuses semaphores") == 1
+        assert caplog.text.count("all work runs in one process, because this system provides no semaphores") == 1
     finally:
         workers.startable.cache_clear()
 

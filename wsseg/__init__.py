@@ -9,7 +9,7 @@ __version__ = "0.2.0"
 __all__ = ["Run", "Segmenter", "load_segmenter", "run"]
 
 
-def __getattr__(name: str) -> Any:  # importing wsseg takes no time; what is used is imported then
+def __getattr__(name: str) -> Any:  # the API is imported at its first use, so that importing wsseg is fast
     if name in __all__:
         from wsseg import api
 

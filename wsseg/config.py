@@ -1,7 +1,7 @@
-"""Values: TOML files and ``--set`` overrides become frozen dataclasses, strictly.
+"""Reads TOML files and ``--set`` overrides into frozen dataclasses, and checks every key, type and range.
 
-A field is declared with `setting`, which carries its range and says whether it belongs to the identity of a result.
-Nothing here knows a stage: the tables a config may hold are handed in.
+A field is declared with `setting`, which defines its range and whether an artifact's key depends on it. This module knows
+no stages: its callers pass the tables that a config may contain.
 """
 
 import contextlib
@@ -27,14 +27,14 @@ from wsseg.files import open_file
 from wsseg.renamed_keys import RENAMED
 
 _LONGEST_TOML = 1_000_000  # characters
-# Each part of a dotted key costs the parser the time of all parts before it. Both patterns take linear time: a part is
-# never scanned again from its middle, and an unclosed string ends with its line or with the text.
+# The parser takes quadratic time in the number of parts of a dotted key. Both patterns take linear time: a part is never
+# scanned again from its middle, and an unclosed string ends with its line or with the text.
 _DEEP_KEY = re.compile(r"(?<![\w-])(?:[\w-]++[ \t]*+\.[ \t]*+){20}")
 _TOML_TEXT = re.compile(
     r'''"""(?:[^\\]|\\.)*?(?:"""|\Z)|'{3}.*?(?:'{3}|\Z)|"(?:[^"\\\n]|\\.)*+"?|'[^'\n]*+'?|\#[^\n]*+''', re.DOTALL
 )  # strings and comments
 _VARIABLE = re.compile(r"\$\$|\$\{(\w+)(?::-([^{}]*))?\}|\$(\w+)")
-_MOST_SHOWN = 20  # problems of one file that are listed; the rest is counted
+_MOST_SHOWN = 20  # problems of one file that an error lists; the others are counted
 _LONGEST_SHOWN = 80  # characters of a value in a message
 
 
@@ -48,10 +48,10 @@ def setting(
     """Declare a field of a config dataclass.
 
     Args:
-        default: its value where the config is silent; without one the key is required.
-        low: smallest valid number (of each element, for a list).
+        default: the value if the config has no such key; without a default the key is required.
+        low: smallest valid number (for a list, of each element).
         high: largest valid number.
-        execution: True for how, not what, is computed (workers, device): never part of an artifact's key.
+        execution: True for values that do not affect the result (workers, device); no key of an artifact depends on them.
     """
     metadata = {"low": low, "high": high, "execution": execution}
     if isinstance(default, dict):
@@ -60,13 +60,13 @@ def setting(
 
 
 def check_zoom(scale: tuple[float, ...]) -> None:
-    """Raise ConfigError unless a range of random zoom is two factors, the smaller one first."""
+    """Raise ConfigError if a range of random zoom is not two factors, the smaller one first."""
     if len(scale) != 2 or scale[0] > scale[1]:
         raise ConfigError(f"scale: found {list(scale)}; expected: [smallest, largest], such as [0.7, 1.5]")
 
 
 def check_scales(scales: tuple[float, ...]) -> None:
-    """Raise ConfigError unless there is a scale to average over."""
+    """Raise ConfigError if there are no scales to average over."""
     if not scales:
         raise ConfigError("scales: found []; expected: at least one scale, such as [1.0]")
 
@@ -77,11 +77,11 @@ class Config:
 
     Args:
         name: file name without suffix.
-        path: the file.
-        rng_seed: the source of all randomness.
+        path: path of the file.
+        rng_seed: seed of all random numbers.
         data: an instance of one of the data dataclasses.
         tables: the stages' dataclass instances by table name.
-        stated: dotted keys that the file or an override states (the rest are defaults).
+        stated: dotted keys that the file or an override sets; all other values are defaults.
     """
 
     name: str
@@ -92,7 +92,7 @@ class Config:
     stated: frozenset[str] = frozenset()
 
     def as_dict(self) -> dict[str, Any]:
-        """Return all resolved values as plain TOML / JSON values."""
+        """Return all values, including defaults, as plain TOML / JSON values."""
         tables = {name: plain(table) for name, table in self.tables.items()}
         return {"rng_seed": self.rng_seed, "data": plain(self.data), **tables}
 
@@ -101,26 +101,30 @@ class Config:
 
 
 def shipped_folder(name: str) -> Path:
-    """Return the folder of shipped files: ``wsseg/<name>`` in an installed wheel, ``<name>`` beside it in a checkout."""
+    """Return a folder of shipped files: ``wsseg/<name>`` in an installed wheel, ``<name>`` beside wsseg in a checkout."""
     package = Path(str(resources.files("wsseg")))
     return package / name if (package / name).is_dir() else package.parent / name
 
 
 def find_file(name: str, folder: str) -> Path:
-    """Return the TOML file that `name` means: a path, or the name of a shipped file of `folder`.
+    """Return the path of a TOML file.
+
+    Args:
+        name: a path ending in .toml, or the name of a shipped file.
+        folder: folder of the shipped files.
 
     Raises:
-        ConfigError: neither exists; the shipped names are listed.
+        ConfigError: the file does not exist; the message lists the shipped names.
     """
     if (path := Path(expand_home(name))).suffix == ".toml" and path.exists():
         return path.resolve()
     shipped = {p.stem: p for p in sorted(shipped_folder(folder).glob("*.toml"))}
     if name in shipped:
         return shipped[name]
-    beside = [str(path.with_name(p.name)) for p in path.parent.glob("*.toml")] if path.parent.is_dir() else []
+    neighbours = [str(path.with_name(p.name)) for p in path.parent.glob("*.toml")] if path.parent.is_dir() else []
     raise ConfigError(
-        f"{name}: no such file, and no name of a shipped one in {folder}; "
-        f"expected: a path ending in .toml, or {', '.join(shipped)}{nearest(name, [*shipped, *beside])}"
+        f"{name}: no such file, and not the name of a file shipped in {folder}; "
+        f"expected: a path ending in .toml, or {', '.join(shipped)}{nearest(name, [*shipped, *neighbours])}"
     )
 
 
@@ -128,7 +132,7 @@ def read_toml(path: Path) -> dict[str, Any]:
     """Read a TOML file in UTF-8, with or without a byte order mark.
 
     Raises:
-        ConfigError: with file, line and reason: it is not TOML, or it would keep the parser busy for minutes.
+        ConfigError: the file cannot be read, is not TOML, or would take the parser minutes; the message has the line.
     """
     try:
         with open_file(path) as file:
@@ -139,28 +143,28 @@ def read_toml(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
     if len(text) > _LONGEST_TOML or _DEEP_KEY.search(_TOML_TEXT.sub("_", text)):
-        raise ConfigError(f"{path}: expected: at most {_LONGEST_TOML // 1000} kB, and at most 20 parts in a key")
+        raise ConfigError(f"{path}: expected: at most {_LONGEST_TOML // 1000} kB, and keys of at most 20 parts")
     try:
         return tomllib.loads(text)
-    except (ValueError, RecursionError) as error:  # numbers of thousands of digits are no TOMLDecodeError
+    except (ValueError, RecursionError) as error:  # a number of thousands of digits raises a plain ValueError
         reason = _shown(str(error), 200)
         raise ConfigError(f"{path}: not valid TOML: {reason}{_toml_hint(text, reason)}") from error
 
 
 def _toml_hint(text: str, reason: str) -> str:
-    """Return what to write instead in the line that a parser's reason names; empty if it is none of the usual slips."""
+    """Return advice for a common mistake in the line that the parser's reason names; empty for other mistakes."""
     number = re.search(r"at line (\d+)", reason)
     line = (text.split("\n")[int(number[1]) - 1 :] or [""])[0] if number else ""
     if any(mark in line for mark in "\u201c\u201d\u201e\u2018\u2019"):
-        return "; write straight quotes"
+        return "; use straight quotes"
     if "\u00a0" in line:
-        return "; it holds a no-break space: write a plain one"
+        return "; replace the no-break space by a plain space"
     if "\\" in line:
-        return "; write / or \\\\ instead of \\, or put the path in single quotes"
+        return "; use / or \\\\ instead of \\, or put the path in single quotes"
     if re.search(r"=\s*(True|False)\b", line):
-        return "; write true or false, in small letters"
+        return "; use true or false, in lower case"
     if ":" in line and "=" not in line:
-        return "; TOML is written KEY = VALUE below [TABLE]; this looks like YAML"
+        return "; this looks like YAML; TOML has KEY = VALUE below [TABLE]"
     return ""
 
 
@@ -168,14 +172,14 @@ def _toml_hint(text: str, reason: str) -> str:
 
 
 class _ProblemsError(ConfigError):
-    """What is wrong with a value or a table: one line each, without the name of the file."""
+    """The problems of a value or a table, one line each, without the name of the file."""
 
     def __init__(self, *lines: str) -> None:
         super().__init__("; ".join(lines))
         self.lines = lines
 
     def of(self, path: Path) -> ConfigError:
-        """Return the error that names the file as well."""
+        """Return an error that also names the file."""
         if len(self.lines) == 1:
             return ConfigError(f"{path}: {self.lines[0]}")
         more = f"; and {len(self.lines) - _MOST_SHOWN} more" if len(self.lines) > _MOST_SHOWN else ""
@@ -183,7 +187,7 @@ class _ProblemsError(ConfigError):
 
 
 class _Collector:
-    """Gathers the problems of several values, so that one error tells of all."""
+    """Collects the problems of several values, so that one error lists all of them."""
 
     def __init__(self) -> None:
         self.lines: list[str] = []
@@ -210,12 +214,13 @@ def load_config(
 
     Args:
         path: the TOML file.
-        tables: dataclass of each table a config may hold, by name.
+        tables: dataclass of each table that a config may contain, by name.
         data_kinds: dataclass of the table ``[data]`` by its key ``kind``.
-        overrides: ``KEY=VALUE`` strings; VALUE is read as TOML, or taken as text where it is not.
+        overrides: ``KEY=VALUE`` strings; VALUE is parsed as TOML, or taken as text if it is not TOML.
 
     Raises:
-        ConfigError: with file, key, what was found and what is valid, for every problem at once.
+        ConfigError: some values are not valid; for each of them, the message has the key, the value found and the values
+            expected.
     """
     raw = read_toml(path)
     for override in overrides:
@@ -232,7 +237,7 @@ def load_config(
 def _load_values(
     raw: dict[str, Any], tables: Mapping[str, type], data_kinds: Mapping[str, type], path: Path
 ) -> tuple[int, Any, dict[str, Any]]:
-    """Return the seed, the data config and the stages' configs."""
+    """Return the seed, the data config and the configs of the stages by table name."""
     problems = _Collector()
     known = ("rng_seed", "data", *tables)
     for key in raw:
@@ -246,7 +251,7 @@ def _load_values(
     data_raw = raw.get("data")
     kind = data_raw.get("kind") if isinstance(data_raw, dict) else None
     if not isinstance(data_raw, dict):
-        problems.lines.append("the table [data] is missing; it names the images and labels")
+        problems.lines.append("the table [data] is missing; expected: the paths of images and labels")
     elif not isinstance(kind, str) or kind not in data_kinds:
         expected = ", ".join(repr(k) for k in data_kinds)
         problems.lines.append(f"data.kind: found {_found(kind)}; expected: {expected}{nearest(str(kind), data_kinds)}")
@@ -287,7 +292,7 @@ def parse_table(cls: type, table: Any, where: str, path: Path) -> Any:
     """Turn a TOML table into the frozen dataclass `cls`; every key, type and range is checked.
 
     Raises:
-        ConfigError: one line that tells of every problem.
+        ConfigError: some values are not valid; one line lists all of them.
     """
     try:
         return _parse_table(cls, table, where, path)
@@ -319,7 +324,7 @@ def _parse_table(cls: type, table: Any, where: str, path: Path) -> Any:
 
 
 def _unknown_key(key: str, known: Iterable[str], table: str) -> str:
-    """Return what is wrong with a key: it was renamed, or it is none."""
+    """Return the problem of an unknown key; a renamed key is named with its new name."""
     if key in RENAMED:
         return f"{key} is now called {RENAMED[key]}"
     near = nearest(key.rpartition(".")[2] if table else key, known)
@@ -327,7 +332,11 @@ def _unknown_key(key: str, known: Iterable[str], table: str) -> str:
 
 
 def _convert(hint: Any, value: Any, limits: Mapping[str, Any], where: str, path: Path) -> Any:
-    """Return `value` as the declared type (so that 1 and 1.0 are one value), or raise `_ProblemsError`."""
+    """Return `value` as the declared type, so that 1 and 1.0 are the same value.
+
+    Raises:
+        _ProblemsError: the value has another type or is out of range.
+    """
 
     def refuse() -> ConfigError:
         texts = [m for m in typing.get_args(hint) if isinstance(m, str)] if _is_literal(hint) else []
@@ -343,7 +352,7 @@ def _convert(hint: Any, value: Any, limits: Mapping[str, Any], where: str, path:
         members = [] if isinstance(value, bool) else [m for m in typing.get_args(hint) if m == value]
         if not members:
             raise refuse()
-        return members[0]  # 16.0 equals 16, and must not get another key
+        return members[0]  # 16.0 becomes 16, so that both give the same key
     if typing.get_origin(hint) is tuple:
         if not isinstance(value, list):
             raise refuse()
@@ -370,13 +379,13 @@ def _convert(hint: Any, value: Any, limits: Mapping[str, Any], where: str, path:
     low, high = limits.get("low"), limits.get("high")
     if (low is not None and not value >= low) or (high is not None and not value <= high):
         raise refuse()
-    return value + 0.0 if hint is float else value  # -0.0 becomes 0.0: they are equal, too
+    return value + 0.0 if hint is float else value  # -0.0 becomes 0.0, because they are equal
 
 
 def _convert_all(
     hint: Any, values: dict[str, Any], limits: Mapping[str, Any], where: str, path: Path
 ) -> dict[str, Any]:
-    """Convert the elements of a list or table; the names are what follows `where`."""
+    """Convert the elements of a list or table; their names are appended to `where` in messages."""
     problems = _Collector()
     converted = {}
     for name, value in values.items():
@@ -390,14 +399,14 @@ def expand_home(text: str) -> str:
     """Expand a leading ``~`` or ``~user``.
 
     Raises:
-        ConfigError: there is no such user.
+        ConfigError: the user does not exist.
     """
-    expanded = os.path.expanduser(text)  # noqa: PTH111 - Path drops the ./ that keeps a ~ as it is
+    expanded = os.path.expanduser(text)  # noqa: PTH111 - Path drops a leading ./, which protects a ~
     if expanded.startswith("~"):
         user = expanded.replace("\\", "/").split("/")[0]
         raise ConfigError(
-            f"{_found(text)}: there is no home folder of {_found(user)}; "
-            f"for a folder of that name in the current one write {_found('./' + user)}"
+            f"{_found(text)}: no user has the home folder {_found(user)}; "
+            f"for a folder of this name in the current folder, write {_found('./' + user)}"
         )
     return expanded
 
@@ -405,7 +414,7 @@ def expand_home(text: str) -> str:
 def expand_path(text: str, where: str, config_path: Path) -> Path:
     """Expand ``~``, ``$NAME``, ``${NAME}`` and ``${NAME:-default}``; ``$$`` is a dollar sign.
 
-    Relative paths start at the config file.
+    Relative paths are relative to the folder of the config file.
 
     Raises:
         ConfigError: an environment variable is not set, or ``~user`` is unknown.
@@ -418,7 +427,7 @@ def expand_path(text: str, where: str, config_path: Path) -> Path:
         value = os.environ.get(name) or match[2]
         if value is None:
             raise _ProblemsError(
-                f"{where}: the environment variable {_shown(name)} is not set (in {_found(text)}); for a dollar sign write $$"
+                f"{where}: the environment variable {_shown(name)} is not set (in {_found(text)}); for a dollar sign, write $$"
             )
         return value
 
@@ -430,20 +439,20 @@ def expand_path(text: str, where: str, config_path: Path) -> Path:
         raise _ProblemsError(f"{where}: {error}") from error
     if not text.isprintable() and not os.path.lexists(expanded):
         raise _ProblemsError(
-            f"{where}: found {_found(text)}, and there is no such path; "
-            "in single quotes, \\ is a plain character: 'C:\\new', and / serves as well"
+            f"{where}: found {_found(text)}, a path that does not exist; "
+            "use /, or single quotes, in which \\ is a plain character: 'C:\\new'"
         )
     return expanded
 
 
 def as_config_path(path: Path | str) -> str:
-    """Return a path as a config writes it, so that `expand_path` gives the same path: ``$`` doubled, no leading ``~``."""
+    """Return a path as text that `expand_path` turns back into it: ``$`` is doubled, a leading ``~`` gets ``./``."""
     text = (path.as_posix() if isinstance(path, Path) else path).replace("$", "$$")
     return f"./{text}" if text.startswith("~") else text
 
 
 def _found(value: Any) -> str:
-    """Return a value as a message shows it."""
+    """Return a value as text for a message."""
     return _shown(repr(value))
 
 
@@ -456,7 +465,7 @@ def _is_literal(hint: Any) -> bool:
 
 
 def _describe(hint: Any, limits: Mapping[str, Any]) -> str:
-    """Return what is expected for a field, in words."""
+    """Return a description of the valid values of a field."""
     if isinstance(hint, types.UnionType):
         return _describe(next(t for t in typing.get_args(hint) if t is not type(None)), limits)
     if _is_literal(hint):
@@ -476,7 +485,7 @@ def _describe(hint: Any, limits: Mapping[str, Any]) -> str:
 
 
 def plain(value: Any) -> Any:
-    """Return a dataclass, tuple or path as TOML / JSON values; keys whose value is None are left out."""
+    """Return a dataclass, tuple or path as TOML / JSON values; keys with the value None are left out."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         pairs = ((f.name, getattr(value, f.name)) for f in dataclasses.fields(value))
         return {name: plain(v) for name, v in pairs if v is not None}
@@ -488,9 +497,9 @@ def plain(value: Any) -> Any:
 
 
 def hashed(config: Any) -> dict[str, Any]:
-    """Return the values that belong to an artifact's identity: all but the execution fields.
+    """Return the values that an artifact's key depends on: all except the execution fields.
 
-    A file counts by its content, not by where it lies.
+    A file is represented by the digest of its content, not by its path.
     """
     values = plain(config)
     for field in dataclasses.fields(config):

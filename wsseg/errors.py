@@ -1,4 +1,4 @@
-"""Every error that a user can cause. The command line prints one as a single line and exits with code 1."""
+"""The errors that a user can cause. The command line prints them as one line and exits with code 1."""
 
 import difflib
 from collections.abc import Iterable, Iterator, Mapping
@@ -7,19 +7,19 @@ from typing import Any
 
 
 class WssegError(Exception):
-    """Base of all errors that wsseg raises on purpose; its text is one clear line."""
+    """Base of all errors that wsseg raises on purpose; the message is one line."""
 
 
 class ConfigError(WssegError):
-    """A config file or a ``--set`` override holds something that is not valid."""
+    """A config file or a ``--set`` override is not valid."""
 
 
 class RecipeError(WssegError):
-    """A recipe is wired in a way that cannot run."""
+    """A recipe is not valid."""
 
 
 class DatasetError(WssegError):
-    """The user's images, labels or masks are missing, unreadable or contradict each other."""
+    """Images, labels or masks of the user are missing, unreadable or inconsistent."""
 
 
 class ArtifactError(WssegError):
@@ -27,27 +27,27 @@ class ArtifactError(WssegError):
 
 
 class FormatError(WssegError):
-    """A store, an artifact or a record of a run has the form of another version of wsseg; it is neither used nor replaced."""
+    """A store, an artifact or a run record has the format of another version of wsseg; it is neither used nor replaced."""
 
 
 class OutputError(WssegError):
-    """An output would become an input, or replace a file that wsseg did not write."""
+    """An output would become an input, or replace a file that wsseg has not written."""
 
 
 class StageError(WssegError):
-    """A stage cannot do its work with the inputs and values that it was given."""
+    """A stage cannot run with its inputs and values."""
 
 
 class LaunchError(WssegError):
-    """The processes that a launcher started cannot work together."""
+    """The processes of a launcher cannot work together."""
 
 
 class OtherProcessError(LaunchError):
-    """Another process of the launcher has failed; that one says why."""
+    """Another process of the launcher has failed and reports the reason."""
 
 
 class MachineError(WssegError):
-    """Memory, a disk, a device or a limit of the system ended the work; nothing is wrong with the inputs."""
+    """Memory, a disk, a device or a system limit has ended the work; the inputs are valid."""
 
 
 class MissingExtraError(WssegError):
@@ -66,7 +66,7 @@ def extra(name: str, purpose: str) -> Iterator[None]:
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
-    """Return ``"; did you mean 'x'?"`` for the known word closest to `word`, or an empty string."""
+    """Return ``"; did you mean 'x'?"`` for the most similar known word, or an empty string."""
     match = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
     return f"; did you mean {match[0]!r}?" if match else ""
 
@@ -96,52 +96,52 @@ _KILLED = ("dataloader worker (pid", "brokenprocesspool", "process in the proces
 _OPEN_FILES = ("too many open files", "received 0 items of ancdata")
 _THREADS = ("can't start new thread", "resource temporarily unavailable")
 _OTHERS = ("gloo", "connection closed by peer", "connection reset by peer")
-# what takes memory, by the name of a value, and what helps
+# values that memory use depends on, in the order in which a message suggests them
 _LARGE_VALUES = ("batch_size", "size", "scales", "workers")
 
 
 def explained(error: BaseException, step: str = "", values: Mapping[str, Any] | None = None) -> WssegError | None:
-    """Return an error of the machine as one clear line, or None if it is none.
+    """Return an error with a one-line message for an expected error or an error of the machine; None for any other.
 
     Args:
-        error: what was raised: by Python, torch, OpenCV, the system, or a worker process of theirs.
-        step: the step that ran.
-        values: its values by dotted key, such as ``segmenter.batch_size``; the line names those that help.
+        error: an error of Python, torch, OpenCV, the system, or a worker process.
+        step: name of the running step.
+        values: the step's values by dotted key, such as ``segmenter.batch_size``; the message suggests which to lower.
     """
     detail = _detail(error)
     if isinstance(error, WssegError):
         return type(error)(detail)
-    if isinstance(error, BrokenPipeError):  # as in wsseg list | head
+    if isinstance(error, BrokenPipeError):  # such as: wsseg list | head
         return None
     front = f"{step}: " if step else ""
-    after = "; all that is finished is kept"
+    after = "; finished work is kept"
     names = {cls.__name__ for cls in type(error).__mro__}
     text = f"{type(error).__name__} {error}".lower()
     if isinstance(error, UnicodeError):
         return _explained_name(error, front)
-    told = isinstance(error, OSError | RuntimeError | ImportError) or type(error).__module__.startswith("cv2")
+    from_library = isinstance(error, OSError | RuntimeError | ImportError) or type(error).__module__.startswith("cv2")
 
-    def says(marks: tuple[str, ...]) -> bool:
-        return told and any(mark in text for mark in marks)
+    def mentions(marks: tuple[str, ...]) -> bool:
+        return from_library and any(mark in text for mark in marks)
 
-    if says(_SHARED_MEMORY):
+    if mentions(_SHARED_MEMORY):
         key = next((key for key in values or () if key.endswith("workers")), "workers")
         more = f"set {key} to 0, or give a container more (docker run --shm-size 2g)"
         return MachineError(f"{front}shared memory is full ({detail}); {more}{after}")
-    if says(_KILLED):
-        what = "a worker process was killed, as systems do when memory or shared memory runs out"
-        return MachineError(f"{front}{what} ({detail}); {_lower(_LARGE_VALUES[::-1], values)}{after}")
-    if isinstance(error, MemoryError) or "OutOfMemoryError" in names or says(_OUT_OF_MEMORY):
+    if mentions(_KILLED):
+        reason = "a worker process was killed, probably because memory or shared memory ran out"
+        return MachineError(f"{front}{reason} ({detail}); {_lower(_LARGE_VALUES[::-1], values)}{after}")
+    if isinstance(error, MemoryError) or "OutOfMemoryError" in names or mentions(_OUT_OF_MEMORY):
         return MachineError(f"{front}out of memory ({detail}); {_lower(_LARGE_VALUES, values)}{after}")
-    if says(_OPEN_FILES):
+    if mentions(_OPEN_FILES):
         return MachineError(f"{front}too many open files ({detail}); raise the limit (ulimit -n 4096){after}")
-    if says(_THREADS):
+    if mentions(_THREADS):
         return MachineError(
-            f"{front}the system starts no more threads or processes ({detail}); "
+            f"{front}the system cannot start more threads or processes ({detail}); "
             f"{_lower(('workers',), values)}, or raise the limit (ulimit -u){after}"
         )
-    if "DistError" in names or says(_OTHERS):
-        return OtherProcessError(f"{front}the processes of the launcher have lost each other ({detail})")
+    if "DistError" in names or mentions(_OTHERS):
+        return OtherProcessError(f"{front}the connection to another process of the launcher was lost ({detail})")
     if isinstance(error, OSError):
         place = f"{_printable(error.filename)}: " if error.filename else ""
         return MachineError(f"{front}{place}{error.strerror or detail}{after}")
@@ -150,18 +150,18 @@ def explained(error: BaseException, step: str = "", values: Mapping[str, Any] | 
 
 @contextmanager
 def explaining(step: str = "", values: Mapping[str, Any] | None = None) -> Iterator[None]:
-    """Raise errors of the machine as `MachineError`, whose text is one clear line; see `explained`."""
+    """Replace errors of the machine inside the block by a `MachineError` with a one-line message; see `explained`."""
     try:
         yield
     except Exception as error:
-        known = explained(error, step, values)
-        if known is None or str(known) == str(error):
+        explanation = explained(error, step, values)
+        if explanation is None or str(explanation) == str(error):
             raise
-        raise known from error
+        raise explanation from error
 
 
 def _detail(error: BaseException) -> str:
-    """Return an error's text in one line; of one that torch brings from a worker, what the worker said."""
+    """Return an error's message in one line; for an error that torch re-raises from a worker, the worker's message."""
     lines = [line for line in _printable(error).splitlines() if line.strip()] or [type(error).__name__]
     if lines[0].startswith("Caught ") and "Traceback" in " ".join(lines[:2]):
         return lines[-1].partition(": ")[2] or lines[-1]
@@ -169,7 +169,7 @@ def _detail(error: BaseException) -> str:
 
 
 def _lower(names: Iterable[str], values: Mapping[str, Any] | None) -> str:
-    """Return which values to lower: those that the step has and that can be lower, with what they are now."""
+    """Return the advice to lower those of the named values that the step has, with their current values."""
     texts = [
         f"{key} ({value} now)"
         for name in names
@@ -182,15 +182,15 @@ def _lower(names: Iterable[str], values: Mapping[str, Any] | None) -> str:
 
 
 def _explained_name(error: UnicodeError, front: str) -> WssegError | None:
-    """Return why a name cannot be written: it is not UTF-8, or the system's encoding has no such character."""
+    """Explain why a name cannot be encoded: it is not UTF-8, or the system's encoding lacks a character."""
     if not isinstance(error, UnicodeEncodeError):
         return None
-    found = f"{front}{_printable(error.object[:200])}: "
+    name = f"{front}{_printable(error.object[:200])}"
     if error.encoding.lower().replace("-", "") == "utf8":
-        return DatasetError(f"{found}the name is not UTF-8; rename the file or folder")
-    return MachineError(f"{found}the system's encoding {error.encoding} cannot express it; set PYTHONUTF8=1")
+        return DatasetError(f"{name}: the name is not UTF-8; rename the file or folder")
+    return MachineError(f"{name}: the system's encoding {error.encoding} cannot express it; set PYTHONUTF8=1")
 
 
 def _printable(text: object) -> str:
-    """Return a text whose bytes that are not UTF-8 (Python keeps them as surrogates) are written out."""
+    """Return a text with bytes that are not UTF-8, which Python represents as surrogates, as escapes."""
     return str(text).encode("utf-8", "backslashreplace").decode()

@@ -1,4 +1,4 @@
-"""The one way to the files that a user names. Only regular files are opened, so that no read waits for ever."""
+"""Reads the files that a user names. Only regular files are opened, so that no read blocks forever."""
 
 import codecs
 import errno
@@ -7,14 +7,14 @@ import stat
 from io import BufferedReader
 from pathlib import Path
 
-MOST_BYTES = 2**30  # of one file that is read as a whole
+MOST_BYTES = 2**30  # of a file that is read completely
 
 
 def check_file(path: Path) -> None:
-    """Refuse whatever is not a regular file; a link to one is fine.
+    """Raise OSError if a path is not a regular file or a link to one.
 
     Raises:
-        OSError: it is missing, a folder, a pipe, a device or a socket; `strerror` is the reason.
+        OSError: the path is missing, a folder, a pipe, a device or a socket; `strerror` gives the reason.
     """
     try:
         mode = path.stat().st_mode
@@ -30,7 +30,7 @@ def open_file(path: Path) -> BufferedReader:
     """Open a regular file for reading bytes.
 
     Raises:
-        OSError: as `check_file`, or it cannot be opened.
+        OSError: as `check_file`, or the file cannot be opened.
     """
     check_file(path)
     # without O_NONBLOCK, a pipe that takes the file's place after the check would make `open` wait for a writer
@@ -42,7 +42,7 @@ def read_file(path: Path, most: int = MOST_BYTES) -> bytes:
     """Return the bytes of a regular file.
 
     Raises:
-        OSError: as `open_file`, or it has more than `most` bytes.
+        OSError: as `open_file`, or the file has more than `most` bytes.
     """
     with open_file(path) as file:
         if (size := os.fstat(file.fileno()).st_size) > most:
@@ -51,11 +51,11 @@ def read_file(path: Path, most: int = MOST_BYTES) -> bytes:
 
 
 def read_text(path: Path, most: int = MOST_BYTES) -> str:
-    """Return the text of a UTF-8 file, or of a UTF-16 file that says so, without a byte order mark, line ends as ``\\n``.
+    """Return the text of a UTF-8 file, or of a UTF-16 file with a byte order mark. Line ends become ``\\n``.
 
     Raises:
         OSError: as `read_file`.
-        UnicodeDecodeError: it is neither.
+        UnicodeDecodeError: the file has another encoding.
     """
     data = read_file(path, most)
     encoding = "utf-16" if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig"

@@ -1,4 +1,4 @@
-"""Class ids, class names, channels and colours: the one place where they are put in relation."""
+"""Class ids, class names, channels and colours, and how they relate."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ def voc_palette() -> NDArray[np.uint8]:
     """Return the palette of the PASCAL VOC devkit, shape (256, 3), uint8 RGB (VOCcolormap.m)."""
     ids = np.arange(256, dtype=np.uint8)
     palette = np.zeros((256, 3), dtype=np.uint8)
-    for bit in range(8):  # three bits of the id a round, spread over R, G, B from the highest bit down
+    for bit in range(8):  # each round takes three bits of the id and assigns them to R, G and B, highest bit first
         for channel in range(3):
             palette[:, channel] |= ((ids >> (3 * bit + channel)) & 1) << (7 - bit) if 3 * bit + channel < 8 else 0
     return palette
@@ -31,13 +31,13 @@ def voc_palette() -> NDArray[np.uint8]:
 
 @dataclass(frozen=True)
 class ClassMap:
-    """The foreground classes in order: name K is class id K + 1, CAM channel K, score channel K + 1.
+    """The foreground classes in order. The name at index K has class id K + 1, CAM channel K and score channel K + 1.
 
     Args:
-        names: class names, without the background; unique, not empty, at most 254.
+        names: 1 to 254 unique class names, without the background.
 
     Raises:
-        ConfigError: no name, a repeated, empty or control-character name, or too many of them.
+        ConfigError: there are no names or too many, or a name is empty, repeated or contains a control character.
     """
 
     names: tuple[str, ...]
@@ -45,17 +45,17 @@ class ClassMap:
     def __post_init__(self) -> None:
         if not 1 <= len(self.names) <= MAX_CLASSES:
             raise ConfigError(f"classes: found {len(self.names)} names; expected: 1 to {MAX_CLASSES}")
-        seen: set[str] = set()
+        earlier: set[str] = set()
         for name in self.names:
             if not name.strip():
                 raise ConfigError("classes: a class name is empty; name every class")
             if character := refused_character(name):
-                raise ConfigError(f"classes: {name!r} cannot be a class name: it holds {character}")
-            if name in seen:
-                raise ConfigError(f"classes: {name!r} stands twice; name every class once")
+                raise ConfigError(f"classes: {name!r} cannot be a class name: it contains {character}")
+            if name in earlier:
+                raise ConfigError(f"classes: {name!r} is listed twice; expected: every class once")
             if name == "background":
-                raise ConfigError("classes: 'background' is class id 0 by itself; name the other classes only")
-            seen.add(name)
+                raise ConfigError("classes: 'background' always has class id 0; list only the other classes")
+            earlier.add(name)
 
     def __len__(self) -> int:
         return len(self.names)
@@ -66,9 +66,13 @@ class ClassMap:
         return ("background", *self.names)
 
     def id_of(self, name: str) -> int:
-        """Return the class id (1..K) of `name`; ConfigError names the nearest known class."""
+        """Return the class id (1..K) of `name`.
+
+        Raises:
+            ConfigError: there is no such class; the message suggests the most similar name.
+        """
         if name not in self.names:
-            raise ConfigError(f"no class {name!r}; known: {', '.join(self.names)}{nearest(name, self.names)}")
+            raise ConfigError(f"no class {name!r}; expected: {', '.join(self.names)}{nearest(name, self.names)}")
         return self.names.index(name) + 1
 
     def names_of(self, class_ids: Iterable[int]) -> list[str]:

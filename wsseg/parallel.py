@@ -12,22 +12,26 @@ from wsseg.workers import CONTEXT, follow_parent, startable
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
-_MOST_ON_WINDOWS = 61  # handles that Windows waits for at once
+_MOST_ON_WINDOWS = 61  # Windows cannot wait for more handles at once
 
 
 def worker_count(workers: int) -> int:
-    """Return how many processes a setting of `workers` means; 0 stands for one per core that this process may use."""
+    """Return the number of processes for a setting of `workers`; 0 means one per core that this process may use."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    wanted = workers or cores
-    return min(wanted, _MOST_ON_WINDOWS) if sys.platform == "win32" else wanted
+    count = workers or cores
+    return min(count, _MOST_ON_WINDOWS) if sys.platform == "win32" else count
 
 
 def map_processes(
     function: Callable[[Job], Result], jobs: Iterable[Job], workers: int, ahead: int = 4
 ) -> Iterator[Result]:
-    """Yield ``function(job)`` in order, computed by `workers` processes; at most `ahead` jobs per worker wait.
+    """Yield ``function(job)`` for each job, in order, computed by worker processes.
 
-    One worker means this process.
+    Args:
+        function: a function that can be pickled.
+        jobs: its arguments.
+        workers: number of processes; with 1, this process computes everything.
+        ahead: number of jobs per worker that are submitted in advance.
     """
     if workers <= 1 or not startable():
         yield from map(function, jobs)
@@ -42,9 +46,15 @@ def map_processes(
 def map_threads(
     function: Callable[[Job], Result], jobs: Iterable[Job], workers: int = 0, ahead: int = 2
 ) -> Iterator[Result]:
-    """Yield ``function(job)`` in order, computed by `workers` threads (see `worker_count`); at most `ahead` jobs per thread wait.
+    """Yield ``function(job)`` for each job, in order, computed by threads.
 
-    For work that releases the interpreter's lock: decoding, OpenCV, NumPy on large arrays.
+    Use it for work that releases the interpreter's lock: decoding, OpenCV, NumPy on large arrays.
+
+    Args:
+        function: the function.
+        jobs: its arguments.
+        workers: number of threads; see `worker_count`.
+        ahead: number of jobs per thread that are submitted in advance.
     """
     threads = worker_count(workers)
     with ThreadPoolExecutor(threads) as pool:
@@ -57,7 +67,7 @@ def map_threads(
 def _in_order(
     pool: Executor, function: Callable[[Job], Result], jobs: Iterable[Job], in_flight: int
 ) -> Iterator[Result]:
-    """Yield results in the order of the jobs; memory is that of `in_flight` results, whatever the number of jobs."""
+    """Yield results in the order of the jobs; at most `in_flight` results are in memory."""
     queue = iter(jobs)
     waiting = deque(pool.submit(function, job) for job in islice(queue, in_flight))
     while waiting:

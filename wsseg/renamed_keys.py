@@ -1,4 +1,4 @@
-"""Config keys that have another name since version 0.2: a config with an old one is refused with the new name."""
+"""Config keys that version 0.2 renamed. A config with an old key is refused, and the error gives the new name."""
 
 RENAMED = {
     "affinity.color": "affinity.color_jitter",

@@ -1,4 +1,4 @@
-"""Standard output and error as they may be: closed, gone with their terminal, or in an encoding that lacks characters."""
+"""Standard output and error that work if they are closed, lost their terminal, or have an encoding without some characters."""
 
 import codecs
 import contextlib
@@ -7,13 +7,13 @@ import os
 import sys
 from typing import TextIO
 
-# what stands for characters that an encoding lacks; other ones are written as escapes
+# replacements of characters that an encoding lacks; other characters are written as escapes
 _PLAIN = {"↑": "^", "↓": "v", "±": "+/-", "·": "-", "…": "...", "×": "x"}
-_ESCAPED_BYTES = 0xDC00  # Python keeps a byte of a file name that is not UTF-8 as this plus the byte
+_ESCAPED_BYTES = 0xDC00  # Python represents an undecodable byte of a file name by this code plus the byte
 
 
 def prepare() -> None:
-    """Let a command write any text to its standard streams; call it before anything is opened."""
+    """Prepare the standard streams for any text; a command calls it before it opens files."""
     keep_descriptors()
     codecs.register_error("wsseg", _plain)
     if isinstance(sys.stdout, io.TextIOWrapper):
@@ -21,16 +21,16 @@ def prepare() -> None:
 
 
 def keep_descriptors() -> None:
-    """Open the null device for each standard stream that is closed (as after ``2>&-``).
+    """Open the null device for each standard stream that is closed, as after ``2>&-``.
 
-    The next files would take their numbers, and what libraries write to standard error would end up in those.
+    Otherwise the next opened files get the descriptors of the streams, and libraries write their error output into them.
     """
     for number in (0, 1, 2):
         try:
             os.fstat(number)
         except OSError:
             with contextlib.suppress(OSError):
-                os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free: this one
+                os.open(os.devnull, os.O_RDWR)  # gets the lowest free descriptor, which is `number`
 
 
 def _plain(error: UnicodeError) -> tuple[str, int]:
@@ -48,42 +48,42 @@ def _escape(character: str) -> str:
 
 
 class PatientStderr:
-    """Standard error at the time of writing. What cannot be shown (its terminal was closed, its disk is full) ends no run."""
+    """The current standard error. Text that cannot be written (closed terminal, full disk) is dropped and ends no run."""
 
     @property
     def _stream(self) -> TextIO | None:
-        """The stream, also while rich shows a bar there and puts something of its own in its place."""
+        """The real stream, also while rich replaces it by a proxy to draw a bar."""
         stream: TextIO | None = getattr(sys.stderr, "rich_proxied_file", sys.stderr)
         return stream
 
     def write(self, text: str) -> int:
-        """Write what can be written."""
+        """Write `text` if the stream accepts it."""
         with contextlib.suppress(OSError, ValueError):
             if self._stream is not None:
                 self._stream.write(text)
         return len(text)
 
     def flush(self) -> None:
-        """Flush it if it is there."""
+        """Flush the stream if it is open."""
         with contextlib.suppress(OSError, ValueError):
             if self._stream is not None:
                 self._stream.flush()
 
     def isatty(self) -> bool:
-        """Return whether it is a terminal."""
+        """Return whether the stream is a terminal."""
         with contextlib.suppress(OSError, ValueError):
             return self._stream is not None and self._stream.isatty()
         return False
 
     def fileno(self) -> int:
-        """Return its descriptor; rich asks for it to learn the terminal's width."""
+        """Return the descriptor, from which rich gets the width of the terminal."""
         if self._stream is None:
             raise OSError("standard error is closed")
         return self._stream.fileno()
 
     @property
     def encoding(self) -> str:
-        """The encoding, which decides how rich draws a bar."""
+        """The encoding of the stream; rich chooses the characters of a bar by it."""
         return getattr(self._stream, "encoding", None) or "utf-8"
 
 

@@ -1,4 +1,4 @@
-"""The arrays that travel between the rooms, in one place. Sizes are (H, W); images are HWC, tensors CHW."""
+"""Types that several packages share. Sizes are (H, W); images are HWC, tensors CHW."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,9 +22,9 @@ class Seed:
 
     Args:
         class_ids: (C,) class ids, ascending; channel c of `maps` belongs to class_ids[c].
-        maps: (C, h, w) float32 in [0, 1], low resolution; each channel divided by its maximum, or after a walk all by the
-            highest.
-        size: (H, W) of the image that the seed belongs to.
+        maps: (C, h, w) float32 in [0, 1], low resolution; each channel is divided by its maximum, or, after a random
+            walk, all channels by the highest maximum.
+        size: (H, W) of the image.
     """
 
     class_ids: tuple[int, ...]
@@ -38,10 +38,10 @@ class LabeledImage:
 
     Args:
         id: relative path without suffix; unique within a split.
-        path: the file.
-        class_ids: the classes present, ascending, 1..K; empty for background only.
-        size: (H, W) in pixels, upright.
-        sha256: digest of the file's bytes.
+        path: path of the file.
+        class_ids: ids (1..K) of the classes in the image, ascending; empty for background only.
+        size: (H, W) in pixels, in upright orientation.
+        sha256: digest of the file.
     """
 
     id: str

@@ -1,7 +1,7 @@
-"""Worker processes: what they inherit, how they end, and whether this system can start them.
+"""Worker processes: how they start and end, and whether this system can start them.
 
-Workers never import the user's script, leave Ctrl-C to their parent, and end when it is killed.
-Every process that wsseg starts comes from `CONTEXT`: the pools of the CRF and of the walk, and the loaders of training images.
+Workers never import the user's script, leave Ctrl-C to their parent, and end when their parent is killed. All processes
+that wsseg starts come from `CONTEXT`: the pools of the CRF and of the random walk, and the loaders of training images.
 """
 
 import logging
@@ -25,10 +25,10 @@ _start = threading.RLock()
 
 @contextmanager
 def _without_main() -> Iterator[None]:
-    """Hide the user's script from `multiprocessing`, which tells each new process to import it.
+    """Hide the user's script from `multiprocessing`, which would import it in each new process.
 
-    A script without ``if __name__ == "__main__"`` would call `wsseg.run` again in every worker; one that came through a
-    pipe, or was removed meanwhile, cannot be imported at all.
+    A script without ``if __name__ == "__main__"`` would call `wsseg.run` again in every worker. A script that was read
+    from a pipe, or removed after its start, cannot be imported at all.
     """
     with _start:
         main = sys.modules["__main__"]
@@ -41,7 +41,10 @@ def _without_main() -> Iterator[None]:
 
 @contextmanager
 def _interrupts_held_back() -> Iterator[None]:
-    """Start processes that Ctrl-C does not reach: they inherit the mask, and would print tracebacks while they import."""
+    """Block Ctrl-C in processes that start inside the block, which would print tracebacks during their imports.
+
+    New processes inherit the signal mask of this one.
+    """
     if sys.platform == "win32":
         yield
     else:
@@ -66,10 +69,10 @@ CONTEXT = _WorkerContext()
 
 
 def follow_parent(_number: int = 0) -> None:
-    """Prepare a worker process; it runs there first.
+    """Prepare a worker process; this is the first function that runs in it.
 
-    It ignores Ctrl-C and dies with its parent (a killed one cannot say so, and the queues stay open). It uses one thread: the
-    processes together take all cores already. It is no process of a launcher's group.
+    The worker ignores Ctrl-C and ends when its parent does, because a killed parent closes no queue. It uses one thread,
+    since the workers together use all cores, and it is not a process of the launcher's group.
     """
     import cv2
 
@@ -89,17 +92,17 @@ def follow_parent(_number: int = 0) -> None:
 
 
 def in_worker() -> bool:
-    """Return whether this process was started by `multiprocessing`, or imports its parent's script just now."""
+    """Return whether `multiprocessing` has started this process, also while it still imports its parent's script."""
     importing = getattr(multiprocessing.current_process(), "_inheriting", False)
     return importing or multiprocessing.parent_process() is not None
 
 
 @cache
 def startable() -> bool:
-    """Return whether this system lets processes talk to each other; if not, one line says so, once."""
+    """Return whether this system can start worker processes that communicate; if not, log one warning."""
     try:
         CONTEXT.Lock()
-    except (OSError, ImportError) as error:  # no or a full /dev/shm, a system without semaphores
-        log.warning("one process does all the work: this system refuses semaphores (%s)", error)
+    except (OSError, ImportError) as error:  # /dev/shm is missing or full, or the system has no semaphores
+        log.warning("all work runs in one process, because this system provides no semaphores (%s)", error)
         return False
     return True

@@ -382,7 +382,7 @@ def test_photographs_of_a_person_without_the_litter_and_with_all_that_was_left_o
     assert list(photograph_files(tmp_path, refused)) == ["a", "sub/d"]
     assert [(path.name, why.partition(";")[0]) for path, why in refused] == [
         ("a.png", "a.png and a.jpg have the same id 'a'"),
-        ("b\\c.png", r"'b\\c' cannot be an image id: it holds a backslash"),
+        ("b\\c.png", r"'b\\c' cannot be an image id: it contains a backslash"),
     ]
     assert ".heic is not supported (1: e.heic)" in caplog.text
     with pytest.raises(DatasetError, match="have the same id 'a'"):

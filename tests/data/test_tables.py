@@ -110,7 +110,7 @@ def test_a_comma_belongs_to_a_name_that_the_config_or_a_chosen_separator_says(tm
         (PLAIN + "im4\n", "line 6: found 1 fields"),
         (PLAIN + "im0,red\n", "line 6: the image id 'im0' occurs twice; write all its classes in one row"),
         (PLAIN + "/etc/passwd,red\n", "line 6: '/etc/passwd' cannot be an image id: it is an absolute path"),
-        (PLAIN + "..\\up,red\n", r"cannot be an image id: it has the part '\.\.'"),
+        (PLAIN + "..\\up,red\n", r"cannot be an image id: it contains the part '\.\.'"),
         (PLAIN + 'im4,"red\nim5,blue\n', "line 7: unexpected end of data"),
         (PLAIN.replace("red", "röt").encode("latin-1"), "not UTF-8 text: .*; save it as UTF-8"),
     ],

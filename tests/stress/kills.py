@@ -168,7 +168,7 @@ def over_interrupts(count: int, folder: Path, rng: np.random.Generator) -> dict[
             shutil.rmtree(store)
             continue
         waits.append(time.monotonic() - begin)
-        if code != 130 or "all that is finished is kept" not in child.said or "Traceback" in child.said:
+        if code != 130 or "Finished work is kept" not in child.said or "Traceback" in child.said:
             failures.append(f"Ctrl-C: exit code {code}: {child.said[-300:]}")
     if max(waits) > LONGEST_END:
         failures.append(f"Ctrl-C: {max(waits):.1f} s until the end")

@@ -1,6 +1,5 @@
 """Shared by all commands: options, the error boundary, and opening a store or an artifact."""
 
-import logging
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -18,7 +17,6 @@ if TYPE_CHECKING:
     from wsseg.store.objects import ArtifactStore
 
 F = TypeVar("F", bound=Callable[..., Any])
-log = logging.getLogger("wsseg")
 
 ANY_PATH = click.Path(path_type=Path)
 FILE = click.Path(dir_okay=False, path_type=Path)
