@@ -1,7 +1,7 @@
-"""The table ``[data]`` of a config: one dataclass a layout of files, chosen by the key ``kind``.
+"""The table ``[data]`` of a config: one dataclass per layout of files, chosen by the key ``kind``.
 
-Every layout has the splits ``train`` (its image-level labels train the pipeline) and, optionally, ``val`` (held out).
-Masks are optional everywhere: they are only used to judge, and by recipes that say ``supervision = "truth"``.
+Each layout has a split ``train``, whose image-level labels train the pipeline, and optionally a held-out split ``val``.
+Masks are optional: they are used for evaluation only, and by recipes with ``supervision = "truth"``.
 """
 
 import dataclasses
@@ -16,13 +16,13 @@ from wsseg.names import composed
 
 @dataclass(frozen=True, kw_only=True)
 class _Data:
-    """What all layouts share.
+    """Values of all layouts.
 
     Args:
         kind: the layout.
-        classes: the classes to learn, in the order of their ids; empty for all that the data set has.
-        other_classes: what mask pixels of classes that are not chosen become.
-        on_bad_image: stop with the full list of unreadable images, or skip them and list them in the manifest.
+        classes: names of the classes to learn, in the order of their ids; an empty list means all classes of the data set.
+        other_classes: value of mask pixels of other classes: ``ignore`` (255) or ``background`` (0).
+        on_bad_image: ``stop`` reports all unreadable images in an error; ``skip`` leaves them out and lists them in the manifest.
     """
 
     kind: str
@@ -31,7 +31,7 @@ class _Data:
     on_bad_image: Literal["stop", "skip"] = setting("stop")
 
     def __post_init__(self) -> None:
-        """Bring class names into the one Unicode form that labels are read in."""
+        """Convert class names to the Unicode form in which labels are read."""
         for name in ("classes", "mask_classes"):
             if hasattr(self, name):
                 object.__setattr__(self, name, tuple(map(composed, getattr(self, name))))
@@ -39,10 +39,12 @@ class _Data:
 
 @dataclass(frozen=True)
 class FolderSplit:
-    """Args:
-    images: a folder with one sub-folder per class.
-    masks: a folder with the same layout that holds indexed PNG masks.
-    limit: use only so many images, evenly spaced over the sorted ids; 0 for all.
+    """Images of one split.
+
+    Args:
+        images: folder with one sub-folder per class.
+        masks: folder with the same layout that contains indexed PNG masks.
+        limit: number of images to use, evenly spaced over the sorted ids; 0 means all.
     """
 
     images: Path = setting()
@@ -52,9 +54,9 @@ class FolderSplit:
 
 @dataclass(frozen=True, kw_only=True)
 class FolderData(_Data):
-    """A folder per class; `background` names the sub-folder whose images show none of the classes.
+    """One folder per class; `background` names the sub-folder whose images show none of the classes.
 
-    `mask_classes` names the mask values 1..K where they are not `classes` in order.
+    `mask_classes` names the mask values 1..K if they differ from `classes` in order.
     """
 
     train: FolderSplit = setting()
@@ -69,11 +71,13 @@ class FolderData(_Data):
 
 @dataclass(frozen=True)
 class CsvSplit:
-    """Args:
-    images: folder of images.
-    labels: CSV file with the header ``image_id,classes``; classes are names separated by `separator`.
-    masks: folder of indexed PNG masks, ``<image_id>.png``.
-    limit: use only so many images, evenly spaced over the sorted ids; 0 for all.
+    """Images of one split.
+
+    Args:
+        images: folder of images.
+        labels: CSV file with the header ``image_id,classes``; class names are separated by `separator`.
+        masks: folder of indexed PNG masks, ``<image_id>.png``.
+        limit: number of images to use, evenly spaced over the sorted ids; 0 means all.
     """
 
     images: Path = setting()
@@ -84,9 +88,9 @@ class CsvSplit:
 
 @dataclass(frozen=True, kw_only=True)
 class CsvData(_Data):
-    """A CSV file beside an image folder.
+    """A CSV file of labels and a folder of images.
 
-    `mask_classes` names the mask values 1..K where they are not `classes` in order.
+    `mask_classes` names the mask values 1..K if they differ from `classes` in order.
     """
 
     train: CsvSplit = setting()
@@ -97,14 +101,16 @@ class CsvData(_Data):
     def __post_init__(self) -> None:
         super().__post_init__()
         if not self.separator:
-            raise ConfigError("separator: found ''; expected what stands between class names in a cell, such as ' '")
+            raise ConfigError("separator: found ''; expected: the separator of class names in a cell, such as ' '")
 
 
 @dataclass(frozen=True)
 class VocSplit:
-    """Args:
-    list: name of an image list in ``ImageSets/Segmentation``, or in ``ImageSets/Main`` if there is none.
-    limit: use only so many images, evenly spaced over the sorted ids; 0 for all.
+    """Images of one split.
+
+    Args:
+        list: name of an image list in ``ImageSets/Segmentation``, or in ``ImageSets/Main`` if it is not there.
+        limit: number of images to use, evenly spaced over the sorted ids; 0 means all.
     """
 
     list: str = setting()
@@ -113,14 +119,14 @@ class VocSplit:
 
 @dataclass(frozen=True, kw_only=True)
 class VocData(_Data):
-    """A devkit in the form of PASCAL VOC, with VOC's classes or its own.
+    """A devkit with the layout of PASCAL VOC, with VOC's classes or others.
 
     Args:
-        root: the folder that holds ``JPEGImages`` and ``ImageSets``.
-        labels: a CSV ``image_id,classes`` instead of the XML files in ``Annotations``.
+        root: folder that contains ``JPEGImages`` and ``ImageSets``.
+        labels: CSV file with the header ``image_id,classes``, used instead of the XML files in ``Annotations``.
         masks: folder of palette masks below `root`; empty for none.
-        difficult: whether objects marked `difficult` in the XML give a label.
-        mask_classes: names of the mask values 1..K; empty for those of ``labelmap.txt``, or VOC's own.
+        difficult: use objects that are marked `difficult` in the XML as labels, too.
+        mask_classes: names of the mask values 1..K; an empty list means those of ``labelmap.txt``, or VOC's.
     """
 
     root: Path = setting()
@@ -134,10 +140,12 @@ class VocData(_Data):
 
 @dataclass(frozen=True)
 class CocoSplit:
-    """Args:
-    images: folder of images.
-    annotations: instances JSON.
-    limit: use only so many images, evenly spaced over the sorted ids; 0 for all.
+    """Images of one split.
+
+    Args:
+        images: folder of images.
+        annotations: JSON file of COCO instances.
+        limit: number of images to use, evenly spaced over the sorted ids; 0 means all.
     """
 
     images: Path = setting()
@@ -147,7 +155,7 @@ class CocoSplit:
 
 @dataclass(frozen=True, kw_only=True)
 class CocoData(_Data):
-    """COCO instances: labels from the categories of the annotations, truth from their polygons and RLE."""
+    """COCO instances: labels are the categories of the annotations, true masks their polygons and RLE."""
 
     train: CocoSplit = setting()
     val: CocoSplit | None = setting(None)
@@ -155,9 +163,11 @@ class CocoData(_Data):
 
 @dataclass(frozen=True)
 class DemoSplit:
-    """Args:
-    images: how many to generate.
-    limit: use only so many of them; 0 for all.
+    """Images of one split.
+
+    Args:
+        images: number of images to generate.
+        limit: number of images to use; 0 means all.
     """
 
     images: int = setting(low=1, high=100_000)
@@ -166,12 +176,12 @@ class DemoSplit:
 
 @dataclass(frozen=True, kw_only=True)
 class DemoData(_Data):
-    """The generated demo data set; it is made in the store where it is not there yet.
+    """The generated demo data set, which is created in the store at first use.
 
     Args:
         scene: ``objects`` (textured shapes, `wsseg.data.demo`) or ``surfaces`` (small defects, `wsseg.data.demo_surfaces`).
         size: height in pixels; objects are on square images, surfaces are twice as wide.
-        seed: the seed it is generated from; not `rng_seed`, so that runs with other seeds share one data set.
+        seed: seed of the generated images; independent of `rng_seed`, so that runs with other seeds share one data set.
     """
 
     train: DemoSplit = setting()

@@ -1,1 +1,1 @@
-"""What others can use: networks as ONNX, TorchScript or torch.export files, masks as annotation files of other tools."""
+"""Export: networks as ONNX, TorchScript or torch.export files, masks as annotation files of other tools."""

@@ -19,7 +19,7 @@ def object_counts(truth: Mask, mask: Mask, labels: int) -> NDArray[np.int64]:
 
     Args:
         truth: (H, W) true class ids; 255 is not evaluated.
-        mask: (H, W) given class ids; 255 is undecided.
+        mask: (H, W) predicted class ids; 255 is undecided.
         labels: K + 1.
 
     Returns:
@@ -32,8 +32,10 @@ def object_counts(truth: Mask, mask: Mask, labels: int) -> NDArray[np.int64]:
             continue
         inside = truth == class_id
         regions, places = cv2.connectedComponents(inside.astype(np.uint8), connectivity=8)
-        given = mask[inside]
-        outcome = np.where((given == BACKGROUND) | (given == IGNORE_INDEX), 1, np.where(given == class_id, 0, 2))
+        predicted = mask[inside]
+        outcome = np.where(
+            (predicted == BACKGROUND) | (predicted == IGNORE_INDEX), 1, np.where(predicted == class_id, 0, 2)
+        )
         pixels = np.bincount(3 * (places[inside] - 1) + outcome, minlength=3 * (regions - 1)).reshape(-1, 3)
         area = pixels.sum(axis=1)
         for size, (low, high) in enumerate(SIZES.values()):

@@ -70,10 +70,10 @@ class Stage(Protocol):
         ...
 
 
-def check_classes(network: str, known: tuple[str, ...], images: LabeledImages) -> None:
+def check_classes(network: str, classes: tuple[str, ...], images: LabeledImages) -> None:
     """Raise StageError unless a network was trained on the classes of the images, in the same order."""
-    if known != images.classes.names:
+    if classes != images.classes.names:
         raise StageError(
-            f"the {network} was trained on the classes {', '.join(known)}; "
+            f"the {network} was trained on the classes {', '.join(classes)}; "
             f"those of the images are {', '.join(images.classes.names)}"
         )
