@@ -16,6 +16,7 @@ from wsseg.data.config import CsvData, CsvSplit
 from wsseg.data.discovery import config_text, discover, network_size_for
 from wsseg.data.file_memory import FileMemory
 from wsseg.data.masks import encode_mask
+from wsseg.data.photographs import photograph_files
 from wsseg.errors import DatasetError
 from wsseg.running.plan import open_config
 
@@ -301,3 +302,23 @@ def test_decomposed_class_names_need_no_copy(invoke, tmp_path):
     result = invoke("set")
     assert "classes: blue 2, caf\u00e9 2, (none) 0" in result.output
     assert open_config("set.toml").data.kind == "folder"
+
+
+def test_files_of_init_are_not_data(invoke, tmp_path):
+    """In the photographs' own folder, neither a second `init` nor `predict` uses the files of the first."""
+    for folder in ("train/good", "test/good", "test/red"):
+        picture(tmp_path / folder / f"{folder[-3:]}.png")
+    mask(tmp_path / "ground_truth" / "red" / "red_mask.png")
+    photographs = set(photograph_files(tmp_path))
+    first = invoke(".", "-o", "mine.toml")
+    assert "wrote mine-train.csv\nwrote mine-masks\nwrote mine.toml\n" in first.output
+    contents = {path: path.read_bytes() for path in (tmp_path / "mine.toml", tmp_path / "mine-train.csv")}
+    assert set(photograph_files(tmp_path)) == photographs
+    assert discover(tmp_path).notes[0].startswith("MVTec AD")
+    assert invoke(".", "-o", "mine.toml").output == first.output
+    assert {path: path.read_bytes() for path in contents} == contents
+    (tmp_path / "mine-train.csv").write_text("image_id,classes\ntest/red/red,blue\n")  # would contradict the folders
+    assert discover(tmp_path).notes == discover(tmp_path, "mvtec").notes
+    (tmp_path / "mine.toml").write_text("# mine")  # then the other files are the user's
+    with pytest.raises(DatasetError, match="ambiguous: 2 sets of labels; choose --kind csv"):
+        discover(tmp_path)

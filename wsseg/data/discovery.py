@@ -23,7 +23,7 @@ from wsseg.data.label_files import AmbiguousLabelsError
 from wsseg.data.masks import encode_mask
 from wsseg.data.reading import image_size, read_mask_file
 from wsseg.data.scan import ARCHIVES, FolderScan
-from wsseg.data.walk import data_files, data_folders, is_image
+from wsseg.data.walk import INIT_HEADER, data_files, data_folders, is_image
 from wsseg.errors import DatasetError, counted, listed
 
 _SAMPLED = 20  # photographs per folder that decide the size of the network's input
@@ -75,7 +75,7 @@ def discover(folder: Path, kind: str = "", labels: tuple[Path, ...] = (), separa
         if kind in ("", name) and (interpretation := recognise(scan)):
             if any(interpretation.splits["train"].labels.values()):
                 interpretations.append(interpretation)
-            else:
+            elif name != "folder" or not interpretations:  # `train/good` alone is not worth a note beside other labels
                 scan.unused.append(f"{scan.relative(interpretation.splits['train'].source)}: no image has a class")
     if not interpretations:
         raise DatasetError(f"{folder}: {_why_nothing(scan)}")
@@ -210,7 +210,7 @@ def config_text(discovery: Discovery, target: Path) -> str:
     if discovery.masks:
         data["train"] = data["train"] | {"masks": base / _beside(target, "masks").name}
     size = network_size_for(_image_folders(discovery.data))
-    lines = ["# written by wsseg init", *(f"# {line}" for line in discovery.notes)]
+    lines = [INIT_HEADER, *(f"# {line}" for line in discovery.notes)]
     sizes = "\n".join(f"[{name}]\nsize = {size}\n" for name in ("classifier", "seeds", "segmenter"))
     text = (
         "\n".join(lines)

@@ -6,10 +6,12 @@ are never data. A folder that the caller names is always searched.
 
 import os
 from collections.abc import Callable, Collection, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from wsseg.data.reading import IMAGE_SUFFIXES
 from wsseg.errors import DatasetError
+from wsseg.files import open_file
 from wsseg.names import printable
 from wsseg.store.objects import FOLDERS, is_store
 
@@ -24,6 +26,7 @@ _SYSTEM_PREFIXES = ("._", ".partial-", ".trashed-", ".pending-")
 _SYSTEM_FILES = frozenset({"thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r"})
 _STORE_FOLDERS = frozenset({*FOLDERS, "data"})
 _ARTIFACT = ("manifest.json", "files.txt")
+INIT_HEADER = "# written by wsseg init"  # first line of the configs that `wsseg init` writes
 _COMPANIONS = frozenset({
     ".csv", ".tsv", ".txt", ".json", ".jsonl", ".xml", ".toml", ".yaml", ".yml", ".md", ".rst", ".html", ".npz", ".npy",
     ".xls", ".xlsx", ".ods", ".pdf", ".py", ".ipynb", ".sh", ".log", ".names", ".data", ".cache", ".ini", ".db",
@@ -130,6 +133,7 @@ def _split(folder: Path, skipped: SkippedPaths, follow_links: bool) -> tuple[lis
     except OSError as error:
         raise DatasetError(f"{printable(str(folder))}: cannot be listed: {error.strerror}") from error
     ignored = _STORE_FOLDERS if is_store(folder) else frozenset()  # a store may be in the folder of the photographs
+    ignored |= {f"{stem}-{suffix}" for stem in _init_configs(entries) for suffix in ("train.csv", "val.csv", "masks")}
     folders, files = [], []
     for entry in entries:
         path = folder / entry.name
@@ -147,6 +151,16 @@ def _split(folder: Path, skipped: SkippedPaths, follow_links: bool) -> tuple[lis
             broken = entry.is_symlink() and not path.exists()
             skipped.append((path, "a broken link" if broken else "not a regular file"))
     return folders, files
+
+
+def _init_configs(entries: list[os.DirEntry[str]]) -> Iterator[str]:
+    """Yield the names, without suffix, of the configs that `wsseg init` wrote into a folder of photographs."""
+    header = INIT_HEADER.encode()
+    for entry in entries:
+        if entry.name.endswith(".toml") and _is(entry.is_file):
+            with suppress(OSError), open_file(Path(entry.path)) as file:
+                if file.read(len(header)) == header:
+                    yield entry.name.removesuffix(".toml")
 
 
 def _is(question: Callable[[], bool]) -> bool:
