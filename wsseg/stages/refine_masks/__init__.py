@@ -1,1 +1,1 @@
-"""Turn seeds into pseudo-masks: background score, dense CRF, thresholds."""
+"""Turn seeds into pseudo-masks: background score, pixel-adaptive refinement, dense CRF."""
