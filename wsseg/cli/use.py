@@ -57,14 +57,14 @@ def predict(
     \b
     wsseg predict segmenter photos -o masks
     """
+    opened = open_store(store)
+    segmenter = open_artifact(opened, artifact, "segmenter")  # found before slow modules are imported
     from wsseg.data.photographs import photograph_files
     from wsseg.models.segmenter import load_segmenter
     from wsseg.outputs import Outputs
     from wsseg.stages.predict_masks.config import Config
     from wsseg.stages.predict_masks.prediction import Predictor, predict_files
 
-    opened = open_store(store)
-    segmenter = open_artifact(opened, artifact, "segmenter")
     unlisted: list[tuple[Path, str]] = []
     files = photograph_files(images, unlisted)
     model, spec = load_segmenter(segmenter.read_bytes, str(segmenter.folder))
