@@ -19,6 +19,7 @@ def test_a_run_with_masks_for_some_images(csv_data, tmp_path):
     assert "note: 3 of 6 images have no mask and are not judged: 000, 002, 005" in checked.output
     done = CliRunner().invoke(cli, ["run", "full_supervision", "-c", str(csv_data), *store])
     assert done.exit_code == 0, done.output
+    assert done.output.count("val masks: 3 of 6 images have no mask") == 1  # not again for the report
     assert "segmenter: 2 of 12 images have no true mask and are skipped" in done.output
     assert "3 val images (3 others have no mask and are not evaluated)" in done.output
     lines = done.output.splitlines()

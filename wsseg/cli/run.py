@@ -108,7 +108,7 @@ def write_page(plan: "Plan", run_id: str) -> Path | None:
 
         if path.is_file() and all(p.state == "cached" for p in plan.active):
             return path
-        page = render(gather(plan.store, run_id, plan.store.runs()[run_id]))
+        page = render(gather(plan.store, run_id, plan.store.runs()[run_id], sources=plan.sources))
         atomic_write(path, page.encode())
     except Exception as error:  # any error: the run has finished, and its results are valid
         reason = explained(error) or f"{type(error).__name__}: {error} (a bug in wsseg)"

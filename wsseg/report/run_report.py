@@ -112,13 +112,14 @@ class RunReport:
         return float(self.result["metrics"]["miou"]) / self.bound[1]
 
 
-def gather(store: ArtifactStore, run: str, record: Mapping[str, Any]) -> RunReport:
+def gather(store: ArtifactStore, run: str, record: Mapping[str, Any], sources: Sources | None = None) -> RunReport:
     """Gather the contents of a report. Nothing is computed again, and the true masks are needed for their pictures only.
 
     Args:
         store: the store that holds the run.
         run: id of the run.
         record: its record.
+        sources: its data set, if it is already loaded. Otherwise it is read here, and its notes are logged.
     """
     artifacts = {name: _artifact(store, step["key"]) for name, step in record["steps"].items()}
     report = RunReport(run, record, [_facts(name, artifacts, record) for name in record["steps"]])
@@ -128,7 +129,7 @@ def gather(store: ArtifactStore, run: str, record: Mapping[str, Any]) -> RunRepo
     report.notes += [f"{name} failed: {reason}" for name, reason in failed.items()]
     _compare(report, store)
     try:
-        sources = Sources(recorded_data(record), store)
+        sources = sources or Sources(recorded_data(record), store)
         for name in ("train", "val"):
             if sources.has(f"data.{name}"):
                 _add_split(report, name, sources, artifacts)
