@@ -1,4 +1,4 @@
-"""What networks see of photographs: shrunk one by one, in the same bytes as all together."""
+"""Network inputs: photographs are resized one by one, with the same result as all together."""
 
 import weakref
 
@@ -13,10 +13,10 @@ CPU = torch.device("cpu")
 
 
 class Photograph(np.ndarray):
-    """An array that can be watched."""
+    """An array whose lifetime can be observed."""
 
 
-def test_one_photograph_is_held_at_a_time():
+def test_only_one_photograph_is_in_memory_at_a_time():
     held = []
 
     def decoded():
@@ -31,7 +31,7 @@ def test_one_photograph_is_held_at_a_time():
     assert seen.shape == (4, 3, 64, 96)
 
 
-def test_images_are_the_same_one_by_one_and_together():
+def test_one_by_one_and_together_are_equal():
     images = list(np.random.default_rng(0).integers(0, 256, (3, 250, 333, 3), dtype=np.uint8))
     together = torch.stack([normalised(image, MEAN, STD) for image in images])
     sizes = [(64, 96), (128, 160), (256, 320)]

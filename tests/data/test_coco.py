@@ -1,4 +1,4 @@
-"""Records of COCO files as exporters write them: read, or refused in one line."""
+"""COCO files as exporters write them are read, or refused in one line."""
 
 import copy
 import json
@@ -36,7 +36,7 @@ def read(tmp_path, content):
     return read_coco(written(tmp_path, content))
 
 
-def test_what_a_file_says(tmp_path):
+def test_the_records_of_a_file(tmp_path):
     coco = read(tmp_path, COCO)
     assert coco.names == ("cat", "dog")  # by id
     assert [(i.item_id, i.file_name, i.size) for i in coco.images] == [("a", "a.png", (8, 10)), ("b", "b.png", None)]
@@ -45,7 +45,7 @@ def test_what_a_file_says(tmp_path):
     assert coco.objects["b"] == [] and coco.has_outlines
 
 
-def test_it_is_read_again_when_it_changes(tmp_path):
+def test_a_changed_file_is_read_again(tmp_path):
     first = read(tmp_path, COCO)
     assert read_coco(tmp_path / "instances.json") is first
     second = read(tmp_path, changed(lambda c: c["categories"][0].update(name="wolf")))
@@ -60,7 +60,7 @@ def test_crowds_as_exporters_write_them(tmp_path, crowd, expected):
 
 
 @pytest.mark.parametrize("ids", [str, float, lambda n: f"{n:012d}"])
-def test_ids_may_be_texts(tmp_path, ids):
+def test_ids_may_be_strings(tmp_path, ids):
     def change(content):
         for image in content["images"]:
             image["id"] = ids(image["id"])
@@ -69,7 +69,7 @@ def test_ids_may_be_texts(tmp_path, ids):
     assert len(read(tmp_path, changed(change)).objects["a"]) == 1
 
 
-def test_a_category_of_the_background_is_no_class(tmp_path):
+def test_the_category_background_is_not_a_class(tmp_path):
     def change(content):
         content["categories"].append({"id": 0, "name": "_background_"})
         content["annotations"].append({"image_id": 2, "category_id": 0, "segmentation": SQUARE})
@@ -78,14 +78,14 @@ def test_a_category_of_the_background_is_no_class(tmp_path):
     assert coco.names == ("cat", "dog") and coco.objects["b"][0].name is None
 
 
-def test_an_unused_category_gives_its_name_away(tmp_path):
+def test_an_unused_category_with_the_name_of_another_is_dropped(tmp_path):
     coco = read(tmp_path, changed(lambda c: c["categories"].append({"id": 0, "name": "dog"})))
     assert coco.names == ("cat", "dog") and coco.objects["a"][0].name == "dog"
 
 
 @pytest.mark.parametrize("name", ["./a.png", "images/a.png", "/data/export/a.png", "C:\\export\\a.png",
                                   "http://host/x/a.png", ".\\a.png", "a.PNG", "%61.png"])  # fmt: skip
-def test_file_names_of_other_machines(tmp_path, name):
+def test_file_names_from_other_machines(tmp_path, name):
     (tmp_path / "images").mkdir()
     for file in ("a.png", "b.png"):
         PILImage.new("RGB", (10, 8)).save(tmp_path / "images" / file)
@@ -103,16 +103,16 @@ REFUSED = {
         lambda c: (c["categories"][1].update(name="dog"), c["annotations"].append({"image_id": 1, "category_id": 3})),
         "several categories have the name 'dog'",
     ),
-    "an unknown image": (lambda c: c["annotations"][0].update(image_id=9), "annotation 7: names an unknown image"),
-    "an unknown category": (lambda c: c["annotations"][0].update(category_id=9), "annotation 7: names an unknown"),
-    "an id that is none": (lambda c: c["annotations"][0].update(image_id=[1]), r"annotations\[0\]: expected: an object"),
+    "an unknown image": (lambda c: c["annotations"][0].update(image_id=9), "annotation 7: unknown image"),
+    "an unknown category": (lambda c: c["annotations"][0].update(category_id=9), "annotation 7: unknown image or category"),
+    "an id that is none": (lambda c: c["annotations"][0].update(image_id=[1]), r"annotations\[0\]: expected an object"),
     "true as id": (lambda c: c["images"][0].update(id=True), r"images\[0\]: expected"),
     "nan as id": (lambda c: c["images"][0].update(id=float("nan")), r"images\[0\]: expected"),
     "a name that is none": (lambda c: c["categories"][0].update(name=7), r"categories\[0\]: expected"),
-    "another crowd": (lambda c: c["annotations"][0].update(iscrowd="maybe"), "its iscrowd is 'maybe'; expected: 0 or 1"),
+    "another crowd": (lambda c: c["annotations"][0].update(iscrowd="maybe"), "its iscrowd is 'maybe'; expected 0 or 1"),
     "a list as crowd": (lambda c: c["annotations"][0].update(iscrowd=[1]), r"its iscrowd is \[1\]"),
     "a size of words": (lambda c: c["images"][0].update(height="8 px"), "its height and width are '8 px' and 10"),
-    "an id over two lines": (lambda c: c["annotations"][0].update(id="a\nb", category_id=9), r"annotation 'a\\nb': names"),
+    "an id over two lines": (lambda c: c["annotations"][0].update(id="a\nb", category_id=9), r"annotation 'a\\nb': unknown image"),
     "a negative size": (lambda c: c["images"][0].update(height=-8), "its height and width are"),
     "one side only": (lambda c: c["images"][0].pop("height"), "its height and width are"),
     "no annotations": (lambda c: c.pop("annotations"), "the list 'annotations' is missing"),
@@ -121,13 +121,13 @@ REFUSED = {
 
 
 @pytest.mark.parametrize(("change", "message"), REFUSED.values(), ids=REFUSED.keys())
-def test_records_that_are_refused(tmp_path, change, message):
+def test_malformed_records_are_refused(tmp_path, change, message):
     with pytest.raises(DatasetError, match=message) as refused:
         read(tmp_path, changed(change))
     assert "\n" not in str(refused.value)
 
 
-def test_an_encoded_name_does_not_leave_the_images(tmp_path):
+def test_an_encoded_name_cannot_leave_the_folder_of_images(tmp_path):
     (tmp_path / "images").mkdir()
     for file in ("a.png", "images/b.png"):
         PILImage.new("RGB", (10, 8)).save(tmp_path / file)
@@ -136,12 +136,12 @@ def test_an_encoded_name_does_not_leave_the_images(tmp_path):
         load_images(CocoData(kind="coco", train=CocoSplit(tmp_path / "images", path)), "train", FileMemory())
 
 
-def test_sizes_may_be_texts(tmp_path):
+def test_sizes_may_be_strings(tmp_path):
     coco = read(tmp_path, changed(lambda c: c["images"][0].update(height="8", width=10.0)))
     assert coco.images[0].size == (8, 10)
 
 
 @pytest.mark.parametrize("odd", ["9" * 5000, "--5", "x", "٣"])
-def test_text_ids_that_are_no_numbers_stand_behind_numbers(tmp_path, odd):
+def test_ids_that_are_not_numbers_come_after_numbers(tmp_path, odd):
     coco = read(tmp_path, changed(lambda c: c["categories"].insert(0, {"id": odd, "name": "owl"})))
     assert coco.names == ("cat", "dog", "owl")

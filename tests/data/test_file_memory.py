@@ -1,4 +1,4 @@
-"""What is remembered of image files: changes are noticed, damage is not believed."""
+"""Memory of inspected files: changes are noticed, and damaged rows are not used."""
 
 import errno
 import os
@@ -24,7 +24,7 @@ def saved(tmp_path, image, name="x.png", **options):
     return path
 
 
-def test_a_file_is_read_once_and_again_when_it_changes(tmp_path, monkeypatch):
+def test_a_file_is_read_once_and_again_after_a_change(tmp_path, monkeypatch):
 
     read = []
     monkeypatch.setattr(file_memory, "inspect_file", lambda p, real=reading.inspect_file: read.append(p) or real(p))
@@ -36,8 +36,8 @@ def test_a_file_is_read_once_and_again_when_it_changes(tmp_path, monkeypatch):
     assert memory.inspect([path], "reading")[path].size == (3, 6) and len(read) == 2
 
 
-def test_a_file_of_equal_size_and_time_is_noticed(tmp_path):
-    """As rsync and unzip leave them: the time of the last change is set back."""
+def test_a_change_that_keeps_size_and_time_is_noticed(tmp_path):
+    """rsync and unzip set the time of the last change back."""
     path = saved(tmp_path, PILImage.fromarray(RGB), "x.bmp")
     memory = FileMemory(tmp_path / "files.sqlite")
     first = memory.inspect([path], "reading")[path]
@@ -70,8 +70,8 @@ def test_errors_are_not_remembered(tmp_path, monkeypatch):
     assert memory.inspect([path], "reading")[path].size == (4, 6)
 
 
-def test_a_row_that_is_damaged_is_not_believed(tmp_path):
-    """Every byte of the database is changed in turn: what is recalled is right, or read again."""
+def test_a_damaged_row_is_not_used(tmp_path):
+    """Each byte of the database is changed in turn; inspections are right, or files are read again."""
     path = saved(tmp_path, PILImage.fromarray(RGB))
     file = tmp_path / "files.sqlite"
     expected = FileMemory(file).inspect([path], "reading")
@@ -95,8 +95,8 @@ def test_names_that_are_not_utf8_are_remembered(tmp_path):
 
 
 @pytest.mark.parametrize("content", [b"no database at all, " * 99, None, b""])
-def test_a_memory_that_is_damaged_is_made_anew(tmp_path, caplog, content):
-    """Garbage from the first byte, a database with garbage in its middle, and nothing at all."""
+def test_a_damaged_database_is_recreated(tmp_path, caplog, content):
+    """Garbage from the first byte, a database with garbage in the middle, and an empty file."""
     path = saved(tmp_path, PILImage.fromarray(RGB))
     file = tmp_path / "files.sqlite"
     if content is None:
@@ -111,11 +111,11 @@ def test_a_memory_that_is_damaged_is_made_anew(tmp_path, caplog, content):
     assert FileMemory(file).inspect([path], "reading") == expected and not caplog.records
 
 
-def test_a_memory_that_cannot_be_written_is_done_without(tmp_path, caplog):
+def test_without_a_writable_database_files_are_read_again(tmp_path, caplog):
     path = saved(tmp_path, PILImage.fromarray(RGB))
-    assert FileMemory(tmp_path).inspect([path], "reading")[path].size == (4, 6)  # a folder is no database
-    assert "the images are read again" in caplog.text
+    assert FileMemory(tmp_path).inspect([path], "reading")[path].size == (4, 6)  # a folder is not a database
+    assert "images that are not remembered are read again" in caplog.text
     file = tmp_path / "files.sqlite"
     with sqlite3.connect(file) as other:
-        other.execute("CREATE TABLE inspection (what TEXT)")  # another program's
+        other.execute("CREATE TABLE inspection (what TEXT)")  # of another program
     assert FileMemory(file).inspect([path], "reading")[path].size == (4, 6) and file.exists()

@@ -1,4 +1,4 @@
-"""COCO's polygons and runs: sound ones are read as pycocotools reads them, others never reach it."""
+"""Polygons and runs of COCO: valid ones are read as pycocotools reads them, invalid ones never reach it."""
 
 import json
 
@@ -32,7 +32,7 @@ def test_long_runs_take_several_characters():
     assert np.array_equal(outline.region(), mask.astype(bool))
 
 
-def test_runs_of_numbers_go_down_the_columns():
+def test_uncompressed_runs_go_down_the_columns():
     outline = read_outline({"size": [2, 3], "counts": [1, 2.0, 3]})
     assert outline.region().tolist() == [[False, True, False], [True, False, False]]
 
@@ -44,7 +44,7 @@ def test_a_polygon_is_drawn_as_pycocotools_draws_it():
     assert np.array_equal(read_outline([SQUARE, [], [1, 1], [1, 1, 5, 5], [3, 3] * 3]).region(SIZE), expected)
 
 
-def test_a_polygon_may_reach_a_little_beyond_the_image():
+def test_a_polygon_may_extend_slightly_beyond_the_image():
     expected = np.ones(SIZE, bool)
     assert np.array_equal(read_outline([[-0.5, -0.5, 10.5, -0.5, 10.5, 8.5, -0.5, 8.5]]).region(SIZE), expected)
 
@@ -52,31 +52,31 @@ def test_a_polygon_may_reach_a_little_beyond_the_image():
 @pytest.mark.parametrize(
     "nothing", [None, [], [[]], [[30, 30]], [[20, 20, 60, 50]], [[5, 5] * 4], [[0, 1, 9, 1, 5, 1]]]
 )
-def test_what_encloses_nothing_is_no_outline(nothing):
+def test_points_and_lines_are_not_an_outline(nothing):
     assert read_outline(nothing) is None
 
 
-def test_runs_without_a_pixel_are_no_outline():
+def test_runs_without_a_pixel_are_not_an_outline():
     assert read_outline({"size": [8, 10], "counts": [80]}) is None
 
 
 ODD = {
-    "odd count": ([[1, 2, 3, 4, 5]], "5 coordinates; expected: an even number"),
+    "odd count": ([[1, 2, 3, 4, 5]], "5 coordinates; expected an even number"),
     "texts": ([["20", "20", "60", "20", "60", "50"]], "its polygon holds '20'"),
-    "nan": ([[float("nan"), *SQUARE[1:]]], "holds nan; expected: finite"),
-    "infinity": ([[float("inf"), *SQUARE[1:]]], "holds inf; expected: finite"),
-    "a huge whole number": ([[10**400, *SQUARE[1:]]], "expected: finite"),
+    "nan": ([[float("nan"), *SQUARE[1:]]], "holds nan; expected finite"),
+    "infinity": ([[float("inf"), *SQUARE[1:]]], "holds inf; expected finite"),
+    "a huge whole number": ([[10**400, *SQUARE[1:]]], "expected finite"),
     "true": ([[True, *SQUARE[1:]]], "holds True"),
     "pairs": ([[[2, 2], [8, 2], [8, 6]]], r"holds \[2, 2\]"),
     "flat": (SQUARE, "its segmentation holds 2.0"),
     "a text": ("nonsense", "its segmentation is 'nonsense'"),
     "a number": (7, "its segmentation is 7"),
     "objects": ([{"size": [8, 10]}], "its segmentation holds"),
-    "short runs": ({"size": [8, 10], "counts": [10, 20]}, "cover 30 pixels; expected: 8 x 10 = 80"),
-    "long runs": ({"size": [8, 10], "counts": [10, 20, 300]}, "the length 300; expected: 0 to 80"),
+    "short runs": ({"size": [8, 10], "counts": [10, 20]}, "cover 30 pixels; expected 8 x 10 = 80"),
+    "long runs": ({"size": [8, 10], "counts": [10, 20, 300]}, "the length 300; expected 0 to 80"),
     "negative runs": ({"size": [8, 10], "counts": [90, -20, 10]}, "the length -20"),
-    "runs of nan": ({"size": [8, 10], "counts": [float("nan"), 80]}, "hold nan; expected: whole numbers"),
-    "runs of texts": ({"size": [8, 10], "counts": ["80"]}, "hold '80'; expected: whole numbers"),
+    "runs of nan": ({"size": [8, 10], "counts": [float("nan"), 80]}, "hold nan; expected integers"),
+    "runs of texts": ({"size": [8, 10], "counts": ["80"]}, "hold '80'; expected integers"),
     "nested runs": ({"size": [8, 10], "counts": [[80]]}, r"hold \[80\]"),
     "no runs": ({"size": [8, 10], "counts": []}, "cover 0 pixels"),
     "no counts": ({"size": [8, 10]}, "have the counts None"),
@@ -92,7 +92,7 @@ ODD = {
 
 
 @pytest.mark.parametrize(("odd", "message"), ODD.values(), ids=ODD.keys())
-def test_numbers_that_are_no_outline_are_refused(odd, message):
+def test_invalid_numbers_are_refused(odd, message):
     with pytest.raises(ValueError, match=message):
         read_outline(odd)
 
@@ -103,7 +103,7 @@ def test_numbers_that_are_no_outline_are_refused(odd, message):
         ([1e9, 2, 8, 2, 8, 6], "spans x 8 to 1e[+]09 .* inside the image of 10 x 8 px"),
         ([-1e300, 2, 8, 2, 8, 6], "inside the image"),
         ([12.5, 2, 13, 2, 13, 6], "inside the image"),  # as if the image were larger
-        ([0, 0, 10, 8] * 5000, "its polygon's line is"),  # pycocotools' memory grows with the length
+        ([0, 0, 10, 8] * 5000, "its polygon has a line of"),  # pycocotools' memory grows with the length
     ],
 )
 def test_polygons_that_do_not_fit_the_image_are_refused(points, message):
@@ -132,7 +132,7 @@ SEGMENTATIONS = st.one_of(
 
 @settings(max_examples=300, deadline=None)
 @given(SEGMENTATIONS)
-def test_anything_is_read_within_the_image_or_refused_in_one_line(segmentation):
+def test_any_value_is_read_within_the_image_or_refused_in_one_line(segmentation):
     segmentation = json.loads(json.dumps(segmentation))
     try:
         outline = read_outline(segmentation)

@@ -1,4 +1,4 @@
-"""The one reader of image files, on files of every kind, made here."""
+"""The reader of image files, on generated files of every kind."""
 
 import io
 import os
@@ -34,7 +34,7 @@ def saved(tmp_path, image, name="x.png", **options):
     return path
 
 
-def test_plain_rgb_is_read_as_it_is(tmp_path):
+def test_rgb_is_read_unchanged(tmp_path):
     assert np.array_equal(read_image(saved(tmp_path, PILImage.fromarray(RGB))), RGB)
 
 
@@ -49,7 +49,7 @@ def test_16_bit_grey_keeps_its_range(tmp_path):
     assert image[..., 0].tolist() == [[0, 1, 255], [0, 1, 128]]
 
 
-def test_transparent_pixels_lie_over_white_and_opaque_ones_stay(tmp_path):
+def test_transparent_pixels_become_white_and_opaque_ones_stay(tmp_path):
     rgba = np.dstack([RGB, np.full((4, 6), 255, np.uint8)])
     rgba[0, 0, 3] = 0
     image = read_image(saved(tmp_path, PILImage.fromarray(rgba)))
@@ -84,7 +84,7 @@ STORED = np.arange(1, 7, dtype=np.uint8).reshape(2, 3)
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("name", ["x.jpg", "x.png", "x.tif", "x.webp"])
-def test_the_orientation_is_known_and_applied_in_every_format(tmp_path, name, orientation):
+def test_the_orientation_is_reported_and_applied_in_every_format(tmp_path, name, orientation):
     exif = PILImage.Exif()
     exif[0x0112] = orientation
     pixels = np.kron(np.stack([STORED * 40] * 3, axis=2), np.ones((16, 16, 1), np.uint8))
@@ -102,7 +102,7 @@ def test_a_mask_of_the_stored_size_is_turned_with_its_photograph(orientation):
         assert np.array_equal(turned_with(upright, upright.shape, orientation), upright)
 
 
-def test_a_mask_that_states_an_orientation_of_its_own_is_turned_by_it(tmp_path):
+def test_a_mask_is_turned_by_its_own_orientation(tmp_path):
     exif = PILImage.Exif()
     exif[0x0112] = 7
     values, stated = read_mask_file(saved(tmp_path, PILImage.fromarray(STORED), exif=exif))
@@ -120,7 +120,7 @@ def test_a_photograph_that_changed_since_it_was_listed_is_refused(tmp_path):
             read()
 
 
-def test_12_bits_that_are_packed_keep_their_range(tmp_path):
+def test_packed_12_bit_grey_keeps_its_range(tmp_path):
     tags = {256: 2, 257: 1, 258: 12, 259: 1, 262: 1, 273: 8, 277: 1, 278: 1, 279: 3}
     entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags.items())
     data = b"II*\0" + struct.pack("<I", 12) + b"\xff\xf8\x00\0" + struct.pack("<H", len(tags)) + entries + bytes(4)
@@ -128,7 +128,7 @@ def test_12_bits_that_are_packed_keep_their_range(tmp_path):
     assert read_image(tmp_path / "x.tif")[..., 0].tolist() == [[255, 128]]  # 4095 and 2048
 
 
-def test_what_is_odd_about_an_image_is_noted(tmp_path):
+def test_oddities_of_an_image_are_noted(tmp_path):
     dark, bright = np.full((2, 3), 4095, np.uint16), np.full((2, 3), 65535, np.uint16)
     for image in (PILImage.fromarray(dark), PILImage.fromarray(dark.astype(np.int32))):
         assert "16-bit values use less than a quarter" in inspect_file(saved(tmp_path, image, "x.tif")).note
@@ -140,11 +140,11 @@ def test_what_is_odd_about_an_image_is_noted(tmp_path):
         several = saved(tmp_path, page, name, save_all=True, append_images=[PILImage.fromarray(255 - RGB)])
         assert inspect_file(several).note == "it has several pages; only the first is read"
     assert not inspect_file(saved(tmp_path, PILImage.fromarray(bright))).note
-    assert not inspect_file(saved(tmp_path, PILImage.new("L", (3, 2)))).note  # black, as it is stored
+    assert not inspect_file(saved(tmp_path, PILImage.new("L", (3, 2)))).note  # a black image is not dark by mistake
 
 
 def grey_png(values, bits):
-    """Return a grey PNG of `bits` a pixel, which Pillow cannot write."""
+    """Return a grey PNG of `bits` per pixel, which Pillow cannot write."""
     height, width = values.shape
     rows = b"".join(b"\0" + np.packbits(np.unpackbits(row[:, None], axis=1)[:, 8 - bits :]).tobytes() for row in values)
     chunks = [
@@ -179,7 +179,7 @@ def test_masks_as_ppm_of_equal_channels_keep_their_values(tmp_path):
     assert np.array_equal(read_mask_file(path)[0], values)
 
 
-def test_wide_masks_are_read_if_their_values_are_class_ids(tmp_path):
+def test_16_and_32_bit_masks_are_read_if_their_values_are_class_ids(tmp_path):
     values = np.array([[0, 1, 255], [2, 2, 0]])
     for kind in (np.uint16, np.int32):
         assert np.array_equal(
@@ -191,7 +191,7 @@ def test_wide_masks_are_read_if_their_values_are_class_ids(tmp_path):
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 3000), (3000, 1), (513, 2)])
 @pytest.mark.parametrize("mode", ["RGB", "RGBA", "L", "I;16", "P"])
-def test_strips_are_read_as_they_are(tmp_path, shape, mode):
+def test_narrow_images_are_read_unchanged(tmp_path, shape, mode):
     values = np.arange(shape[0] * shape[1], dtype=np.uint16).reshape(shape) % 200
     image = (
         PILImage.fromarray(values * 257)
@@ -206,8 +206,8 @@ def test_strips_are_read_as_they_are(tmp_path, shape, mode):
 
 
 @pytest.mark.parametrize("name", ["x.jpg", "x.png", "x.webp"])
-def test_odd_exif_data_end_in_pixels_or_a_reason(tmp_path, name):
-    """Each byte of the EXIF data is changed in turn; none of the results ends a run."""
+def test_damaged_exif_data_give_pixels_or_a_reason(tmp_path, name):
+    """Each byte of the EXIF data is changed in turn; none of the results raises another error."""
     exif = PILImage.Exif()
     exif[0x0112], exif[0x010F], exif[0x011A] = 6, "maker", 72.0
     exif.get_ifd(0x8769)[0x9003] = "2026:01:01 00:00:00"
@@ -224,8 +224,8 @@ def test_odd_exif_data_end_in_pixels_or_a_reason(tmp_path, name):
     assert reasons <= {"", "its EXIF data cannot be read"}
 
 
-def test_exif_that_cannot_be_written_again_is_no_reason_to_refuse_an_image(tmp_path):
-    """Pillow writes EXIF data anew when it turns an image, and fails at values of the wrong type."""
+def test_an_image_with_exif_data_that_cannot_be_rewritten_is_read(tmp_path):
+    """Pillow rewrites EXIF data when it turns an image, and fails at values of the wrong type."""
     exif = PILImage.Exif()
     exif[0x0112], exif[0x0100] = 6, 5
     block = exif.tobytes().replace(struct.pack(">HHI", 0x0100, 3, 1), struct.pack(">HHI", 0x0100, 2, 4))
@@ -238,7 +238,7 @@ def test_exif_that_cannot_be_written_again_is_no_reason_to_refuse_an_image(tmp_p
     "error", [struct.error("odd"), TypeError("odd"), SyntaxError("odd"), KeyError("odd"), AssertionError()]
 )
 @pytest.mark.parametrize("place", ["open", "crop"])
-def test_whatever_a_parser_raises_is_a_reason(tmp_path, monkeypatch, error, place):
+def test_every_exception_of_a_parser_becomes_a_reason(tmp_path, monkeypatch, error, place):
     path = saved(tmp_path, PILImage.fromarray(RGB))
 
     def fails(*_, **__):
@@ -254,7 +254,7 @@ def test_jpegs_of_hundreds_of_scans_are_refused(tmp_path):
     path = saved(tmp_path, PILImage.fromarray(RGB), "x.jpg", progressive=True)
     data = path.read_bytes()
     last = data[data.rindex(b"\xff\xda") : -2]
-    path.write_bytes(data[:-2] + 20 * last + b"\xff\xd9\0\0" + 99 * last)  # what follows the end does not count
+    path.write_bytes(data[:-2] + 20 * last + b"\xff\xd9\0\0" + 99 * last)  # bytes after the end do not count
     assert not inspect_file(path).error
     path.write_bytes(data[:-2] + 200 * last + b"\xff\xd9")
     assert re.fullmatch(r"it has 2\d\d scans; expected at most 64, so save it again", inspect_file(path).error)
@@ -269,20 +269,20 @@ def test_jpegs_of_hundreds_of_scans_are_refused(tmp_path):
         ("x.bmp", b"BM" + struct.pack("<IHHIIiiHHIIiiII", 60, 0, 0, 54, 40, 10**9, 1, 1, 24, 0, 0, 0, 0, 0, 0)),
     ],
 )
-def test_images_that_declare_a_billion_pixels_are_refused_by_their_head(tmp_path, name, head):
+def test_images_that_declare_a_billion_pixels_are_refused_by_their_header(tmp_path, name, head):
     path = tmp_path / name
     path.write_bytes(head + bytes(100))
     with pytest.raises(DatasetError, match="expected at most 100 megapixels"):
         read_image(path)
 
 
-def test_a_form_that_is_slow_to_decode_is_refused_beyond_four_megapixels(tmp_path):
+def test_a_slow_variant_is_refused_beyond_four_megapixels(tmp_path):
     path = tmp_path / "x.ppm"
     path.write_bytes(b"P3 3000 2000 255\n" + b"1 " * 100)
     assert "slow to decode; expected at most 4 megapixels" in inspect_file(path).error
 
 
-def test_an_image_that_takes_more_memory_than_is_promised_is_refused(tmp_path, monkeypatch):
+def test_an_image_that_needs_too_much_memory_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(reading, "MOST_MEMORY", 4 * 6 * 20 + 100)
     assert not inspect_file(saved(tmp_path, PILImage.fromarray(RGB), "x.webp")).error
     path = saved(tmp_path, PILImage.fromarray(np.vstack([RGB] * 5)), "x.webp")
@@ -307,7 +307,7 @@ def test_threads_wait_for_memory():
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes")
-def test_pipes_devices_and_folders_are_no_images(tmp_path):
+def test_pipes_devices_and_folders_are_not_images(tmp_path):
     os.mkfifo(tmp_path / "x.png")
     (tmp_path / "y.png").mkdir()
     (tmp_path / "z.png").symlink_to("/dev/zero")
@@ -340,7 +340,7 @@ def truncated(tmp_path):
         (None, "no such file"),
     ],
 )
-def test_what_is_no_image_is_refused_by_name(tmp_path, content, reason):
+def test_files_that_are_not_images_are_refused_by_name(tmp_path, content, reason):
     path = tmp_path / "x.png"
     if content is not None:
         path.write_bytes(content)
@@ -357,7 +357,7 @@ def test_truncated_and_float_images_are_refused(tmp_path):
         read_image(path)
 
 
-def test_masks_are_values_not_colours(tmp_path):
+def test_masks_are_read_as_values_and_not_as_palette_colours(tmp_path):
     values = np.array([[0, 1, 255], [2, 2, 0]], dtype=np.uint8)
     palette = PILImage.fromarray(values)
     palette.putpalette([9, 9, 9] * 256)
@@ -367,7 +367,7 @@ def test_masks_are_values_not_colours(tmp_path):
         read_mask_file(saved(tmp_path, PILImage.fromarray(RGB)))
 
 
-def test_masks_in_several_equal_channels_are_read_and_others_refused(tmp_path):
+def test_masks_of_several_channels_are_read_if_these_are_equal(tmp_path):
     values = np.array([[0, 1, 2], [7, 255, 0]], np.uint8)
     opaque = np.full_like(values, 255)
     for channels in ([values] * 3, [values, values, values, opaque], [values, opaque]):

@@ -1,4 +1,4 @@
-"""Label tables in the forms of people, pandas and spreadsheets: each is read right, or refused in one line."""
+"""Label tables of people, pandas and spreadsheets are read correctly, or refused in one line."""
 
 import os
 
@@ -47,7 +47,7 @@ def read(tmp_path, text, separator=" ", known=(), notes=None):
         PLAIN.replace("im3,", "im3,background"),
     ],
 )
-def test_forms_of_one_table(tmp_path, text):
+def test_variants_of_one_table(tmp_path, text):
     assert read(tmp_path, text) == LABELS
 
 
@@ -59,7 +59,7 @@ def test_separators(tmp_path, separator):
     assert read(tmp_path, text, separator)["im2"] == {"traffic light", "blue"}
 
 
-def test_a_word_for_nothing_is_no_class_unless_the_config_names_it(tmp_path):
+def test_a_word_for_no_class_is_not_a_class_unless_the_config_names_it(tmp_path):
     text = PLAIN.replace("im3,", "im3,None")
     notes = []
     assert read(tmp_path, text, notes=notes)["im3"] == frozenset()
@@ -86,13 +86,13 @@ def test_a_word_for_nothing_is_no_class_unless_the_config_names_it(tmp_path):
         ("red\x07", " ", r"cannot be a class name: it holds U\+0007"),
     ],
 )
-def test_what_would_become_a_class_in_silence_is_refused(tmp_path, cell, separator, message):
+def test_cells_that_would_silently_become_a_class_are_refused(tmp_path, cell, separator, message):
     text = PLAIN.replace("red blue", f'"{cell}"')
     with pytest.raises(DatasetError, match=message):
         read(tmp_path, text, separator)
 
 
-def test_a_comma_belongs_to_a_name_that_the_config_or_a_chosen_separator_says(tmp_path):
+def test_a_comma_may_be_part_of_a_name_in_the_config_or_beside_a_chosen_separator(tmp_path):
     text = 'image_id,classes\na,"tench, Tinca tinca"\nb,"shark|tench, Tinca tinca"\n'
     assert read(tmp_path, text, "|")["b"] == {"shark", "tench, Tinca tinca"}
     assert read(tmp_path, 'image_id,classes\na,"red,blue"\n', " ", known=("red,blue",))["a"] == {"red,blue"}
@@ -115,7 +115,7 @@ def test_a_comma_belongs_to_a_name_that_the_config_or_a_chosen_separator_says(tm
         (PLAIN.replace("red", "röt").encode("latin-1"), "not UTF-8 text: .*; save it as UTF-8"),
     ],
 )
-def test_messages(tmp_path, text, message):
+def test_error_messages(tmp_path, text, message):
     with pytest.raises(DatasetError, match=message) as caught:
         read(tmp_path, text)
     assert "\n" not in str(caught.value)

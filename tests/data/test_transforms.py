@@ -26,7 +26,7 @@ def dataset(items, mask_of=None, seed=0):
     return TrainingImages(items, 3, augmentation(32, (0.7, 1.5), 0.3), (0.5,) * 3, (0.5,) * 3, seed, mask_of)
 
 
-def test_a_draw_depends_on_seed_epoch_and_index_alone(tmp_path):
+def test_augmentation_depends_only_on_seed_epoch_and_index(tmp_path):
     items = images(tmp_path)
     one, two = dataset(items), dataset(items)
     forwards = [one[i]["image"] for i in range(3)]
@@ -43,7 +43,7 @@ def test_shapes_and_labels(tmp_path):
     assert sample["present"].tolist() == [0, 1, 0]
 
 
-def test_masks_move_with_their_image_and_padding_is_255(tmp_path):
+def test_masks_move_with_their_image_and_are_padded_with_255(tmp_path):
     path = tmp_path / "x.png"
     values = np.zeros((20, 60), dtype=np.uint8)
     values[:, 30:] = 200
@@ -62,12 +62,12 @@ def test_masks_move_with_their_image_and_padding_is_255(tmp_path):
         assert torch.equal(target[sure] == 1, grey[sure] > 0.5)
 
 
-def test_normalised_takes_mean_and_std_out():
+def test_normalised_subtracts_the_mean_and_divides_by_std():
     image = np.full((2, 2, 3), 255, dtype=np.uint8)
     assert torch.allclose(normalised(image, (0.5, 0.5, 0.0), (0.5, 0.25, 1.0))[:, 0, 0], torch.tensor([1.0, 2.0, 1.0]))
 
 
-def test_batches_hold_one_size_and_never_depend_on_the_order_of_images(tmp_path):
+def test_batches_have_one_size_and_do_not_depend_on_the_order_of_images(tmp_path):
     items = [LabeledImage(str(i), tmp_path, (), (10, 20 + i % 2), "") for i in range(7)]
     batches = batches_by_size(items, 2)
     assert [[i.id for i in b] for b in batches] == [["0", "2"], ["4", "6"], ["1", "3"], ["5"]]
@@ -90,7 +90,7 @@ def centre(weights):
     ("size", "crop", "scale"),
     [((375, 500), 320, (0.5, 1.5)), ((200, 200), 256, (0.7, 1.5)), ((400, 640), 320, (1.0, 1.0)), ((96, 64), 96, (0.4, 0.9))],
 )  # fmt: skip
-def test_edges_of_masks_stay_on_the_edges_of_their_images(size, crop, scale):
+def test_edges_of_masks_stay_aligned_with_their_images(size, crop, scale):
     transform = augmentation(crop, scale, 0.0)
     offsets = []
     for draw in range(200):
@@ -100,7 +100,7 @@ def test_edges_of_masks_stay_on_the_edges_of_their_images(size, crop, scale):
         transform.set_random_seed(draw)
         result = transform(image=np.repeat(mask[..., None] * 200, 3, axis=2), mask=mask)
         light = result["image"][..., 0] / 200.0
-        if light[[0, -1]].max() == light[:, [0, -1]].max() == 0 < light.max():  # all of the square is in the crop
+        if light[[0, -1]].max() == light[:, [0, -1]].max() == 0 < light.max():  # the crop contains the complete square
             offsets.append(centre(result["mask"] == 1) - centre(light))
     assert len(offsets) > 100
     assert np.abs(np.mean(offsets, axis=0)).max() < 0.1
@@ -108,7 +108,7 @@ def test_edges_of_masks_stay_on_the_edges_of_their_images(size, crop, scale):
     assert np.abs(flipped_or_not).mean() < 0.2
 
 
-def test_a_resized_mask_keeps_its_values_and_takes_what_covers_most_of_a_pixel():
+def test_a_resized_mask_gets_the_value_that_covers_most_of_each_pixel():
     mask = np.zeros((4, 6), dtype=np.uint8)
     mask[:, 3:] = 255
     mask[2:, :2] = 7
@@ -118,20 +118,20 @@ def test_a_resized_mask_keeps_its_values_and_takes_what_covers_most_of_a_pixel()
 
 
 @pytest.mark.parametrize("size", [(1, 300), (300, 1), (1, 1), (2, 4000)])
-def test_the_narrowest_photographs_keep_a_pixel(size):
+def test_the_narrowest_photographs_keep_one_pixel(size):
     transform = augmentation(32, (0.5, 0.5), 0.2)
     transform.set_random_seed(0)
     result = transform(image=np.full((*size, 3), 90, np.uint8), mask=np.ones(size, np.uint8))
     assert result["image"].shape == (32, 32, 3) and (result["mask"] == 1).any()
 
 
-def test_a_network_gives_the_same_at_every_run_on_the_narrowest_photographs():
+def test_a_network_is_deterministic_on_the_narrowest_photographs():
     network = timm.create_model("test_resnet", num_classes=2).eval().to(memory_format=torch.channels_last)
     height, width = network_size((2000, 3), 64, 1.0)
     images = torch.rand(4, 3, height, width).to(memory_format=torch.channels_last)
     results = []
     for _ in range(4):
-        for size in (2**n for n in range(4, 20)):  # what is freed here may be what the next pass gets
+        for size in (2**n for n in range(4, 20)):  # the next pass may get the memory that is freed here
             torch.full((size,), torch.nan)
         with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
             results.append(network(images))
@@ -139,8 +139,8 @@ def test_a_network_gives_the_same_at_every_run_on_the_narrowest_photographs():
 
 
 @pytest.mark.slow
-def test_nothing_is_asked_of_the_net(monkeypatch):
-    """Albumentations looks for a newer version when it is imported, unless it is told not to."""
+def test_importing_albumentations_does_not_use_the_network(monkeypatch):
+    """By default, albumentations looks for a newer version when it is imported."""
     monkeypatch.delenv("NO_ALBUMENTATIONS_UPDATE", raising=False)
     code = "import socket, sys; socket.getaddrinfo = lambda *_, **__: sys.exit('asked'); import wsseg.data.transforms"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)

@@ -1,4 +1,4 @@
-"""Lists, annotations and label maps of VOC devkits in the forms of several tools."""
+"""Lists, annotations and label maps of VOC devkits, as several tools write them."""
 
 import pytest
 
@@ -23,7 +23,7 @@ def test_lines_of_a_list(line, item_id):
     assert listed_ids(f"{line}\n\n{line}\n", "train.txt", IMAGES) == [item_id]
 
 
-def test_a_line_that_cannot_be_an_id_is_told_with_its_number():
+def test_a_line_that_cannot_be_an_id_is_reported_with_its_number():
     with pytest.raises(DatasetError, match=r"train\.txt: line 2: '\.\./x' cannot be an image id"):
         listed_ids("a_1\n../x\n", "train.txt", IMAGES)
 
@@ -47,6 +47,6 @@ def test_a_label_map():
 
 
 @pytest.mark.parametrize("line", ["car", "car:1,2::", "car:1,2,300::", "a:0,0,0::\na:1,1,1::"])
-def test_a_label_map_of_another_form(line):
+def test_a_malformed_label_map_is_refused(line):
     with pytest.raises(DatasetError, match=r"labelmap\.txt: line \d: found .*; expected NAME:R,G,B::"):
         label_map(line, "labelmap.txt")

@@ -1,4 +1,4 @@
-"""What is data in a folder as file managers, notebooks, NAS boxes, phones and wsseg itself leave it."""
+"""Data among the files that file managers, notebooks, NAS boxes, phones and wsseg itself leave in folders."""
 
 import os
 
@@ -15,8 +15,8 @@ def write(root, *names):
         (root / name).write_bytes(b"x")
 
 
-def found(root, without=()):
-    """Return the ids that the walk yields and its reasons by name."""
+def walked(root, without=()):
+    """Return the paths of the images, and the reasons of skipped paths by name."""
     skipped = []
     images = sorted(p.relative_to(root).as_posix() for p in images_below(root, skipped, without))
     return images, {path.name: why for path, why in skipped}
@@ -30,9 +30,9 @@ def found(root, without=()):
         ".trashed-17-a.jpg", "Thumbs.db", "sub/desktop.ini", ".DS_Store",
     ],
 )  # fmt: skip
-def test_litter_of_systems_is_never_data_and_not_worth_a_word(tmp_path, litter):
+def test_files_of_systems_are_ignored_without_a_message(tmp_path, litter):
     write(tmp_path, "red/a.jpg", litter)
-    assert found(tmp_path) == (["red/a.jpg"], {})
+    assert walked(tmp_path) == (["red/a.jpg"], {})
     assert litter.split("/")[0] not in [p.name for p in data_folders(tmp_path)] or litter.startswith("sub/")
 
 
@@ -41,28 +41,28 @@ def test_stores_artifacts_and_virtual_environments_are_never_data(tmp_path):
     ArtifactStore(tmp_path / "any name")
     write(tmp_path / "any name", "objects/k/masks/a.png", "data/demo/a.png")
     write(tmp_path, "copied/manifest.json", "copied/files.txt", "copied/masks/a.png")
-    assert found(tmp_path) == (["red/a.jpg"], {})
+    assert walked(tmp_path) == (["red/a.jpg"], {})
     assert [p.name for p in data_folders(tmp_path)] == ["red"]
     assert [p.name for p in folders_below(tmp_path, 3)] == [tmp_path.name, "red"]
-    assert found(tmp_path / "copied")[0] == ["masks/a.png"]  # a folder that is named is looked into
+    assert walked(tmp_path / "copied")[0] == ["masks/a.png"]  # a folder that the caller names is searched
 
 
-def test_a_store_made_among_the_photographs_themselves(tmp_path):
+def test_a_store_in_the_folder_of_photographs_is_ignored(tmp_path):
     write(tmp_path, "red/a.jpg")
     ArtifactStore(tmp_path)
     write(tmp_path, "objects/k/masks/a.png", "work/k/a.png", "data/demo/a.png")
-    assert found(tmp_path) == (["red/a.jpg"], {})
+    assert walked(tmp_path) == (["red/a.jpg"], {})
     assert [p.name for p in data_folders(tmp_path)] == ["red"]
 
 
-def test_what_may_be_an_image_is_skipped_with_its_reason(tmp_path):
+def test_possible_images_are_skipped_with_a_reason(tmp_path):
     write(tmp_path, "a.JPG", "b.heic", "c.GIF", "d", ".jpg", "labels.csv", "a.xml", "README", ".hidden.jpg")
     (tmp_path / "broken.jpg").symlink_to("nowhere")
     (tmp_path / "itself.jpg").symlink_to("itself.jpg")
     (tmp_path / "linked.jpg").symlink_to("a.JPG")
     (tmp_path / "loop").symlink_to(".")
     os.mkfifo(tmp_path / "pipe.png")
-    images, reasons = found(tmp_path)
+    images, reasons = walked(tmp_path)
     assert images == [".hidden.jpg", "a.JPG", "linked.jpg"]
     assert reasons == {
         "b.heic": ".heic is not supported",
@@ -76,7 +76,7 @@ def test_what_may_be_an_image_is_skipped_with_its_reason(tmp_path):
     }
 
 
-def test_the_line_counts_by_reason(tmp_path):
+def test_the_line_counts_skipped_files_by_reason(tmp_path):
     skipped = [(tmp_path / f"{i}.heic", ".heic is not supported") for i in range(5)] + [
         (tmp_path / "b\n", "a broken link")
     ]
@@ -86,7 +86,7 @@ def test_the_line_counts_by_reason(tmp_path):
     )
 
 
-def test_a_linked_class_folder_counts_unless_it_leads_back(tmp_path):
+def test_a_linked_class_folder_counts_unless_it_is_a_loop(tmp_path):
     write(tmp_path, "photos/red/a.jpg", "elsewhere/b.jpg")
     (tmp_path / "photos" / "blue").symlink_to(tmp_path / "elsewhere")
     (tmp_path / "photos" / "twice").symlink_to(tmp_path / "photos" / "red")
@@ -96,12 +96,12 @@ def test_a_linked_class_folder_counts_unless_it_leads_back(tmp_path):
     assert [p.name for p, _ in skipped] == ["twice", "up"]
 
 
-def test_folders_that_hold_something_else_are_left_out(tmp_path):
+def test_excluded_folders_are_not_searched(tmp_path):
     write(tmp_path, "a.jpg", "masks/a.png", "sub/b.jpg")
-    assert found(tmp_path, {(tmp_path / "masks").resolve()})[0] == ["a.jpg", "sub/b.jpg"]
+    assert walked(tmp_path, {(tmp_path / "masks").resolve()})[0] == ["a.jpg", "sub/b.jpg"]
 
 
-def test_a_folder_that_cannot_be_listed(tmp_path, monkeypatch):
+def test_a_folder_that_cannot_be_listed_is_skipped_or_refused(tmp_path, monkeypatch):
     write(tmp_path, "a.jpg", "closed/b.jpg")
     listed = os.scandir
 
@@ -111,7 +111,7 @@ def test_a_folder_that_cannot_be_listed(tmp_path, monkeypatch):
         return listed(folder)
 
     monkeypatch.setattr(os, "scandir", closed)
-    assert found(tmp_path) == (["a.jpg"], {"closed": "cannot be listed: Permission denied"})
+    assert walked(tmp_path) == (["a.jpg"], {"closed": "cannot be listed: Permission denied"})
     with pytest.raises(DatasetError, match="closed: cannot be listed: Permission denied"):
         data_files(tmp_path / "closed")
 
@@ -122,7 +122,7 @@ def test_depth(tmp_path):
     assert [p.name for p in folders_below(tmp_path, 0)] == [tmp_path.name]
 
 
-def test_a_link_to_a_device_is_no_broken_link(tmp_path):
+def test_a_link_to_a_device_is_not_a_broken_link(tmp_path):
     (tmp_path / "x.png").symlink_to("/dev/null")
     skipped = []
     assert data_files(tmp_path, skipped) == [] and skipped == [(tmp_path / "x.png", "not a regular file")]

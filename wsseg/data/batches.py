@@ -1,4 +1,4 @@
-"""Batches for networks that only look: images of one size together, always in the same groups."""
+"""Inference batches: images of one size together, always in the same groups."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -11,17 +11,17 @@ from wsseg.data.reading import read_photograph
 from wsseg.data.transforms import normalised
 from wsseg.types import Image, LabeledImage
 
-_STEP = 32  # every backbone in use has a coarsest stride of at most 32
-# Two cells at that stride: oneDNN's bfloat16 convolutions (3.12, AMX) with stride 2 read memory that nobody wrote if their
-# result is one cell wide, and give other values (or NaN) at each run.
+_STEP = 32  # no backbone in use has a coarser stride
+# Two cells at that stride: if its result is one cell wide, a bfloat16 convolution with stride 2 (oneDNN 3.12, AMX) reads
+# uninitialised memory, and gives other values (or NaN) at each run.
 _SMALLEST = 64
 
 
 def batches_by_size(items: Iterable[LabeledImage], batch_size: int) -> list[list[LabeledImage]]:
-    """Group images of equal (H, W), at most `batch_size` together.
+    """Return groups of at most `batch_size` images of equal (H, W).
 
-    The groups depend on the data alone, never on what an interrupted run has finished: kernels may round otherwise for
-    another batch size, and results must not depend on it.
+    The groups depend only on the data, not on the work of an interrupted run: kernels may round differently for another
+    batch size, and results must not depend on an interruption.
     """
     by_size: dict[tuple[int, int], list[LabeledImage]] = {}
     for item in items:
@@ -34,7 +34,7 @@ def batches_by_size(items: Iterable[LabeledImage], batch_size: int) -> list[list
 
 
 def network_size(size: tuple[int, int], long_side: int, scale: float) -> tuple[int, int]:
-    """Return the (H, W) at which a network sees an image: long side `long_side` * scale; multiples of 32, at least 64."""
+    """Return the network's input (H, W) for an image: long side `long_side` * scale, in multiples of 32, at least 64."""
     factor = long_side * scale / max(size)
     height, width = (max(_SMALLEST, round(extent * factor / _STEP) * _STEP) for extent in size)
     return height, width
@@ -57,22 +57,23 @@ def network_inputs(
     sizes: Sequence[tuple[int, int]],
     device: torch.device,
 ) -> list[Tensor]:
-    """Return what a network sees of images of one size: a (N, 3, *size) float32 tensor for each of `sizes`.
+    """Return the network inputs for images of one size: a (N, 3, *size) float32 tensor for each of `sizes`.
 
-    Each image is shrunk and dropped before the next one is taken: eight photographs of 12 megapixels would fill gigabytes.
+    Each image is resized and released before the next one is read: eight photographs of 12 megapixels would fill gigabytes.
 
     Args:
-        images: (H, W, 3) uint8 each; an iterator that decodes them one by one.
-        mean, std: of the network's input.
-        sizes: (H, W) at which the network sees them.
-        device: where they are resized, and stay.
+        images: (H, W, 3) uint8 each, all of one size; an iterator that decodes them one by one.
+        mean: channel means of the network's input.
+        std: channel standard deviations of the network's input.
+        sizes: (H, W) of each tensor.
+        device: device of the resizing and of the tensors.
     """
 
-    def shrunk(image: Image) -> list[Tensor]:
+    def inputs_of(image: Image) -> list[Tensor]:
         tensor = normalised(image, mean, std)[None].to(device)
         return [at_size(tensor, size) for size in sizes]
 
-    return [torch.cat(of_size) for of_size in zip(*map(shrunk, images), strict=True)]
+    return [torch.cat(tensors) for tensors in zip(*map(inputs_of, images), strict=True)]
 
 
 def read_batch(
@@ -82,5 +83,5 @@ def read_batch(
     sizes: Sequence[tuple[int, int]],
     device: torch.device,
 ) -> list[Tensor]:
-    """Read images of one size one after the other, and return what a network sees of them: `network_inputs`."""
+    """Read images of one size one by one, and return their `network_inputs`."""
     return network_inputs((read_photograph(item) for item in items), mean, std, sizes, device)

@@ -1,10 +1,10 @@
-"""The demo data sets: generated, deterministic, with exact masks, and hard enough to mean something.
+"""The demo data sets: generated, deterministic, with exact masks, and hard enough to be a useful test.
 
 This module writes both scenes and draws the objects; `wsseg.data.demo_surfaces` draws the surfaces.
 
-Objects of four classes differ in shape and in texture; textures and backgrounds are cut from the photographs that
-scikit-image ships. An image shows up to three objects of several sizes, which may overlap, and clutter that belongs to
-no class: other shapes with other textures. Every eighth image shows clutter alone.
+Objects of four classes differ in shape and texture; textures and backgrounds are crops of photographs that come with
+scikit-image. An image shows up to three objects of several sizes, which may overlap, and clutter of no class: other shapes
+with other textures. Every eighth image shows only clutter.
 """
 
 import hashlib
@@ -56,7 +56,7 @@ def _triangle() -> Polygon:
     return np.array([[0, -1.0], [0.9, 0.8], [-0.9, 0.8]])
 
 
-# class name -> outline and the photograph that its texture is cut from
+# outline, and photograph of the texture, by class name
 CLASSES: dict[str, tuple[Callable[[], Polygon], str]] = {
     "brick_disc": (_disc, "brick"),
     "grass_star": (_star, "grass"),
@@ -68,11 +68,11 @@ _CLUTTER = ("text", "coins", "moon", "immunohistochemistry")
 
 
 def demo_data(data: DemoData, folder: Path) -> CsvData:
-    """Return the demo data set in the CSV layout, generated below `folder` where it is not there yet.
+    """Return the demo data set in the CSV layout; it is generated below `folder` if it does not exist yet.
 
     Args:
-        data: how many images of which size, from which seed.
-        folder: where generated data sets are kept; each set of values has a sub-folder of its own.
+        data: number of images, size and seed.
+        folder: parent of generated data sets; each set of values has its own sub-folder.
     """
     counts = {split: part.images for split in ("train", "val") if (part := getattr(data, split))}
     surfaces = data.scene == "surfaces"
@@ -93,7 +93,7 @@ def demo_data(data: DemoData, folder: Path) -> CsvData:
             _write_split(partial / split, count, (data.seed, number), names, drawn)
         try:
             partial.rename(root)
-        except OSError:  # another process was first; its files are the same
+        except OSError:  # another process has created it, with the same files
             shutil.rmtree(partial)
             if not root.is_dir():
                 raise
@@ -114,11 +114,13 @@ def _csv_split(root: Path, split: str, part: DemoSplit) -> CsvSplit:
 
 
 def _photographs() -> dict[str, Image]:
-    import skimage.data  # slow to import, and needed only when the data set is made
+    import skimage.data  # slow to import, and needed only to generate the data set
 
     names = {*_BACKGROUNDS, *_CLUTTER, *(texture for _, texture in CLASSES.values())} - {"motorcycle"}
     photographs = {name: np.asarray(getattr(skimage.data, name)()) for name in sorted(names)}
-    folder = Path(skimage.data.__file__).parent  # ships one eye's view, but offers only the pair
+    folder = Path(
+        skimage.data.__file__
+    ).parent  # the package has the left view as a file, but a function only for the stereo pair
     photographs["motorcycle"] = read_image(folder / "motorcycle_left.png")
     return {n: np.stack([p] * 3, axis=2) if p.ndim == 2 else p[..., :3] for n, p in photographs.items()}
 
@@ -143,7 +145,7 @@ def _write_split(
 
 
 def draw(rng: np.random.Generator, size: int, empty: bool, photographs: dict[str, Image]) -> tuple[Image, Mask]:
-    """Draw one image and its exact mask, both (size, size)."""
+    """Draw one image (size, size, 3) and its exact mask (size, size), both uint8."""
     image = _cut(rng, photographs[str(rng.choice(_BACKGROUNDS))], size, rng.uniform(0.4, 1.0))
     mask = np.zeros((size, size), dtype=np.uint8)
     for _ in range(int(rng.integers(1, 4))):
@@ -160,7 +162,7 @@ def draw(rng: np.random.Generator, size: int, empty: bool, photographs: dict[str
 
 
 def _cut(rng: np.random.Generator, photograph: Image, size: int, zoom: float) -> Image:
-    """Return a random (size, size, 3) piece, each side `size` / zoom pixels of the photograph, brightness varied."""
+    """Return a random square crop, `size` / zoom px wide, resized to (size, size, 3), with random brightness."""
     side = min(int(size / zoom), *photograph.shape[:2])
     y, x = (int(rng.integers(0, extent - side + 1)) for extent in photograph.shape[:2])
     piece = PILImage.fromarray(photograph[y : y + side, x : x + side]).resize(
@@ -170,7 +172,7 @@ def _cut(rng: np.random.Generator, photograph: Image, size: int, zoom: float) ->
 
 
 def _paste(rng: np.random.Generator, image: Image, mask: Mask, outline: Polygon, texture: Image, class_id: int) -> None:
-    """Draw a turned, scaled outline filled with `texture` into `image` and `mask`, in place."""
+    """Draw a rotated, scaled outline filled with `texture` into `image` and `mask`, in place."""
     size = mask.shape[0]
     radius = size * rng.uniform(0.09, 0.24)
     angle = rng.uniform(0, 2 * np.pi)

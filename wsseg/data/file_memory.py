@@ -1,4 +1,4 @@
-"""What is remembered of image files, so that a data set is read in full only once."""
+"""Memory of inspected image files, so that a data set is read completely only once."""
 
 import contextlib
 import hashlib
@@ -17,19 +17,19 @@ from wsseg.parallel import map_threads
 from wsseg.progress import track
 
 log = logging.getLogger("wsseg")
-_Stated = tuple[Path, tuple[int, ...]]  # a file; its bytes, its times of change and its inode
-_DATABASE_ERRORS = (sqlite3.Error, UnicodeError)  # the second of damaged names in a message of the first
-_REMEMBERED_AT_ONCE = 1000  # inspections that a kill may lose
+_State = tuple[int, ...]  # of a file: its size, its times of change and its inode
+_DATABASE_ERRORS = (sqlite3.Error, UnicodeError)  # UnicodeError: sqlite3 puts damaged names into its messages
+_ROWS_PER_WRITE = 1000  # inspections that are lost if the process is killed
 
 
 class FileMemory:
-    """Remembers `Inspection` of files by path, size, times of change and inode, so that a data set is read in full only once.
+    """Remembers the `Inspection` of files by path, size, times of change and inode.
 
-    It is a convenience: if its file is damaged or cannot be written, that is logged, and images are read again. A file that cannot
-    be read is not remembered: the reason may be gone the next time.
+    If its database is damaged or cannot be written, this is logged, and images are read again. Files that cannot be read are
+    not remembered, because the reason may be gone next time.
 
     Args:
-        path: the SQLite file; None to remember nothing.
+        path: the SQLite database; None to remember nothing.
     """
 
     def __init__(self, path: Path | None = None) -> None:
@@ -44,38 +44,43 @@ class FileMemory:
             self._give_up(error)
 
     def inspect(self, paths: Iterable[Path], what: str) -> dict[Path, Inspection]:
-        """Return the inspection of every file; only those unknown or changed are read, on all cores."""
-        found: dict[Path, Inspection] = {}
-        stated: list[_Stated] = []
+        """Return the inspection of each file; only unknown and changed files are read, on all cores.
+
+        Args:
+            paths: the files.
+            what: title of the progress line.
+        """
+        inspections: dict[Path, Inspection] = {}
+        states: dict[Path, _State] = {}
         for path in paths:
             try:
                 stat = path.stat()
             except OSError as error:
-                found[path] = Inspection("", error=reason(error))
+                inspections[path] = Inspection("", error=reason(error))
             else:
-                stated.append((path, (stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino)))
-        found |= self._recalled(stated)
-        unknown = [own for own in stated if own[0] not in found]
-        fresh: list[tuple[_Stated, Inspection]] = []
+                states[path] = (stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino)
+        inspections |= self._recall(states)
+        unknown = [path for path in states if path not in inspections]
+        fresh: list[tuple[Path, _State, Inspection]] = []
         try:
-            inspected = track(map_threads(inspect_file, [own[0] for own in unknown]), len(unknown), what)
-            for own, seen in zip(unknown, inspected, strict=True):
-                found[own[0]] = seen
-                if not seen.error:
-                    fresh.append((own, seen))
-                if len(fresh) == _REMEMBERED_AT_ONCE:
+            inspected = track(map_threads(inspect_file, unknown), len(unknown), what)
+            for path, inspection in zip(unknown, inspected, strict=True):
+                inspections[path] = inspection
+                if not inspection.error:
+                    fresh.append((path, states[path], inspection))
+                if len(fresh) == _ROWS_PER_WRITE:
                     self._remember(fresh)
                     fresh = []
         finally:
-            self._remember(fresh)  # what was read before Ctrl-C is not read again
-        return found
+            self._remember(fresh)  # files read before Ctrl-C are not read again
+        return inspections
 
-    def _recalled(self, stated: list[_Stated]) -> dict[Path, Inspection]:
-        """Return what is known of files that have not changed since."""
-        found = {}
+    def _recall(self, states: dict[Path, _State]) -> dict[Path, Inspection]:
+        """Return the remembered inspections of unchanged files."""
+        inspections = {}
         try:
             with closing(self._connect()) as database:
-                for path, state in stated:
+                for path, state in states.items():
                     name = os.fsencode(path)
                     row = database.execute(
                         "SELECT state, seen, digest FROM inspection WHERE path=?", (name,)
@@ -83,15 +88,15 @@ class FileMemory:
                     # SQLite does not notice damage within a row
                     if row and row[0] == _packed(state) and row[2] == _row_digest(name, *row[:2]):
                         sha256, size, *rest = json.loads(row[1])
-                        found[path] = Inspection(sha256, tuple(size), *rest)
+                        inspections[path] = Inspection(sha256, tuple(size), *rest)
         except _DATABASE_ERRORS as error:
             self._give_up(error)
-        return found
+        return inspections
 
-    def _remember(self, fresh: list[tuple[_Stated, Inspection]]) -> None:
+    def _remember(self, fresh: list[tuple[Path, _State, Inspection]]) -> None:
         rows = []
-        for (path, state), seen in fresh:
-            row = os.fsencode(path), _packed(state), _packed(astuple(seen))
+        for path, state, inspection in fresh:
+            row = os.fsencode(path), _packed(state), _packed(astuple(inspection))
             rows.append((*row, _row_digest(*row)))
         if not rows:
             return
@@ -102,9 +107,9 @@ class FileMemory:
             self._give_up(error)
 
     def _give_up(self, error: Exception) -> None:
-        """Go on in memory; a file that is no database, or a damaged one, is removed, so that the next run has a new one."""
-        log.warning("%s: %s; the images are read again where it does not know them", self.path, error)
-        # an operational error says locked, full, read-only: there the file itself is well
+        """Continue without a database. A damaged one is removed, so that the next run creates a new one."""
+        log.warning("%s: %s; images that are not remembered are read again", self.path, error)
+        # an operational error means locked, full or read-only; the file itself is sound
         if self.path is not None and not isinstance(error, sqlite3.OperationalError):
             with contextlib.suppress(OSError):
                 self.path.unlink()
@@ -112,7 +117,7 @@ class FileMemory:
 
     def _connect(self) -> sqlite3.Connection:
         database = sqlite3.connect(self.path or ":memory:", timeout=60)
-        database.text_factory = bytes  # damage may turn bytes into a text that is none
+        database.text_factory = bytes  # a damaged text may not be valid UTF-8
         database.execute(
             "CREATE TABLE IF NOT EXISTS inspection (path BLOB PRIMARY KEY, state BLOB, seen BLOB, digest BLOB)"
         )

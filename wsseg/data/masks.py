@@ -11,7 +11,7 @@ from PIL import Image as PILImage
 from wsseg.labels import BACKGROUND, IGNORE_INDEX, voc_palette
 from wsseg.types import Mask
 
-_LOST = 0.1  # of a class's former area
+_LOST = 0.1  # fraction of the former area of a class
 _EVERY = 8  # px between the pixels of `sampled`
 _PALETTE = voc_palette().tobytes()
 
@@ -31,28 +31,28 @@ def decode_mask(data: bytes) -> Mask:
 
 
 def sampled(pixels: NDArray[Any]) -> NDArray[Any]:
-    """Return every eighth row and column of (H, W, ...) pixels, the middle ones; a small image keeps one at the least."""
+    """Return every eighth row and column of (H, W, ...) pixels, those in the middle of each block; at least one of each."""
     rows, columns = ((min(n, _EVERY) - 1) // 2 for n in pixels.shape[:2])
     return pixels[rows::_EVERY, columns::_EVERY]
 
 
 def encode_grey(pixels: NDArray[np.uint8]) -> bytes:
-    """Return the bytes of a grey PNG of (H, W) values; `decode_mask` reads it."""
+    """Return the bytes of a grey PNG with (H, W) uint8 values; `decode_mask` reads it."""
     buffer = io.BytesIO()
     PILImage.fromarray(np.ascontiguousarray(pixels)).save(buffer, format="PNG", optimize=True)
     return buffer.getvalue()
 
 
 def with_lost_classes(mask: Mask, previous: Mask, class_ids: Sequence[int]) -> Mask:
-    """Return a mask in which a class that the image-level labels name, and a refinement lost, keeps its former pixels.
+    """Return a refined mask in which a lost class keeps its former pixels where the refined mask has background or 255.
 
-    Lost is less than a tenth of its former area. Without this, classes that are thin or pale are taught to be background, first
-    by the CRF and then, round by round, by the network itself.
+    A class of the image-level labels is lost if less than a tenth of its former area is left. Without this, the CRF, and then
+    the network in each round, would turn thin or pale classes into background.
 
     Args:
-        mask: (H, W), what the CRF or the network made.
-        previous: (H, W), the mask before it.
-        class_ids: (C,) the classes present.
+        mask: (H, W) uint8, the result of the CRF or the network.
+        previous: (H, W) uint8, the mask before.
+        class_ids: (C,) the classes of the image.
     """
     result = mask.copy()
     for class_id in class_ids:

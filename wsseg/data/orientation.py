@@ -1,4 +1,4 @@
-"""EXIF orientations: photographs, masks and outlines are turned together."""
+"""EXIF orientations, which turn photographs, masks and outlines alike."""
 
 from typing import Any
 
@@ -9,15 +9,15 @@ from wsseg.types import Mask
 
 
 def turn(mask: Mask, orientation: int) -> Mask:
-    """Apply an EXIF orientation (1 to 8) to a (H, W) mask or any (H, W, ...) pixels."""
+    """Return a (H, W) mask, or any (H, W, ...) pixels, turned by an EXIF orientation (1 to 8)."""
     return np.ascontiguousarray(turned_view(mask, orientation))
 
 
 def turned_with(mask: Mask, size: tuple[int, int], orientation: int) -> Mask:
-    """Turn a mask as its photograph is turned, if it was drawn on the photograph's stored pixels.
+    """Return a mask turned with its photograph, if it was drawn on the stored pixels of the photograph.
 
-    It was, if it has their size. A mask that fits the upright photograph alone is upright already. Where both sizes are
-    equal (orientations 2, 3 and 4, or a square), the mask is turned: what is stored together is turned together.
+    A mask of the stored size was drawn on the stored pixels. A mask of only the upright size is upright already. If both
+    sizes are equal (orientations 2, 3 and 4, or a square), the mask is turned, because it is stored like its photograph.
 
     Args:
         mask: (H, W).
@@ -28,15 +28,15 @@ def turned_with(mask: Mask, size: tuple[int, int], orientation: int) -> Mask:
 
 
 def stored_size(size: tuple[int, int], orientation: int) -> tuple[int, int]:
-    """Return the (H, W) that the file of a photograph of upright size (H, W) stores."""
+    """Return the stored (H, W) of a photograph with an upright size (H, W)."""
     return (size[1], size[0]) if orientation > 4 else size
 
 
-INVERSE = {6: 8, 8: 6}  # orientations that undo another; the rest undo themselves
+INVERSE = {6: 8, 8: 6}  # of orientations that do not undo themselves
 
 
 def turned_view(pixels: NDArray[Any], orientation: int) -> NDArray[Any]:
-    """Return pixels (H, W, ...) turned by an EXIF orientation, as a view."""
+    """Return a view of (H, W, ...) pixels, turned by an EXIF orientation."""
     if orientation > 4:
         pixels = pixels.swapaxes(0, 1)
     rows = -1 if orientation in (3, 4, 7, 8) else 1

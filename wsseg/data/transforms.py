@@ -14,20 +14,22 @@ from wsseg.data.reading import read_photograph
 from wsseg.labels import IGNORE_INDEX
 from wsseg.types import Image, LabeledImage, Mask
 
-os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # without it, importing albumentations asks PyPI for its version
+os.environ.setdefault(
+    "NO_ALBUMENTATIONS_UPDATE", "1"
+)  # otherwise albumentations queries PyPI for its version at import
 import albumentations as A
 
-cv2.setNumThreads(0)  # images are small; OpenCV's threads would fight with torch's
+cv2.setNumThreads(0)  # images are small, and OpenCV's threads would compete with torch's
 
 
 class RandomZoom(A.DualTransform):  # type: ignore[misc]  # albumentations has no types
     """Resizes an image and its mask once, so that the long side becomes `long_side` times a random factor.
 
-    Both keep their pixel grids aligned: no edge of a mask moves against its image.
+    Their pixel grids stay aligned: no edge of a mask moves relative to its image.
 
     Args:
-        long_side: of the result at factor 1, in pixels.
-        scale: (smallest, largest) factor; drawn uniformly.
+        long_side: long side of the result at factor 1, in pixels.
+        scale: (smallest, largest) factor, drawn uniformly.
     """
 
     class InitSchema(A.core.transforms_interface.BaseTransformInitSchema):  # type: ignore[misc]
@@ -39,31 +41,31 @@ class RandomZoom(A.DualTransform):  # type: ignore[misc]  # albumentations has n
         self.long_side, self.scale = long_side, scale
 
     def get_params_dependent_on_data(self, params: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
-        """Draw the (H, W) of the result."""
+        """Return a random (H, W) of the result."""
         extents = params["shape"][:2]
         factor = self.long_side * self.py_random.uniform(*self.scale) / max(extents)
         return {"size": tuple(max(1, round(extent * factor)) for extent in extents)}
 
     def apply(self, img: Image, size: tuple[int, int], **_: Any) -> Image:
-        """Resize the image."""
+        """Return the resized image."""
         return resized(img, size)
 
     def apply_to_mask(self, mask: Mask, size: tuple[int, int], **_: Any) -> Mask:
-        """Resize the mask."""
+        """Return the resized mask."""
         return resized_mask(mask, size)
 
 
 def resized(image: NDArray[Any], size: tuple[int, int]) -> NDArray[Any]:
-    """Return an array (H, W) or (H, W, C) resized to `size`: by area if it shrinks, bilinearly if it grows."""
+    """Return an array (H, W) or (H, W, C) resized to `size` (H, W): by area to shrink, bilinearly to enlarge."""
     shrinks = size[0] * size[1] < image.shape[0] * image.shape[1]
     return np.asarray(cv2.resize(image, size[::-1], interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR))
 
 
 def resized_mask(mask: Mask, size: tuple[int, int]) -> Mask:
-    """Return a mask resized to `size`: each pixel takes the value that covers most of it.
+    """Return a mask resized to `size`; each pixel gets the value that covers most of it.
 
-    The value planes are resized as images are, so edges stay where the image has them. OpenCV's ``INTER_NEAREST`` takes a
-    cell's upper left corner instead of its centre and moves every edge by up to half a pixel.
+    One plane per value is resized like an image, so that edges stay aligned with the image. OpenCV's ``INTER_NEAREST`` samples
+    the upper left corner of a cell instead of its centre, and moves every edge by up to half a pixel.
 
     Args:
         mask: (H, W) uint8; any values.
@@ -81,8 +83,8 @@ def augmentation(crop: int, scale: tuple[float, float], color: float) -> A.Compo
 
     Args:
         crop: height and width of the result, in pixels.
-        scale: factors on the image's long side, relative to `crop`; smaller images are padded (black, 255 in masks).
-        color: strength of brightness, contrast and saturation jitter, 0 for none.
+        scale: (smallest, largest) long side of the image, relative to `crop`; smaller images are padded (black, 255 in masks).
+        color: strength of the brightness, contrast and saturation jitter; 0 for none.
     """
     return A.Compose(
         [
@@ -103,17 +105,17 @@ def augmentation(crop: int, scale: tuple[float, float], color: float) -> A.Compo
 class TrainingImages(Dataset[dict[str, torch.Tensor]]):
     """Augmented images with their image-level labels and, for segmentation, their masks.
 
-    Every draw derives from (rng_seed, epoch, index) alone, so that neither the number of workers nor an interruption
-    changes what is trained on.
+    The augmentation of an item depends only on (rng_seed, epoch, index), so that neither the number of workers nor an
+    interruption changes the training data.
 
     Args:
         items: the photographs.
         classes: number of foreground classes K.
-        transform: albumentations pipeline.
-        mean: of the network's input, three values in [0, 1].
-        std: likewise.
-        rng_seed: source of randomness.
-        mask_of: returns the mask of an item id; None trains on labels alone.
+        transform: augmentation by albumentations.
+        mean: channel means of the network's input, three values in [0, 1].
+        std: channel standard deviations of the network's input, likewise.
+        rng_seed: seed of the augmentation.
+        mask_of: returns the (H, W) uint8 mask of an item id; None to train on labels only.
     """
 
     def __init__(
@@ -129,7 +131,9 @@ class TrainingImages(Dataset[dict[str, torch.Tensor]]):
         self.items, self.classes, self.transform = items, classes, transform
         self.mean, self.std = mean, std
         self.rng_seed, self.epoch, self.mask_of = rng_seed, 0, mask_of
-        self.weights: torch.Tensor | None = None  # (N,) how often each is drawn; None shows each once an epoch
+        self.weights: torch.Tensor | None = (
+            None  # (N,) sampling weight of each item; None samples each item once per epoch
+        )
 
     def __len__(self) -> int:
         return len(self.items)
@@ -150,16 +154,16 @@ class TrainingImages(Dataset[dict[str, torch.Tensor]]):
 
 
 def normalised(image: NDArray[np.uint8], mean: Sequence[float], std: Sequence[float]) -> torch.Tensor:
-    """Return a (H, W, 3) uint8 image as (3, H, W) float32, with the network's mean and std taken out."""
+    """Return a (H, W, 3) uint8 image as (3, H, W) float32, normalised by the network's mean and std."""
     planes = np.ascontiguousarray(image.transpose(2, 0, 1)).astype(np.float32)
-    planes /= 255.0  # in place: a photograph of 12 megapixels is 144 MB here
+    planes /= 255.0  # in place, because a photograph of 12 megapixels has 144 MB here
     planes -= np.array(mean, np.float32)[:, None, None]
     planes /= np.array(std, np.float32)[:, None, None]
     return torch.from_numpy(planes)
 
 
 def present(item: LabeledImage, classes: int) -> torch.Tensor:
-    """Return (K,) float32: 1 for the classes present in an image."""
+    """Return (K,) float32: 1 for the classes of an image, 0 for the others."""
     vector = torch.zeros(classes)
     vector[[i - 1 for i in item.class_ids]] = 1.0
     return vector

@@ -153,7 +153,7 @@ def test_masks_are_compared_with_the_labels(several):
     for n in range(4):
         PILImage.fromarray(np.full((2, 3), 2, np.uint8)).save(several.train.masks / f"{n}.png")
     with pytest.raises(
-        DatasetError, match=r"contradict the labels: 0 \(no label, a mask with classes\), 1 \(other classes"
+        DatasetError, match=r"contradict the labels: 0 \(no label, but a mask with classes\), 1 \(other classes"
     ):
         truth_of(several)
 
