@@ -1,4 +1,4 @@
-"""The pipeline from Python."""
+"""The Python API: runs, results, segmenters and callbacks."""
 
 import contextlib
 import multiprocessing
@@ -21,24 +21,24 @@ from wsseg.running import execute
 
 
 class Recorder:
-    """A callback that writes down what it is told."""
+    """A callback that records its events."""
 
     def __init__(self):
-        self.told = []
+        self.events = []
 
     def step_started(self, step):
-        self.told.append(("started", step))
+        self.events.append(("started", step))
 
     def epoch_done(self, step, epoch, epochs, metrics):
         assert metrics["loss"] > 0
-        self.told.append((step, epoch, epochs))
+        self.events.append((step, epoch, epochs))
 
     def step_done(self, step, metrics):
-        self.told.append(("done", step))
+        self.events.append(("done", step))
 
 
 @pytest.mark.slow
-def test_run_look_and_segment(csv_data, tmp_path):
+def test_run_inspect_and_segment(csv_data, tmp_path):
     store, recorder = tmp_path / "store", Recorder()
     done = wsseg.run(
         "cam_crf",
@@ -52,8 +52,8 @@ def test_run_look_and_segment(csv_data, tmp_path):
     assert set(done.metrics("classifier")) == {"loss"} and done.failed == {}
     assert set(done.metrics("classifier_quality")) == {"map", "ap", "exact_match", "images", "conditions"}
     steps = list(done.artifacts)
-    assert [s for kind, s in (t for t in recorder.told if len(t) == 2) if kind == "done"] == steps
-    assert [t for t in recorder.told if t[0] == "segmenter"] == [("segmenter", 1, 2), ("segmenter", 2, 2)]
+    assert [s for kind, s in (t for t in recorder.events if len(t) == 2) if kind == "done"] == steps
+    assert [t for t in recorder.events if t[0] == "segmenter"] == [("segmenter", 1, 2), ("segmenter", 2, 2)]
     again = Recorder()
     assert (
         wsseg.run(
@@ -65,7 +65,7 @@ def test_run_look_and_segment(csv_data, tmp_path):
         ).id
         == done.id
     )
-    assert again.told == []  # all was cached
+    assert again.events == []  # all was cached
     with pytest.raises(ArtifactError, match="no such step in run"):
         done.mask("masks", "001")
 
@@ -97,15 +97,15 @@ def test_values_are_checked_as_in_a_config(csv_data, tmp_path):
 
 
 @pytest.mark.parametrize("method", multiprocessing.get_all_start_methods())
-def test_a_worker_process_may_not_run(csv_data, method):
+def test_a_worker_process_cannot_call_run(csv_data, method):
     context = multiprocessing.get_context(method)
     refused = pytest.raises(LaunchError, match="a worker process of multiprocessing; expected: the main process")
     with ProcessPoolExecutor(1, mp_context=context) as pool, refused:
         pool.submit(wsseg.run, "cam_crf", csv_data).result(60)
 
 
-def test_a_script_that_its_own_workers_import_ends_in_one_line(csv_data):
-    """Without ``if __name__ == "__main__"``, and with workers that are not wsseg's."""
+def test_a_script_that_is_imported_by_its_own_workers_ends_in_one_line(csv_data):
+    """The script has no ``if __name__ == "__main__"``, and its workers are not those of wsseg."""
     script = csv_data.parent / "script.py"
     script.write_text(
         "import multiprocessing, wsseg\n"
@@ -129,7 +129,7 @@ def test_a_full_disk_is_an_error_of_wsseg(csv_data, tmp_path, monkeypatch):
         wsseg.run("cam_crf", csv_data, store=tmp_path / "store")
 
 
-def test_tensorboard_reads_what_was_written(tmp_path):
+def test_tensorboard_reads_the_written_metrics(tmp_path):
     events = pytest.importorskip(
         "tensorboard.backend.event_processing.event_accumulator", reason="pip install wsseg[dev]"
     )
@@ -144,7 +144,7 @@ def test_tensorboard_reads_what_was_written(tmp_path):
     assert found.Scalars("evaluation/miou")[0].value == 0.75 and found.Scalars("evaluation/iou/boat")[0].value == 0.5
 
 
-def test_importing_it_takes_no_time():
+def test_importing_wsseg_imports_neither_numpy_nor_torch():
     script = "import sys, wsseg\nassert 'numpy' not in sys.modules\nwsseg.run\nassert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", script], check=True, capture_output=True)
     with pytest.raises(AttributeError, match="no attribute 'runn'"):

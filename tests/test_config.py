@@ -1,4 +1,4 @@
-"""Every message of a config, and the values that come out of a valid one."""
+"""The messages for invalid configs, and the values of valid ones."""
 
 import contextlib
 import time
@@ -72,7 +72,7 @@ def load(tmp_path: Path, text: str, *overrides: str):
         ("data:\n  kind: folder", (), "this looks like YAML"),
     ],
 )  # fmt: skip
-def test_message(tmp_path, text, overrides, message):
+def test_an_invalid_config_gives_this_message(tmp_path, text, overrides, message):
     with pytest.raises(ConfigError) as caught:
         load(tmp_path, text, *overrides)
     assert message in str(caught.value)
@@ -80,7 +80,7 @@ def test_message(tmp_path, text, overrides, message):
     assert "c.toml" in str(caught.value) or "--set" in str(caught.value)
 
 
-def test_all_problems_are_told_at_once(tmp_path):
+def test_all_problems_are_reported_at_once(tmp_path):
     text = """
         rng_seed = -1
         colour = 1
@@ -110,13 +110,13 @@ def test_all_problems_are_told_at_once(tmp_path):
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
-def test_a_byte_order_mark_is_no_part_of_the_text(tmp_path, encoding):
+def test_a_byte_order_mark_is_ignored(tmp_path, encoding):
     path = tmp_path / "c.toml"
     path.write_bytes(DATA.replace("\n", "\r\n").encode(encoding))
     assert open_config(str(path)).data.train.images == tmp_path / "images"
 
 
-def test_another_encoding_is_told(tmp_path):
+def test_another_encoding_is_reported(tmp_path):
     path = tmp_path / "c.toml"
     path.write_bytes(DATA.encode("utf-16"))
     with pytest.raises(ConfigError, match=r"c\.toml: not valid TOML: not UTF-8 text .*; save it as UTF-8$"):
@@ -133,7 +133,7 @@ def test_another_encoding_is_told(tmp_path):
         ("segmenter", "decoder = { decoder_pyramid_channels = 64 }", "decoder = { decoder_pyramid_channels = 64.0 }"),
     ],
 )
-def test_equal_values_are_one_identity(tmp_path, table, one, other):
+def test_equal_values_give_the_same_key(tmp_path, table, one, other):
     configs = [load(tmp_path, f"{DATA}[{table}]\n{line}").tables[table] for line in (one, other)]
     first, second = (key_of("stage", 1, hashed(config), {}) for config in configs)
     assert first == second
@@ -143,30 +143,30 @@ def test_equal_values_are_one_identity(tmp_path, table, one, other):
 @pytest.mark.parametrize(
     "line", ["output_stride = true", "output_stride = 16.5", 'output_stride = "16"', "flip = 1", "size = true"]
 )
-def test_values_of_another_meaning_are_refused(tmp_path, line):
+def test_values_of_another_type_are_refused(tmp_path, line):
     with pytest.raises(ConfigError, match="found"):
         load(tmp_path, f"{DATA}[seeds]\n{line}")
 
 
-def test_override_reads_toml_and_takes_the_rest_as_text(tmp_path):
+def test_an_override_is_parsed_as_toml_or_taken_as_text(tmp_path):
     config = load(tmp_path, DATA, "segmenter.epochs=5", "seeds.scales=[0.5, 1]", "pseudo_masks.crf=psa")
     assert config.tables["segmenter"].epochs == 5
     assert config.tables["seeds"].scales == (0.5, 1.0)
     assert config.tables["pseudo_masks"].crf == "psa"
 
 
-def test_rng_seed_reaches_every_stage_that_draws_and_a_table_may_have_its_own(tmp_path):
+def test_rng_seed_is_the_default_of_every_table_that_has_one(tmp_path):
     tables = load(tmp_path, "rng_seed = 7" + DATA + "[segmenter]\nrng_seed = 8").tables
     assert tables["classifier"].rng_seed == 7 and tables["segmenter"].rng_seed == 8
 
 
-def test_execution_fields_are_not_part_of_the_identity(tmp_path):
+def test_no_key_depends_on_execution_fields(tmp_path):
     one = load(tmp_path, DATA, "classifier.workers=1", "classifier.device=cpu").tables["classifier"]
     two = load(tmp_path, DATA, "classifier.workers=2").tables["classifier"]
     assert hashed(one) == hashed(two) and "workers" not in hashed(one)
 
 
-def test_a_file_counts_by_its_content(tmp_path):
+def test_a_key_depends_on_the_content_of_a_file(tmp_path):
     weights = tmp_path / "w.pth"
     weights.write_bytes(b"a")
     before = hashed(load(tmp_path, DATA, "classifier.weights_file=w.pth").tables["classifier"])
@@ -177,7 +177,7 @@ def test_a_file_counts_by_its_content(tmp_path):
     assert before == same != other
 
 
-def test_paths(tmp_path, monkeypatch):
+def test_paths_are_expanded(tmp_path, monkeypatch):
     monkeypatch.setenv("SOME_FOLDER", "/somewhere")
     config = tmp_path / "sub" / "c.toml"
     assert expand_path("images", "k", config) == tmp_path / "sub" / "images"
@@ -191,14 +191,14 @@ def test_paths(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["cash$flow", "$HOME", "${HOME}", "$$", "$", "~", "~root", "~x/y", "a~", "${a:-b}"])
-def test_a_path_that_is_written_to_a_config_is_the_path_that_is_read(tmp_path, name):
+def test_a_path_survives_writing_and_reading_a_config(tmp_path, name):
     config = tmp_path / "c.toml"
     assert expand_path(as_config_path(Path(name)), "k", config) == tmp_path / name
     assert expand_path(as_config_path(tmp_path / name), "k", config) == tmp_path / name
 
 
 def test_resolved_values_keep_paths_with_dollars(tmp_path):
-    """A run's record is read as a config is."""
+    """A run's record is parsed like a config."""
     (tmp_path / "cash$flow").mkdir()
     config = load(tmp_path / "cash$flow", DATA)
     again = load(tmp_path, to_toml(config.as_dict()))
@@ -217,13 +217,13 @@ def test_resolved_values_as_toml_give_the_same_config(tmp_path):
     assert again.data == config.data and dict(again.tables) == dict(config.tables)
 
 
-def test_a_file_beside_it_may_be_meant(tmp_path):
+def test_a_similar_file_in_the_same_folder_is_suggested(tmp_path):
     (tmp_path / "mine.toml").write_text("")
     with pytest.raises(ConfigError, match=r"did you mean '.*mine.toml'\?"):
         find_file(str(tmp_path / "min.toml"), "configs")
 
 
-def test_unknown_name_lists_the_shipped_ones():
+def test_an_unknown_name_lists_the_shipped_configs():
     with pytest.raises(ConfigError, match=r"expected: a path ending in \.toml, or .*demo.*did you mean 'demo'"):
         find_file("dmo", "configs")
 
@@ -253,7 +253,7 @@ def test_every_shipped_config_loads(path):
     ],
     ids=lambda value: repr(value[:12]),
 )
-def test_a_file_made_to_keep_us_busy_is_refused_at_once(tmp_path, text, words):
+def test_a_file_made_to_slow_the_parser_is_refused_at_once(tmp_path, text, words):
     path = tmp_path / "bomb.toml"
     path.write_text(text)
     begin = time.monotonic()
@@ -263,7 +263,7 @@ def test_a_file_made_to_keep_us_busy_is_refused_at_once(tmp_path, text, words):
 
 
 @pytest.mark.parametrize("unit", ["$", "${a", "${a:-", "${a:-x${", "$$", "../", "a/"])
-def test_a_path_made_to_keep_us_busy_ends_at_once(tmp_path, unit):
+def test_a_path_made_to_slow_the_expansion_is_handled_at_once(tmp_path, unit):
     begin = time.monotonic()
     with contextlib.suppress(ConfigError):
         expand_path(unit * (990_000 // len(unit)), "k", tmp_path / "c.toml")

@@ -1,4 +1,4 @@
-"""Errors of the machine become one line; those of wsseg stay what they are."""
+"""Errors of the machine become one line; errors of wsseg are unchanged."""
 
 import errno
 import pickle
@@ -14,7 +14,7 @@ VALUES = {"segmenter.batch_size": 16, "segmenter.size": 320, "segmenter.workers"
 
 
 def raised(cause):
-    """Return what a call raises."""
+    """Return the exception that a call raises."""
     with pytest.raises(Exception) as caught:
         cause()
     return caught.value
@@ -29,7 +29,7 @@ def raised(cause):
         lambda: bytearray(2**60),
     ],
 )  # fmt: skip
-def test_memory_that_the_system_refuses(cause):
+def test_a_failed_allocation_is_explained(cause):
     found = explained(raised(cause), "segmenter", VALUES)
     assert isinstance(found, MachineError), raised(cause)
     assert str(found).startswith("segmenter: out of memory (")
@@ -38,7 +38,7 @@ def test_memory_that_the_system_refuses(cause):
 
 
 @pytest.mark.parametrize(
-    ("error", "said"),
+    ("error", "message"),
     [
         (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nmore"), "out of memory (CUDA out of memory. Tried to allocate 2.00 GiB.)"),
         (RuntimeError("MPS backend out of memory (MPS allocated: 9 GB)"), "out of memory (MPS backend"),
@@ -58,9 +58,9 @@ def test_memory_that_the_system_refuses(cause):
         (UnicodeEncodeError("utf-8", "a\udcffb", 1, 2, "surrogates not allowed"), "a\\udcffb: the name is not UTF-8; rename"),
     ],
 )  # fmt: skip
-def test_what_systems_say(error, said):
+def test_an_error_of_the_machine_is_explained(error, message):
     found = explained(error, "segmenter", VALUES)
-    assert found is not None and said in str(found)
+    assert found is not None and message in str(found)
     str(found).encode()  # it can be printed
 
 
@@ -68,14 +68,14 @@ def test_what_systems_say(error, said):
     "error",
     [ValueError("out of memory"), KeyError("shared memory"), RuntimeError("shapes do not match"), BrokenPipeError(), AssertionError()],
 )  # fmt: skip
-def test_defects_and_closed_pipes_stay_what_they_are(error):
+def test_defects_and_closed_pipes_are_not_explained(error):
     assert explained(error, "segmenter", VALUES) is None
     with pytest.raises(type(error)) as caught, explaining("segmenter", VALUES):
         raise error
     assert caught.value is error
 
 
-def test_an_error_of_wsseg_stays_itself_and_one_of_a_loader_is_what_it_said():
+def test_an_error_of_wsseg_is_unchanged_and_one_of_a_loader_keeps_its_message():
     error = DatasetError("a.png: it is no image")
     with pytest.raises(DatasetError) as caught, explaining("segmenter"):
         raise error
@@ -87,19 +87,19 @@ def test_an_error_of_wsseg_stays_itself_and_one_of_a_loader_is_what_it_said():
     assert type(found) is DatasetError and str(found) == "a.png: it is no image"
 
 
-def test_values_that_cannot_be_lower_are_not_named():
+def test_values_that_cannot_be_lowered_are_not_suggested():
     values = {"seeds.batch_size": 1, "seeds.size": 320, "seeds.workers": 0}
     assert "lower seeds.size (320 now);" in str(explained(MemoryError(), "seeds", values))
     assert "lower batch sizes, sizes, scales or workers" in str(explained(MemoryError()))
 
 
-def test_a_peer_that_has_ended():
+def test_a_lost_process_of_the_launcher_is_explained():
     error = RuntimeError("[../third_party/gloo/gloo/transport/tcp/pair.cc:534] Connection closed by peer [127.0.0.1]:3")
     assert isinstance(explained(error), OtherProcessError)
     assert isinstance(explained(torch.distributed.DistNetworkError("timeout")), OtherProcessError)
 
 
 @pytest.mark.parametrize("error", [WssegError, *WssegError.__subclasses__(), OtherProcessError])
-def test_errors_come_back_from_processes(error):
+def test_errors_survive_pickling(error):
     again = pickle.loads(pickle.dumps(error("one line")))  # noqa: S301
     assert type(again) is error and str(again) == "one line"

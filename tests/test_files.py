@@ -1,4 +1,4 @@
-"""Whatever a user names, reading it ends: pipes, devices and folders are refused in one line wherever files are read."""
+"""No read blocks forever: pipes, devices and folders are refused in one line wherever files are read."""
 
 import os
 import signal
@@ -68,13 +68,13 @@ def test_only_regular_files_are_read(what, odd):
 
 
 @pytest.mark.parametrize("what", READERS)
-def test_a_missing_file_and_a_name_with_a_zero_byte_are_told(what, tmp_path):
+def test_a_missing_file_and_a_name_with_a_zero_byte_are_reported(what, tmp_path):
     for name in ("nothing.pth", "zero\0.pth"):
         with pytest.raises(WssegError):
             READERS[what](tmp_path / name)
 
 
-def test_a_config_that_is_a_pipe_is_found_and_told(tmp_path):
+def test_a_config_that_is_a_pipe_is_reported(tmp_path):
     os.mkfifo(tmp_path / "x.toml")
     with pytest.raises(WssegError, match=r"x.toml: cannot be read: it is a pipe, a device or a socket"):
         read_toml(find_file(str(tmp_path / "x.toml"), "configs"))
@@ -86,7 +86,7 @@ def test_links_to_regular_files_are_read(tmp_path):
     assert read_file(tmp_path / "b") == b"text"
 
 
-def test_a_pipe_that_takes_a_files_place_does_not_wait(tmp_path, monkeypatch):
+def test_a_pipe_that_replaces_a_file_does_not_block(tmp_path, monkeypatch):
     os.mkfifo(tmp_path / "x")
     monkeypatch.setattr("wsseg.files.check_file", lambda _: None)
     assert read_file(tmp_path / "x") == b""
@@ -99,7 +99,7 @@ def test_a_file_that_is_too_large_is_not_read(tmp_path):
         read_file(tmp_path / "x", most=4)
 
 
-def test_text_is_without_its_mark_and_has_one_kind_of_line_ends(tmp_path):
+def test_text_has_no_byte_order_mark_and_newlines_only(tmp_path):
     (tmp_path / "x").write_bytes(b"\xef\xbb\xbfa\r\nb\rc\n")
     assert text_of(tmp_path / "x") == "a\nb\nc\n"
 

@@ -5,7 +5,7 @@ from wsseg.errors import ConfigError, nearest
 from wsseg.labels import ClassMap, voc_palette
 
 
-def test_palette_is_that_of_the_voc_devkit():
+def test_the_palette_equals_that_of_the_voc_devkit():
     palette = voc_palette()
     assert palette.shape == (256, 3) and palette.dtype == np.uint8
     # VOCcolormap.m: background, aeroplane, bicycle, person, tvmonitor, void
@@ -38,17 +38,17 @@ def test_ids_names_and_channels_agree():
         (tuple(map(str, range(255))), "found 255 names"),
     ],
 )
-def test_illegal_names(names, message):
+def test_invalid_names_are_refused(names, message):
     with pytest.raises(ConfigError, match=message):
         ClassMap(names)
 
 
-def test_names_that_people_have():
+def test_usual_names_are_accepted():
     names = ("defect: red", "no-break\u00a0space", "👩\u200d🔬", "é")
     assert ClassMap(names).names == names
 
 
-def test_unknown_name_comes_with_the_nearest():
+def test_an_unknown_name_gets_a_suggestion():
     with pytest.raises(ConfigError, match="did you mean 'scratch'"):
         ClassMap(("patch", "scratch")).id_of("scrath")
     assert nearest("xyz", ["abc"]) == ""

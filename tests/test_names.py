@@ -18,7 +18,7 @@ from wsseg.names import check_id, printable
         ("caf\udce9", "the byte 0xE9, which is not UTF-8"), ("\ud800lone", r"U\+D800"),
     ],
 )  # fmt: skip
-def test_a_refused_id_says_why(item_id, why):
+def test_a_refused_id_gives_the_reason(item_id, why):
     with pytest.raises(DatasetError, match=f"^labels.csv: .* cannot be an image id: .*{why}") as caught:
         check_id(item_id, "labels.csv")
     assert str(caught.value).isprintable()
@@ -31,14 +31,14 @@ def test_a_refused_id_says_why(item_id, why):
         "👩\u200d🔬", "می\u200cخواهم", "a0.", ".hidden", "on a share \uf022",
     ],
 )  # fmt: skip
-def test_ids_that_people_have(item_id):
+def test_usual_ids_are_accepted(item_id):
     assert check_id(item_id, "labels.csv") == item_id
 
 
-def test_composed_and_decomposed_names_are_one_id():
+def test_composed_and_decomposed_names_give_the_same_id():
     assert check_id(unicodedata.normalize("NFD", "café/Å"), "here") == unicodedata.normalize("NFC", "café/Å")
 
 
-def test_printable():
+def test_printable_names_are_escaped():
     assert printable("café") == "café"
     assert printable("a\nb\udcff") == r"a\nb\udcff"

@@ -1,4 +1,4 @@
-"""Inputs stay as they are, the user's files too, and what wsseg wrote itself is replaced without a word."""
+"""Inputs and files of the user are never replaced; files that wsseg has written are replaced silently."""
 
 import json
 import os
@@ -57,23 +57,23 @@ def linked_below(tmp_path, photos):
     ids=["equal", "inside", "dots", "dot", "link", "link_below"],
 )
 @pytest.mark.parametrize("overwrite", [False, True])
-def test_a_mask_never_lies_in_the_folder_of_the_photographs(tmp_path, store, photos, folder, overwrite):
+def test_a_mask_is_never_written_into_the_folder_of_the_photographs(tmp_path, store, photos, folder, overwrite):
     target = folder(tmp_path, photos) / "mask.png"
     outputs = Outputs(store, [photos], overwrite)
     for attempt in (lambda: outputs.check([target]), lambda: outputs.write(target, b"mask")):
-        with pytest.raises(OutputError, match="the next call would take it for an input"):
+        with pytest.raises(OutputError, match="and become an input of the next call"):
             attempt()
     assert set(files(photos)) == {"a.png", "deep/b.PNG"}
 
 
-def test_what_no_reader_takes_for_a_photograph_may_lie_there(store, photos):
+def test_files_that_are_not_images_may_be_written_there(store, photos):
     outputs = Outputs(store, [photos])
     outputs.write(photos / "mine.toml", b"config")
     outputs.write(photos / "report.html", b"page")
     assert (photos / "report.html").read_bytes() == b"page"
 
 
-def test_beside_above_and_below_other_names_are_free(tmp_path, store, photos):
+def test_files_beside_above_and_below_the_inputs_are_allowed(tmp_path, store, photos):
     outputs = Outputs(store, [photos / "deep"])
     outputs.write(photos / "mask.png", b"mask")  # the folder above holds the input; nothing of it is read
     with pytest.raises(OutputError, match="the next call"):
@@ -100,7 +100,7 @@ def test_another_name_of_an_input_is_an_input(tmp_path, store, photos, name):
 
 def test_a_store_is_never_written_into(tmp_path, store):
     for part in ("objects/x", "work", "runs", "locks"):
-        with pytest.raises(OutputError, match="lies in the store"):
+        with pytest.raises(OutputError, match="is inside the store"):
             Outputs(None).check([store.root / part / "x.json"])
     Outputs(None).write(store.root / "x.json", b"{}")  # a store may be the folder that one works in
 
@@ -108,7 +108,7 @@ def test_a_store_is_never_written_into(tmp_path, store):
 # --- the user's files -------------------------------------------------------------------------------------------------
 
 
-def test_a_file_of_the_user_is_named_and_stays(tmp_path, store):
+def test_a_file_of_the_user_is_named_and_kept(tmp_path, store):
     mine = tmp_path / "README.md"
     mine.write_text("mine")
     outputs = Outputs(store)
@@ -129,7 +129,7 @@ def test_many_files_are_counted(tmp_path, store):
         Outputs(store).check(tmp_path / f"{number}.png" for number in range(8))
 
 
-def test_what_wsseg_wrote_is_replaced_until_somebody_changes_it(tmp_path, store):
+def test_a_file_of_wsseg_is_replaced_if_it_is_unchanged(tmp_path, store):
     target = tmp_path / "out" / "ä mask.png"
     for data in (b"one", b"two", b"one"):
         Outputs(store).write(target, data)
@@ -144,14 +144,14 @@ def test_what_wsseg_wrote_is_replaced_until_somebody_changes_it(tmp_path, store)
     Outputs(store).check([target])
 
 
-def test_a_copy_of_an_output_under_another_name_is_the_user_s(tmp_path, store):
+def test_a_copy_of_an_output_belongs_to_the_user(tmp_path, store):
     Outputs(store).write(tmp_path / "a.png", b"one")
     (tmp_path / "b.png").write_bytes(b"one")
     with pytest.raises(OutputError):
         Outputs(store).check([tmp_path / "b.png"])
 
 
-def test_a_file_that_appears_while_the_command_computes_stays(tmp_path, store):
+def test_a_file_that_appears_during_the_command_is_kept(tmp_path, store):
     outputs = Outputs(store)
     outputs.check([tmp_path / "a.png"])
     (tmp_path / "a.png").write_text("mine")
@@ -160,7 +160,7 @@ def test_a_file_that_appears_while_the_command_computes_stays(tmp_path, store):
     assert (tmp_path / "a.png").read_text() == "mine"
 
 
-def test_two_commands_at_once_leave_a_whole_file(tmp_path, store):
+def test_two_commands_at_once_leave_a_complete_file(tmp_path, store):
     one, other = Outputs(store), Outputs(store)
     one.check([tmp_path / "a.png"])
     other.check([tmp_path / "a.png"])
@@ -170,7 +170,7 @@ def test_two_commands_at_once_leave_a_whole_file(tmp_path, store):
 
 
 @pytest.mark.parametrize("kind", ["folder", "fifo", "broken_link", "link"])
-def test_what_is_no_plain_file_is_not_replaced(tmp_path, store, kind):
+def test_a_path_that_is_not_a_regular_file_is_not_replaced(tmp_path, store, kind):
     target = tmp_path / "x.json"
     mine = tmp_path / "mine"
     mine.write_text("mine")
@@ -180,32 +180,32 @@ def test_what_is_no_plain_file_is_not_replaced(tmp_path, store, kind):
     with pytest.raises(OutputError, match=r"x\.json (is|exists)"):
         Outputs(store).write(target, b"x")
     if kind in ("folder", "fifo"):
-        with pytest.raises(OutputError, match=r"x\.json is (a folder|no regular file)"):
+        with pytest.raises(OutputError, match=r"x\.json is (a folder|not a regular file)"):
             Outputs(store, overwrite=True).write(target, b"x")
     else:
         Outputs(store, overwrite=True).write(target, b"x")
     assert mine.read_text() == "mine"
 
 
-def test_a_file_where_a_folder_is_needed(tmp_path, store):
+def test_a_file_in_the_place_of_a_folder_is_refused(tmp_path, store):
     (tmp_path / "out").write_text("mine")
     with pytest.raises(OutputError, match="out is a file; a folder is needed"):
         Outputs(store).check([tmp_path / "out" / "deep" / "a.png"])
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write everywhere")
-def test_a_folder_that_may_not_be_written_is_named_before_anything_is_computed(tmp_path, store):
+def test_a_read_only_folder_is_refused_before_anything_is_computed(tmp_path, store):
     tmp_path.chmod(stat.S_IRUSR | stat.S_IXUSR)
     try:
-        with pytest.raises(OutputError, match="nothing may be written there"):
+        with pytest.raises(OutputError, match="is not writable"):
             Outputs(store).check([tmp_path / "new" / "a.png"])
     finally:
         tmp_path.chmod(stat.S_IRWXU)
 
 
-def test_a_folder_that_may_not_be_written_is_named_by_the_system_s_word(tmp_path, store, monkeypatch):
+def test_a_read_only_folder_is_detected_by_the_system_call(tmp_path, store, monkeypatch):
     monkeypatch.setattr(os, "access", lambda path, mode: False)
-    with pytest.raises(OutputError, match="nothing may be written there"):
+    with pytest.raises(OutputError, match="is not writable"):
         Outputs(store).check([tmp_path / "new" / "a.png"])
 
 
@@ -235,7 +235,7 @@ def test_a_failed_check_leaves_the_former_file(tmp_path, store):
     assert files(target.parent)["x.onnx"] == b"two"
 
 
-def test_a_file_beside_that_is_the_user_s_stays(tmp_path, store):
+def test_an_accompanying_file_of_the_user_is_kept(tmp_path, store):
     (tmp_path / "x.onnx.data").write_text("mine")
     with (
         pytest.raises(OutputError, match=r"x\.onnx\.data exists"),
@@ -257,7 +257,7 @@ def test_a_full_disk_leaves_the_former_file(tmp_path, store, monkeypatch):
     Outputs(store).write(target, b"two")
 
 
-def test_a_file_of_a_command_that_was_killed_is_wsseg_s(tmp_path, store, monkeypatch):
+def test_a_file_of_a_killed_command_belongs_to_wsseg(tmp_path, store, monkeypatch):
     monkeypatch.setattr("wsseg.outputs.atomic_write", lambda path, data: (atomic_write(path, data), 1 / 0))
     with pytest.raises(ZeroDivisionError):
         Outputs(store).write(tmp_path / "a.png", b"one")
@@ -265,7 +265,7 @@ def test_a_file_of_a_command_that_was_killed_is_wsseg_s(tmp_path, store, monkeyp
     Outputs(store).write(tmp_path / "a.png", b"two")
 
 
-def test_a_damaged_record_forgets_no_more_than_the_damaged_line(tmp_path, store):
+def test_a_damaged_line_of_the_record_affects_no_other_line(tmp_path, store):
     for name in ("a", "b"):
         Outputs(store).write(tmp_path / name, b"one")
     path = store.root / RECORD
@@ -277,11 +277,11 @@ def test_a_damaged_record_forgets_no_more_than_the_damaged_line(tmp_path, store)
         Outputs(store).check([tmp_path / "a"])
 
 
-def test_a_store_that_cannot_be_written_is_said_and_the_file_is_there(tmp_path, store, caplog):
+def test_a_read_only_store_causes_a_warning_and_the_file_is_written(tmp_path, store, caplog):
     (store.root / RECORD).mkdir()
     with caplog.at_level("WARNING"):
         Outputs(store).write(tmp_path / "a", b"one")
-    assert (tmp_path / "a").read_bytes() == b"one" and "will ask for --overwrite" in caplog.text
+    assert (tmp_path / "a").read_bytes() == b"one" and "will require --overwrite" in caplog.text
 
 
 def test_store_and_outputs_may_be_moved_together(tmp_path):
@@ -291,7 +291,7 @@ def test_store_and_outputs_may_be_moved_together(tmp_path):
         Outputs(ArtifactStore(tmp_path / name / "store")).write(tmp_path / name / "out" / "a.png", b"one")
 
 
-def test_the_record_is_plain(tmp_path, store):
+def test_the_record_is_plain_text(tmp_path, store):
     Outputs(store).write(tmp_path / 'a "b"', b"one")
     digest, _, name = (store.root / RECORD).read_text().strip().partition(" ")
     assert len(digest) == 64 and json.loads(name) == '../a "b"'

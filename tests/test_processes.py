@@ -1,5 +1,5 @@
-"""Several processes under a real launcher (torchrun, which ``accelerate launch --multi_gpu`` calls as well), and what is
-left in the environment where there is none."""
+"""Several processes under a real launcher (torchrun, which ``accelerate launch --multi_gpu`` also calls), and leftover
+variables of a launcher in the environment."""
 
 import os
 import subprocess
@@ -27,7 +27,7 @@ def launch(config, store, *more):
 
 
 @pytest.mark.slow
-def test_two_processes_train_one_network_and_the_first_does_the_rest(csv_data, tmp_path):
+def test_two_processes_train_one_network_and_the_main_process_runs_the_other_steps(csv_data, tmp_path):
     done = launch(csv_data, tmp_path / "store")
     assert done.returncode == 0, done.stderr
     assert done.stderr.count("classifier: done in") == 1
@@ -40,7 +40,7 @@ def test_two_processes_train_one_network_and_the_first_does_the_rest(csv_data, t
 
 
 @pytest.mark.slow
-def test_an_error_is_one_line_of_the_first_process(csv_data, tmp_path):
+def test_an_error_is_one_line(csv_data, tmp_path):
     done = launch(csv_data, tmp_path / "store", "--set", "classifier.batch_size=3")
     assert done.returncode != 0
     lines = [line for line in done.stderr.splitlines() if line.startswith("error:")]
@@ -105,12 +105,12 @@ def launch_script(config, what):
 
 
 @pytest.mark.slow
-def test_a_script_runs_together_and_every_process_sees_the_result(csv_data):
+def test_processes_of_a_script_plan_in_turn_and_all_return_the_result(csv_data):
     done = launch_script(csv_data, "")
     assert done.returncode == 0, done.stderr
-    said = sorted(done.stdout.splitlines())
-    assert len(said) == 4 and len({line.partition(": ")[2] for line in said}) == 1
-    assert [line[0] for line in said] == ["0", "0", "1", "1"]
+    lines = sorted(done.stdout.splitlines())
+    assert len(lines) == 4 and len({line.partition(": ")[2] for line in lines}) == 1
+    assert [line[0] for line in lines] == ["0", "0", "1", "1"]
     planning = (csv_data.parent / "planning.txt").read_text().splitlines()
     assert planning == ["0 begins", "0 ends", "1 begins", "1 ends"] * 2  # never at the same time
 
@@ -118,7 +118,7 @@ def test_a_script_runs_together_and_every_process_sees_the_result(csv_data):
 @pytest.mark.slow
 @pytest.mark.parametrize("rank", [0, 1])
 @pytest.mark.parametrize("how", ["fails", "is killed"])
-def test_one_process_that_fails_in_a_training_ends_all(csv_data, rank, how):
+def test_a_failure_of_one_process_in_a_training_ends_all_processes(csv_data, rank, how):
     done = launch_script(csv_data, f"{rank} {how}")
     assert done.returncode != 0
     if how == "fails":
@@ -141,7 +141,7 @@ LAUNCHED = {"WORLD_SIZE": "2", "RANK": "1", "LOCAL_RANK": "1", "MASTER_ADDR": "1
 
 @pytest.fixture
 def environment(monkeypatch):
-    """Set exactly these variables of a launcher's."""
+    """Return a function that sets exactly these variables of a launcher."""
 
     def set_all(**variables):
         for name in processes.LAUNCHER_VARIABLES:
@@ -157,7 +157,7 @@ def environment(monkeypatch):
     [{}, {"RANK": ""}, {"RANK": "3"}, {"RANK": "x"}, {"WORLD_SIZE": ""}, {"WORLD_SIZE": "1", "RANK": "0"},
      {"WORLD_SIZE": " 1 "}, {"RANK": "", "WORLD_SIZE": "", "LOCAL_RANK": ""}],
 )  # fmt: skip
-def test_a_process_without_a_launcher_is_alone(environment, variables):
+def test_a_process_without_a_launcher_is_the_main_process(environment, variables):
     environment(**variables)
     assert processes.count() == 1 and processes.is_main()
     with processes.launcher_hidden():
@@ -165,7 +165,7 @@ def test_a_process_without_a_launcher_is_alone(environment, variables):
     assert all(os.environ[name] == value for name, value in variables.items())
 
 
-def test_a_launched_process_knows_its_place(environment):
+def test_a_launched_process_knows_its_rank(environment):
     environment(**LAUNCHED)
     assert processes.count() == 2 and not processes.is_main()
     with processes.launcher_hidden():
@@ -173,7 +173,7 @@ def test_a_launched_process_knows_its_place(environment):
 
 
 @pytest.mark.parametrize(
-    ("variables", "said"),
+    ("variables", "message"),
     [
         ({"WORLD_SIZE": "two"}, "found WORLD_SIZE='two'; expected: a whole number"),
         ({"WORLD_SIZE": "-2"}, "found WORLD_SIZE='-2'"),
@@ -183,7 +183,7 @@ def test_a_launched_process_knows_its_place(environment):
         ({**LAUNCHED, "RANK": "one"}, "found RANK='one'"),
     ],
 )  # fmt: skip
-def test_what_no_launcher_sets_is_refused(environment, variables, said):
+def test_an_invalid_environment_is_refused(environment, variables, message):
     environment(**variables)
-    with pytest.raises(LaunchError, match=said):
+    with pytest.raises(LaunchError, match=message):
         processes.is_main()

@@ -1,4 +1,4 @@
-"""Progress as lines, as a bar on a real terminal, and as what callbacks are told."""
+"""Progress as lines, as a bar on a real terminal, in a notebook, and as events of callbacks."""
 
 import contextlib
 import logging
@@ -34,7 +34,7 @@ print("end", file=sys.stderr)
 
 
 def on_a_terminal(**environment):
-    """Return what the script writes to a terminal."""
+    """Return the output of the script on a terminal."""
     ours, theirs = pty.openpty()
     env = (
         {k: v for k, v in os.environ.items() if k != "NO_COLOR"}
@@ -56,7 +56,7 @@ def on_a_terminal(**environment):
     return written.decode()
 
 
-def test_a_bar_says_step_rate_and_metric():
+def test_a_bar_shows_step_rate_and_metric():
     written = on_a_terminal()
     plain = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", written)
     assert "2/7 segmenter · epoch 1/3" in plain and "5/5 steps" in plain and "loss 0.4" in plain and "/s" in plain
@@ -64,12 +64,12 @@ def test_a_bar_says_step_rate_and_metric():
     assert plain.rstrip().endswith("end")
 
 
-def test_no_colour_where_none_is_wanted():
+def test_no_color_disables_colours():
     coloured = re.compile(r"\x1b\[[0-9;]*3[0-9][0-9;]*m|\x1b\[38;")
     assert coloured.search(on_a_terminal()) and not coloured.search(on_a_terminal(NO_COLOR="1"))
 
 
-def test_lines_elsewhere(caplog, monkeypatch):
+def test_lines_without_a_terminal(caplog, monkeypatch):
     monkeypatch.setattr(progress, "SECONDS_BETWEEN_LINES", 0.0)
     with caplog.at_level(logging.INFO, logger="wsseg"):
         assert list(track("abc", 5, "reading", done=2)) == ["a", "b", "c"]
@@ -84,30 +84,30 @@ def test_lines_elsewhere(caplog, monkeypatch):
     assert not caplog.records
 
 
-def test_callbacks_are_told_within_their_block_alone():
-    told = []
+def test_callbacks_receive_events_inside_their_block_only():
+    events = []
 
     class Callback:
         def step_started(self, step):
-            told.append(step)
+            events.append(step)
 
         def epoch_done(self, step, epoch, epochs, metrics):
-            told.append((step, epoch, epochs, metrics))
+            events.append((step, epoch, epochs, metrics))
 
         def step_done(self, step, metrics):
-            told.append((step, metrics))
+            events.append((step, metrics))
 
     with progress.listening(Callback()):
         with progress.step("a", 1, 2):
             progress.epoch_done(1, 3, {"loss": 0.5})
         progress.step_done("a", {"map": 1.0})
     progress.epoch_done(2, 3, {"loss": 0.5})
-    assert told == ["a", ("a", 1, 3, {"loss": 0.5}), ("a", {"map": 1.0})]
+    assert events == ["a", ("a", 1, 3, {"loss": 0.5}), ("a", {"map": 1.0})]
 
 
 @pytest.fixture
 def wsseg_log():
-    """The logger "wsseg" as a program finds it: without handlers and level."""
+    """The logger "wsseg" without handlers and level, as in a new program."""
     log = logging.getLogger("wsseg")
     before = log.handlers[:], log.level, log.propagate
     log.handlers[:], log.propagate = [], True
@@ -144,7 +144,7 @@ def test_a_program_that_configures_logging_is_left_alone(wsseg_log, capsys, conf
 
 
 def test_a_notebook_gets_a_widget_and_no_control_characters(wsseg_log, capsys, monkeypatch):
-    """Stands in for IPython and ipywidgets: rich hands them what it draws."""
+    """IPython and ipywidgets are replaced by stand-ins that receive what rich draws."""
     shown = []
     display, widgets = ModuleType("IPython.display"), ModuleType("ipywidgets")
     display.display = lambda *things, **_: shown.extend(things)

@@ -1,4 +1,4 @@
-"""Standard streams that are closed, full, gone, or in an encoding that lacks characters."""
+"""Standard streams that are closed, full or lost, or that have an encoding without some characters."""
 
 import errno
 import io
@@ -14,14 +14,14 @@ WSSEG = f'"{sys.executable}" -m wsseg'
 
 
 def shell(line, cwd, **environment):
-    """Run a line of shell; returns the finished process, with bytes."""
+    """Run a shell command; returns the finished process with its output in bytes."""
     env = {**os.environ, **environment}
     return subprocess.run(line, shell=True, cwd=cwd, env=env, capture_output=True, timeout=120)  # noqa: S602
 
 
 @pytest.mark.skipif(os.name != "posix", reason="redirections of a POSIX shell")
 @pytest.mark.parametrize("closed", ["2>&-", ">&-", "<&-", "<&- >&- 2>&-", "2>/dev/full"])
-def test_commands_do_without_their_streams(csv_data, closed):
+def test_commands_work_with_closed_streams(csv_data, closed):
     done = shell(f"{WSSEG} data check -c {csv_data.name} {closed}", csv_data.parent)
     assert done.returncode == 0, done.stderr
     assert (b"no problem found" in done.stdout) == (">&- 2" not in closed and closed != ">&-")
@@ -36,8 +36,8 @@ def test_output_that_cannot_be_written_is_one_line(csv_data):
 
 
 @pytest.mark.skipif(os.name != "posix", reason="redirections of a POSIX shell")
-def test_no_file_takes_the_number_of_a_closed_stream(tmp_path):
-    """What a library writes to standard error would end up in it."""
+def test_no_file_gets_the_descriptor_of_a_closed_stream(tmp_path):
+    """Otherwise libraries would write their error output into the file."""
     script = (
         "import os\nfrom wsseg import streams\nstreams.prepare()\n"
         "file = open('photo.bin', 'wb')\nassert file.fileno() > 2\nos.write(2, b'a warning of libpng')\n"
@@ -70,7 +70,7 @@ C_LOCALE = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
 
 
 @pytest.mark.parametrize("environment", [C_LOCALE, {"PYTHONIOENCODING": "cp1252"}, {"PYTHONIOENCODING": "ascii"}])
-def test_class_names_of_any_script(csv_data, environment):
+def test_class_names_in_any_script_are_printed(csv_data, environment):
     for file in [csv_data, *csv_data.parent.glob("data/*/labels.csv")]:
         text = file.read_text(encoding="utf-8").replace('"red"', '"犬"').replace(",red", ",犬")
         file.write_text(text, encoding="utf-8")
@@ -80,7 +80,7 @@ def test_class_names_of_any_script(csv_data, environment):
 
 @pytest.mark.skipif(sys.platform != "linux", reason="file names are bytes")
 @pytest.mark.parametrize(("name", "environment"), [(b"caf\xff.png", {}), ("café.png".encode(), C_LOCALE)])
-def test_names_that_cannot_be_read_are_one_line(csv_data, name, environment):
+def test_names_that_cannot_be_decoded_are_one_line(csv_data, name, environment):
     folder = os.fsencode(csv_data.parent / "data" / "train" / "images")
     os.rename(folder + b"/001.png", folder + b"/" + name)  # noqa: PTH104
     done = shell(f"{WSSEG} data check -c {csv_data.name}", csv_data.parent, **environment)
@@ -90,7 +90,7 @@ def test_names_that_cannot_be_read_are_one_line(csv_data, name, environment):
 
 
 class Gone(io.StringIO):
-    """A terminal that was closed."""
+    """A closed terminal."""
 
     def write(self, text):
         raise OSError(errno.EIO, "Input/output error")
@@ -103,7 +103,7 @@ class Gone(io.StringIO):
 
 
 @pytest.mark.parametrize("stderr", [None, Gone()])
-def test_progress_that_nobody_sees_ends_no_run(monkeypatch, caplog, stderr):
+def test_progress_on_a_lost_terminal_ends_no_run(monkeypatch, caplog, stderr):
     monkeypatch.setattr(sys, "stderr", stderr)
     monkeypatch.setattr(progress, "_console", None)
     handler = progress.LogHandler()

@@ -1,4 +1,4 @@
-"""Worker processes: started by a user's script in every way that scripts are started, and ended with their parent."""
+"""Worker processes: how scripts start them, and how they end with their parent."""
 
 import os
 import signal
@@ -26,12 +26,12 @@ assert sorted(map_processes(abs, range(-3, 0), 2)) == [1, 2, 3]
 
 
 def threads(_):
-    """What a worker process may use; runs there."""
+    """Return the limits of a worker process; runs in the worker."""
     return os.environ.get("OMP_NUM_THREADS"), cv2.getNumThreads(), os.getpid()
 
 
 def what_is_known(_):
-    """What a worker knows of its start; runs there."""
+    """Return what a worker process detects about itself; runs in the worker."""
     return in_worker(), os.environ.get("WORLD_SIZE"), getattr(sys.modules["__main__"], "__file__", None)
 
 
@@ -39,7 +39,7 @@ def kill_itself(_):
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def test_workers_do_not_take_more_cores_than_there_are():
+def test_workers_together_use_no_more_than_all_cores():
     found = list(map_processes(threads, range(6), 2))
     assert {(openmp, opencv) for openmp, opencv, _ in found} == {("1", 1)}
     assert os.getpid() not in {pid for *_, pid in found} and len({pid for *_, pid in found}) <= 2
@@ -49,7 +49,7 @@ def test_one_worker_is_this_process():
     assert [pid for *_, pid in map_processes(threads, range(2), 1)] == [os.getpid()] * 2
 
 
-def test_a_worker_knows_that_it_is_one_and_imports_no_main_module(monkeypatch):
+def test_a_worker_detects_itself_and_imports_no_main_module(monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "1")
     main = sys.modules["__main__"]
     assert not in_worker()
@@ -104,7 +104,7 @@ def test_workers_end_with_a_killed_parent(tmp_path):
 
 
 def alive(pid):
-    """Return whether a process runs; one that has ended and waits for its parent's question does not."""
+    """Return whether a process runs; a zombie does not."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
@@ -126,7 +126,7 @@ def test_zero_workers_mean_one_per_core(monkeypatch):
 
 
 def test_systems_without_affinity_or_with_few_handles(monkeypatch):
-    """As on macOS and Windows."""
+    """Like macOS and Windows."""
     monkeypatch.delattr(os, "sched_getaffinity", raising=False)
     monkeypatch.setattr(os, "cpu_count", lambda: 5)
     assert worker_count(0) == 5
@@ -145,8 +145,8 @@ def test_a_system_without_semaphores_works_in_one_process(monkeypatch, caplog):
         workers.startable.cache_clear()
 
 
-def test_the_users_own_processes_import_their_script_as_ever(tmp_path):
-    """Only wsseg's workers do without it."""
+def test_other_processes_of_the_user_still_import_their_script(tmp_path):
+    """Only the workers of wsseg skip the import."""
     (tmp_path / "script.py").write_text(
         "import multiprocessing\nfrom wsseg.parallel import map_processes\n"
         "def double(x):\n    return 2 * x\n"
@@ -159,7 +159,7 @@ def test_the_users_own_processes_import_their_script_as_ever(tmp_path):
     assert done.stdout.strip() == "[2, 4]", done.stderr
 
 
-def test_threads_give_results_in_order_and_few_wait():
+def test_threads_return_results_in_order_and_few_jobs_wait():
     started = []
 
     def slow_first(number):

@@ -83,7 +83,7 @@ def test_values_that_can_work_are_planned(plan, recipe, overrides):
     assert {planned.state for planned in plan(recipe, *overrides).steps} == {"to run"}
 
 
-def test_all_problems_are_told_at_once(plan):
+def test_all_problems_are_reported_at_once(plan):
     with pytest.raises(
         ConfigError, match=r"tiny.toml: classifier: [^;]*resnet_18[^;]*; [^;]*; segmenter: architecture: found 'unett'"
     ):
