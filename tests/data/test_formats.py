@@ -344,7 +344,7 @@ def test_mvtec_masks_are_copied_with_class_ids(init, tmp_path):
         (mvtec, "2 masks of ground_truth copied beside the config"),
         (two_backgrounds, "images without any class in: good and normal"),
         (kaggle, "not used: sample_submission.csv: a submission template"),
-        (kaggle, "not used: 1 image without label in test (1)"),
+        (kaggle, "not used: 1 image without label in test"),
     ],
 )
 def test_assumptions_and_unused_files_are_printed(init, tmp_path, make, note):
@@ -476,6 +476,25 @@ def images_and_masks(root):
     mask(root / "masks" / "a.png", 1)
 
 
+def phone(root):
+    root.mkdir()
+    (root / "IMG_1.HEIC").write_bytes(b"ftypheic")
+
+
+def one_class(root):
+    pictures(root / "red", "a.jpg", "b.jpg")
+
+
+def spreadsheet(root):
+    flat(root)
+    (root / "labels.xlsx").write_bytes(b"PK")
+
+
+def json_of_ones_own(root):
+    flat(root)
+    text(root / "labels.json", json.dumps({"a.jpg": ["red"], "b.jpg": ["blue"]}))
+
+
 def archive(root):
     root.mkdir()
     (root / "photos.zip").write_bytes(b"PK")
@@ -516,9 +535,13 @@ def header_alone(root):
         (empty, "this folder is empty; pass the folder that holds your photographs"),
         (
             flat,
-            "found 2 photographs, but no labels; expected one sub-folder of images per class",
+            "found 2 photographs, but no labels; expected two or more sub-folders of images",
         ),
         (images_and_masks, "found 1 photograph and 1 folder of masks, but no labels"),
+        (phone, "found no photograph that wsseg can read, but IMG_1.HEIC; convert them to JPEG or PNG"),
+        (one_class, "expected two or more sub-folders of images (one per class; 'none' for images without any)"),
+        (spreadsheet, "unknown format: labels.xlsx; expected two or more sub-folders"),
+        (json_of_ones_own, "unknown format: labels.json; expected two or more sub-folders"),
         (archive, "found no photograph, but photos.zip; unpack it first"),
         (yolo_without_names, "YOLO labels: no class names; add data.yaml, classes.txt or obj.names"),
         (yolo_unknown_id, "YOLO labels: no name for the class ids 7"),
@@ -538,6 +561,15 @@ def test_an_archive_is_refused(init, tmp_path):
     (tmp_path / "set.zip").write_bytes(b"PK")
     result = init("set.zip")
     assert result.exit_code == 1 and "this is an archive; unpack it and pass the folder" in result.output
+
+
+def test_two_tables_may_share_one_folder_of_images(init, tmp_path):
+    """The images of the other split are not reported as images without label."""
+    pictures(tmp_path / "set" / "images", "a.jpg", "b.jpg", "c.jpg", "d.jpg", "e.jpg")
+    text(tmp_path / "set" / "train.csv", "image_id,classes\na,red\nb,blue\n")
+    text(tmp_path / "set" / "val.csv", "image_id,classes\nc,red\nd,blue\n")
+    result = init("set")
+    assert result.exit_code == 0 and result.output.count("1 images have no label and are not used: e") == 2
 
 
 # --- written files -------------------------------------------------------------------------------------------------

@@ -119,7 +119,7 @@ def _check(config: str, overrides: tuple[str, ...], store: Path, full: bool = Fa
     problems = sum(len(report.problems) for report in reports)
     if problems:
         fail(
-            f'{counted(problems, "problem")} found; fix them, or set data.on_bad_image = "skip" to leave out unreadable images'
+            f'{counted(problems, "problem")} found; fix the data, or set data.on_bad_image = "skip" to leave out missing and unreadable images'
         )
     click.echo("no problem found")
 

@@ -27,6 +27,12 @@ from wsseg.data.walk import INIT_HEADER, data_files, data_folders, is_image
 from wsseg.errors import DatasetError, counted, listed
 
 _SAMPLED = 20  # photographs per folder that decide the size of the network's input
+_LABEL_SUFFIXES = frozenset(
+    {".csv", ".tsv", ".xlsx", ".xls", ".ods", ".json", ".jsonl", ".xml", ".yaml", ".yml", ".parquet"}
+)
+_UNREAD_IMAGES = frozenset({
+    ".heic", ".heif", ".avif", ".gif", ".jp2", ".jxl", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".raf", ".dcm", ".svg",
+})  # fmt: skip
 _MIN_SIZE, _MAX_SIZE, _STEP = 128, 320, 32  # px
 
 
@@ -117,7 +123,8 @@ def _unlabelled(interpretation: Interpretation, scan: FolderScan) -> list[str]:
     """Return a line about the photographs without a label, or an empty list."""
     labelled = interpretation.unused.union(*_labels(interpretation).values())
     counts = {scan.relative(folder): len(set(paths) - labelled) for folder, paths in scan.photographs.items()}
-    parts = [f"{folder} ({count})" for folder, count in counts.items() if count]
+    folders = [folder for folder, count in counts.items() if count]
+    parts = folders if len(folders) == 1 else [f"{folder} ({counts[folder]})" for folder in folders]
     return [f"not used: {counted(sum(counts.values()), 'image')} without label in {listed(parts)}"] if parts else []
 
 
@@ -164,16 +171,22 @@ def _why_nothing(scan: FolderScan) -> str:
     count = sum(map(len, scan.photographs.values()))
     unused = f"; cannot be used: {'; '.join(scan.unused)}" if scan.unused else ""
     expected = (
-        "expected one sub-folder of images per class, a CSV file with the header image_id,classes, "
+        "expected two or more sub-folders of images (one per class; 'none' for images without any), a CSV file with the "
+        "header image_id,classes, "
         "or labels of COCO, VOC, YOLO, CVAT, Label Studio, labelme or MVTec AD"
     )
     if count:
         masks = f" and {counted(len(scan.mask_folders), 'folder')} of masks" if scan.mask_folders else ""
         siblings = _label_files_beside(scan)
+        unknown = [scan.relative(path) for path in scan.files if path.suffix.lower() in _LABEL_SUFFIXES]
+        if unknown and not scan.unused:
+            unused = f"; unknown format: {listed(unknown, 5)}"
         hint = f"; if {listed(siblings)} beside it has the labels, pass {scan.root.parent}" if siblings else ""
         return f"found {counted(count, 'photograph')}{masks}, but no labels{unused}{hint}; {expected}"
     if archives := [path.name for path in scan.files if path.suffix.lower() in ARCHIVES]:
         return f"found no photograph, but {listed(archives)}; unpack it first"
+    if raw := [path.name for path in scan.files if path.suffix.lower() in _UNREAD_IMAGES]:
+        return f"found no photograph that wsseg can read, but {listed(raw, 3)}; convert them to JPEG or PNG"
     if scan.files or scan.mask_folders:
         return f"found no photograph{unused}; {expected}"
     return "this folder is empty; pass the folder that holds your photographs"
@@ -185,7 +198,7 @@ def _label_files_beside(scan: FolderScan) -> list[str]:
         files = data_files(scan.root.parent)
     except DatasetError:
         return []
-    return [path.name for path in files if path.suffix.lower() in (".csv", ".json", ".xml", ".yaml")]
+    return [path.name for path in files if path.suffix.lower() in _LABEL_SUFFIXES]
 
 
 # --- files -----------------------------------------------------------------------------------------------------------
