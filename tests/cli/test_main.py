@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-import time
 
 import click
 import pytest
@@ -30,12 +29,14 @@ def test_help_does_without_torch_and_is_quick():
         "assert not {'torch', 'numpy', 'rich'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", script], check=True, capture_output=True)
-    times = []
+    seconds = []
     for _ in range(3):
-        start = time.perf_counter()
+        before = os.times()
         subprocess.run([sys.executable, "-m", "wsseg", "--help"], check=True, capture_output=True)
-        times.append(time.perf_counter() - start)
-    assert min(times) < 0.5  # a promise to users, not a benchmark
+        after = os.times()
+        used = (after.children_user - before.children_user) + (after.children_system - before.children_system)
+        seconds.append(used)
+    assert min(seconds) < 0.5  # of the CPU: other processes may keep it waiting
 
 
 @pytest.mark.parametrize("path", COMMANDS)

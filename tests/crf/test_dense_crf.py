@@ -284,3 +284,14 @@ def test_presets_clean_a_noisy_score(scene, name):
     likely = np.where(truth ^ wrong, 0.8, 0.2)
     scores = np.stack([1 - likely, likely]).astype(np.float32)
     assert (refine(image, scores, PRESETS[name]).argmax(0) == truth).mean() > (scores.argmax(0) == truth).mean() + 0.1
+
+
+def test_the_first_accelerator_is_found_with_the_lowest_torch(monkeypatch):
+    """In torch 2.6 `current_accelerator` takes no argument."""
+    import torch
+
+    from wsseg.crf.torch_engine import TorchMeanField
+
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: True)
+    monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda: torch.device("cpu"))
+    assert TorchMeanField([np.zeros((8, 9, 3), np.uint8)], PRESETS["irn"]).device.type == "cpu"
