@@ -1,4 +1,4 @@
-"""Shared fixtures: tiny generated data sets in the real layouts, and the real photographs where they are at hand."""
+"""Shared fixtures: tiny generated datasets, and real photographs if they are available."""
 
 import os
 
@@ -28,7 +28,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def real_data() -> Path:
-    """Folder with voc-vehicles and neu-seg; tests that need it are skipped where it is not there."""
+    """Return the folder that contains voc-vehicles and neu-seg; skip the test if it does not exist."""
     folder = Path(os.environ.get("WSSEG_DATA", REPOSITORY.parent / "shared" / "data"))
     if not (folder / "voc-vehicles").is_dir() or not (folder / "neu-seg").is_dir():
         pytest.skip(f"no voc-vehicles and neu-seg in {folder}; set WSSEG_DATA to the folder that holds them")
@@ -36,7 +36,7 @@ def real_data() -> Path:
 
 
 def blob_image(rng: np.random.Generator, kind: int, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-    """Return a noisy (H, W, 3) image and its mask: a red (1) or blue (2) rectangle, or nothing (0)."""
+    """Return a noisy (H, W, 3) image and its (H, W) mask: a red (1) or blue (2) rectangle, or background only (0)."""
     height, width = size
     image = rng.integers(90, 130, (height, width, 3)).astype(np.uint8)
     mask = np.zeros(size, dtype=np.uint8)
@@ -49,12 +49,12 @@ def blob_image(rng: np.random.Generator, kind: int, size: tuple[int, int]) -> tu
 
 @pytest.fixture
 def csv_data(tmp_path: Path) -> Path:
-    """A config file over 12 train and 6 val images of 48 x 64 px in the CSV layout, two classes, some without any."""
+    """Return a config for 12 train and 6 val images of 48 x 64 px: CSV layout, two classes, some images without any."""
     return write_csv_data(tmp_path)
 
 
 def write_csv_data(tmp_path: Path) -> Path:
-    """Write the data set of `csv_data` into a folder."""
+    """Write the dataset of `csv_data` to a folder and return the path of its config."""
     rng = np.random.default_rng(0)
     for split, count in (("train", 12), ("val", 6)):
         folder = tmp_path / "data" / split
@@ -120,7 +120,7 @@ batch_size = 2
 
 
 def shrink_config(config: Path) -> None:
-    """Give a config that `wsseg init` wrote the values of the tests' tiny networks."""
+    """Replace the settings of a config from `wsseg init` by those of the tiny networks of the tests."""
     values = tomllib.loads(config.read_text(encoding="utf-8"))
     for name, table in tomllib.loads(TINY_CONFIG).items():
         if name not in ("data", "rng_seed"):

@@ -1,4 +1,4 @@
-"""What the documentation tells people to type is typed, and its site is built."""
+"""The documentation: its commands and code run, and its site builds."""
 
 import os
 import re
@@ -18,7 +18,7 @@ PAGES = ("tutorial.md", "howto/look.md", "howto/export.md", "howto/python.md", "
 
 
 def blocks(page):
-    """Return (kind, text) of the fenced blocks of a page that can be run, as they stand there."""
+    """Return (language, text) of the fenced ``console`` and ``python`` blocks of a page."""
     text = (DOCS / page).read_text(encoding="utf-8")
     return [
         (kind, body)
@@ -28,8 +28,8 @@ def blocks(page):
 
 
 @pytest.mark.slow
-def test_everything_that_is_to_be_typed(tmp_path):
-    """The pages in their order, in one folder, on photographs as a person has them."""
+def test_commands_and_code_of_the_pages_run(tmp_path):
+    """All pages run in order, in one folder of generated photographs."""
     write_csv_data(tmp_path / "source")
     shutil.copytree(tmp_path / "source" / "data" / "train" / "images", tmp_path / "photos")
     shutil.copy(tmp_path / "source" / "data" / "train" / "labels.csv", tmp_path / "photos")
@@ -54,11 +54,11 @@ def test_everything_that_is_to_be_typed(tmp_path):
             for line in body.splitlines():
                 words = line.removeprefix("$ wsseg ").split()
                 assert line.startswith("$ wsseg "), line
-                said = check(commands.run(*words, cwd=tmp_path, env=env), line)
+                output = check(commands.run(*words, cwd=tmp_path, env=env), line)
                 if words[0] == "init":
                     shrink_config(tmp_path / "mine.toml")
                 if words[0] == "run":
-                    page_file = Path(re.search(r"report: (.*)", said)[1])
+                    page_file = Path(re.search(r"report: (.*)", output)[1])
                     assert page_file.read_text(encoding="utf-8").startswith("<!doctype html>")
                 count += 1
     assert count > 12
@@ -66,8 +66,8 @@ def test_everything_that_is_to_be_typed(tmp_path):
 
 
 @pytest.mark.slow
-def test_the_example_of_the_readme_as_a_file(tmp_path):
-    """As people save it: without ``if __name__ == "__main__"``, and with processes that work beside it."""
+def test_the_example_of_the_readme_runs_as_a_script(tmp_path):
+    """The script has no ``if __name__ == "__main__"``, and the run uses worker processes."""
     example = dict(blocks("../README.md"))["python"]
     config = write_csv_data(tmp_path).rename(tmp_path / "mine.toml")
     text = config.read_text(encoding="utf-8")
@@ -85,8 +85,8 @@ def test_the_example_of_the_readme_as_a_file(tmp_path):
     assert len(list((tmp_path / "wsseg-store" / "runs").glob("*.json"))) == 1
 
 
-def test_every_block_of_python_is_run():
-    """Pages outside `PAGES` show no Python but the README's, and the CRF's page, whose arrays are the reader's."""
+def test_no_page_has_untested_python_blocks():
+    """Outside `PAGES`, only the README and crf.md have Python blocks; those of crf.md use undefined arrays."""
     pages = {p.relative_to(DOCS).as_posix() for p in DOCS.rglob("*.md") if "```python" in p.read_text(encoding="utf-8")}
     assert pages <= {*PAGES, "crf.md"}
     imported = [
@@ -95,8 +95,8 @@ def test_every_block_of_python_is_run():
     exec("\n".join(imported), {})  # noqa: S102
 
 
-def test_every_command_that_is_named_exists():
-    """Words after ``wsseg`` in any page or in the README are commands, and their long options are theirs."""
+def test_every_documented_command_exists():
+    """Every ``wsseg COMMAND --option`` in the README or the docs exists."""
     from wsseg.cli.main import cli
 
     for page in [REPOSITORY / "README.md", *DOCS.rglob("*.md")]:
@@ -114,7 +114,7 @@ def test_every_command_that_is_named_exists():
 
 @pytest.mark.slow
 def test_the_site_builds(tmp_path):
-    """Strictly: every link and every documented name exists, and no page asks a font server."""
+    """Strict mode checks all links and documented names; the pages load no fonts from other servers."""
     pytest.importorskip("mkdocs", reason="pip install wsseg[dev]")
     command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path / "site")]
     done = subprocess.run(

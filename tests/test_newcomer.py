@@ -1,4 +1,4 @@
-"""From a folder of real photographs, laid out in each form that is known, to masks with three commands."""
+"""Three commands turn a folder of real photographs into masks, in each layout that the pipeline reads."""
 
 import csv
 import json
@@ -20,7 +20,7 @@ COUNT = 12
 
 @pytest.fixture(scope="module")
 def photographs(real_data):
-    """Return (path, class names, mask's path) of some real photographs that show one of three classes each."""
+    """Return (photograph, class name, mask) of real photographs with one of three classes each; both files as paths."""
     root = real_data / "voc-vehicles" / "VOC2012"
     with (root / "labels.csv").open() as file:
         rows = [(row["image_id"], row["classes"]) for row in csv.DictReader(file)]
@@ -80,7 +80,7 @@ def lay_out_coco(folder, photographs):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("lay_out", [lay_out_csv, lay_out_folders, lay_out_voc, lay_out_coco])
-def test_three_commands(photographs, tmp_path, lay_out):
+def test_three_commands_lead_from_photographs_to_masks(photographs, tmp_path, lay_out):
     lay_out(tmp_path / "photos", photographs)
     environment = {k: v for k, v in os.environ.items() if k != "WSSEG_STORE"} | {"PYTHONPATH": str(REPOSITORY)}
 
@@ -89,12 +89,12 @@ def test_three_commands(photographs, tmp_path, lay_out):
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 
-    said = wsseg("init", "photos", "-o", "mine.toml")
-    assert f"{COUNT} images" in said
-    following = re.search(r"next: wsseg (.*)", said)[1].split()
-    assert following == ["run", "best", "-c", "mine.toml"]
+    output = wsseg("init", "photos", "-o", "mine.toml")
+    assert f"{COUNT} images" in output
+    next_command = re.search(r"next: wsseg (.*)", output)[1].split()
+    assert next_command == ["run", "best", "-c", "mine.toml"]
     shrink_config(tmp_path / "mine.toml")
-    assert Path(re.search(r"report: (.*)", wsseg(*following))[1]).is_file()
+    assert Path(re.search(r"report: (.*)", wsseg(*next_command))[1]).is_file()
     sources = sorted(p for p in (tmp_path / "photos").rglob("*.jpg"))
     wsseg("predict", "segmenter", str(sources[0].parent), "-o", "masks")
     masks = sorted((tmp_path / "masks").rglob("*.png"))

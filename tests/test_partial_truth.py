@@ -1,4 +1,4 @@
-"""Masks for a part of the images: what is trained on and judged is that part, and everything says so."""
+"""If only some images have masks, training and evaluation use those images, and all outputs state their number."""
 
 import json
 
@@ -33,7 +33,7 @@ def test_a_run_with_masks_for_some_images(csv_data, tmp_path):
     assert "on 3 val images (3 others have no mask and are not evaluated)" in (tmp_path / "page.html").read_text()
 
 
-def test_masks_that_contradict_the_labels_stop_a_run_before_it_trains(csv_data, tmp_path):
+def test_masks_that_contradict_the_labels_stop_a_run_before_training(csv_data, tmp_path):
     from PIL import Image
 
     for path in (tmp_path / "data" / "val" / "masks").iterdir():

@@ -1,4 +1,4 @@
-"""Photographs that everyone has: a phone's 12-megapixel JPEGs, stored sideways, and its PNG screenshots, through all commands."""
+"""All commands work on the files of a phone: 12-megapixel JPEGs with EXIF orientations, and PNG screenshots."""
 
 import os
 import subprocess
@@ -12,14 +12,14 @@ from PIL import Image as PILImage
 from tests import commands
 from tests.conftest import REPOSITORY, shrink_config
 
-ORIENTATIONS = (1, 3, 6, 8)  # how phones store what they were held like
+ORIENTATIONS = (1, 3, 6, 8)  # EXIF orientations of a phone held upright, upside down, and sideways
 SENSOR = (3024, 4032)  # (H, W) of the stored pixels of one photograph
 THUMB = (756, 1008)  # of the others: the size is tested once, the orientations at less cost
 SCREEN = (1280, 590)
 
 
 def scene(size, kind, rng):
-    """Return an (H, W, 3) picture: a soft gradient, with a large disc (kind 0) or a bar (kind 1)."""
+    """Return an (H, W, 3) uint8 image: a smooth gradient with a large disc (kind 0) or a bar (kind 1)."""
     height, width = size
     y, x = np.mgrid[:height, :width].astype(np.float32)
     picture = np.stack([90 + 60 * y / height, 100 + 50 * x / width, np.full(size, 120, np.float32)], axis=2)
@@ -35,7 +35,7 @@ def scene(size, kind, rng):
 
 @pytest.fixture(scope="module")
 def photographs(tmp_path_factory):
-    """A folder with two classes: two JPEGs of each as a phone writes them, and a screenshot."""
+    """Return a folder with two classes, each with two JPEGs and a screenshot of a phone."""
     folder = tmp_path_factory.mktemp("phone") / "photos"
     rng = np.random.default_rng(0)
     for kind, name in enumerate(("cup", "pen")):
@@ -44,7 +44,7 @@ def photographs(tmp_path_factory):
             image = PILImage.fromarray(scene(SENSOR if orientation == 6 else THUMB, kind, rng))
             exif = image.getexif()
             exif[0x0112] = orientation
-            exif[0x010F], exif[0x0110] = "Maker", "Phone 15"  # what wrote it
+            exif[0x010F], exif[0x0110] = "Maker", "Phone 15"  # camera maker and model
             image.save(folder / name / f"IMG_{kind}{number:03d}.JPG", quality=92, exif=exif)
         screenshot = PILImage.fromarray(scene(SCREEN, kind, rng)).convert("RGBA")
         screenshot.save(folder / name / f"Screenshot 2026-11-0{kind + 1} at 10.11.12.png")
@@ -52,7 +52,7 @@ def photographs(tmp_path_factory):
 
 
 @pytest.mark.slow
-def test_a_phones_photographs_go_through_all_commands(photographs):
+def test_all_commands_work_on_photographs_of_a_phone(photographs):
     here = photographs.parent
     environment = {k: v for k, v in os.environ.items() if k != "WSSEG_STORE"}
 
@@ -70,17 +70,17 @@ def test_a_phones_photographs_go_through_all_commands(photographs):
     assert (here / "report.html").stat().st_size > 10_000
     for path in sorted(photographs.rglob("*.*")):
         mask = here / "masks" / path.relative_to(photographs).with_suffix(".png")
-        with PILImage.open(path) as photograph, PILImage.open(mask) as found:
+        with PILImage.open(path) as photograph, PILImage.open(mask) as prediction:
             height, width = photograph.height, photograph.width
-            if photograph.getexif().get(0x0112, 1) >= 5:  # upright, as people see it
+            if photograph.getexif().get(0x0112, 1) >= 5:  # orientations that swap height and width
                 height, width = width, height
-            assert (found.height, found.width) == (height, width)
-            assert np.asarray(found).max() <= 2
+            assert (prediction.height, prediction.width) == (height, width)
+            assert np.asarray(prediction).max() <= 2
     assert {path: path.read_bytes() for path in photographs.rglob("*.*")} == before
 
 
 @pytest.mark.slow
-def test_a_mistake_is_one_line(photographs, tmp_path):
+def test_a_misspelt_folder_is_a_one_line_error(photographs, tmp_path):
     command = [sys.executable, "-m", "wsseg", "init", str(photographs / "cups"), "-o", str(tmp_path / "x.toml")]
     done = subprocess.run(
         command, capture_output=True, text=True, timeout=60, env={**os.environ, "PYTHONPATH": str(REPOSITORY)}

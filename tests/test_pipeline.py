@@ -1,4 +1,4 @@
-"""The whole pipeline on the demo data set and on real photographs, small enough for every test run."""
+"""The complete recipes on small parts of the demo dataset and of real photographs."""
 
 import json
 
@@ -52,7 +52,7 @@ def test_sixty_real_photographs(tmp_path, real_data, config, classes, kilobytes)
 
 
 @pytest.mark.slow
-def test_rounds_of_self_training(csv_data, tmp_path):
+def test_self_training_relabels_in_two_rounds(csv_data, tmp_path):
     done = wsseg(
         "run",
         "self_training",
@@ -77,7 +77,7 @@ def test_rounds_of_self_training(csv_data, tmp_path):
 
 
 @pytest.mark.slow
-def test_irnets_whole_order(csv_data, tmp_path):
+def test_the_irn_recipe_runs_all_steps_and_is_cached(csv_data, tmp_path):
     done = wsseg("run", "irn", "-c", str(csv_data), "--json", "--quiet", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     stages = json.loads(done.stdout)["stages"]
@@ -90,7 +90,7 @@ def test_irnets_whole_order(csv_data, tmp_path):
 
 
 @pytest.mark.slow
-def test_levels_and_preset_are_chosen_without_truth(csv_data, tmp_path):
+def test_levels_and_crf_preset_are_chosen_without_true_masks(csv_data, tmp_path):
     chosen = ("--set", "pseudo_masks.levels=[]", "--set", "pseudo_masks.crf=auto", "--set", "seeds.method=lpcam")
     done = wsseg("run", "pseudo_masks", "-c", str(csv_data), *chosen, "--json", "--quiet", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
@@ -121,7 +121,7 @@ EVERYTHING_ON = (
 
 
 @pytest.mark.slow
-def test_the_best_recipe_with_every_ingredient(csv_data, tmp_path):
+def test_the_best_recipe_with_all_options(csv_data, tmp_path):
     sets = [word for value in EVERYTHING_ON for word in ("--set", value)]
     done = wsseg("run", "best", "-c", str(csv_data), *sets, "--json", "--quiet", cwd=tmp_path)
     assert done.returncode == 0, done.stderr

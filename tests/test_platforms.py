@@ -1,4 +1,4 @@
-"""What other systems lack: their types are checked here, the rest is simulated."""
+"""Windows and macOS: calls that they lack are found by mypy, their behaviour is simulated."""
 
 import os
 import subprocess
@@ -13,7 +13,7 @@ from wsseg.store import files
 @pytest.mark.slow
 @pytest.mark.parametrize("platform", ["win32", "darwin"])
 def test_calls_that_a_platform_lacks_are_guarded(platform, tmp_path):
-    """mypy knows which names a platform's standard library has; libraries are not followed, so other errors mean nothing."""
+    """mypy knows the standard library of each platform; imports are not followed, so only errors about it count."""
     pytest.importorskip("mypy", reason="pip install wsseg[dev]")
     module = tmp_path / "unguarded.py"
     module.write_text("import os\n\nos.geteuid()\nos.sched_getaffinity(0)\n", encoding="utf-8")
@@ -48,7 +48,7 @@ def test_folders_are_not_opened_on_windows(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("code", ["EINVAL", "ENOTSUP"])
-def test_folders_of_shares_that_cannot_be_flushed(tmp_path, monkeypatch, code):
+def test_network_folders_that_cannot_be_flushed_are_ignored(tmp_path, monkeypatch, code):
     import errno
 
     monkeypatch.setattr(os, "fsync", lambda _: (_ for _ in ()).throw(OSError(getattr(errno, code), code)))
@@ -56,8 +56,8 @@ def test_folders_of_shares_that_cannot_be_flushed(tmp_path, monkeypatch, code):
 
 
 @pytest.mark.slow
-def test_a_run_without_what_posix_or_linux_alone_has(csv_data):
-    """Names that macOS or Windows lack, and that Python's own modules do without once they are imported."""
+def test_a_run_needs_no_call_that_other_systems_lack(csv_data):
+    """The script deletes names that macOS or Windows lack; imported modules of Python work without them."""
     script = (
         "import multiprocessing.spawn, os, shutil, signal, subprocess, tempfile, torch\n"
         "names = 'sched_getaffinity O_DIRECTORY geteuid uname getloadavg mkfifo nice sysconf killpg fork'\n"

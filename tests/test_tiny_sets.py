@@ -1,4 +1,4 @@
-"""Sets that are very small or lopsided, and photographs that are tiny or narrow: every step works."""
+"""Every step of the recipe `best` works on very small or unbalanced datasets and on tiny or narrow images."""
 
 import numpy as np
 import pytest
@@ -15,7 +15,7 @@ pytestmark = pytest.mark.slow
 
 
 def write(folder, train, val):
-    """Write a CSV data set of photographs, each (kind, (H, W)); return its config."""
+    """Write a CSV dataset of images, each given as (class id or 0, (H, W)); return the path of its config."""
     rng = np.random.default_rng(0)
     for split, photographs in (("train", train), ("val", val)):
         root = folder / "data" / split
@@ -47,7 +47,7 @@ def write(folder, train, val):
     ],
 )
 @pytest.mark.parametrize("batch_size", [1, 4])
-def test_the_best_recipe_takes_them(tmp_path, train, val, batch_size):
+def test_the_best_recipe_runs(tmp_path, train, val, batch_size):
     config = write(tmp_path, train, val)
     store = ArtifactStore(tmp_path / "store")
     sizes = [
@@ -58,8 +58,8 @@ def test_the_best_recipe_takes_them(tmp_path, train, val, batch_size):
     classes = f"data.classes={[['red', 'blue'][kind - 1] for kind in shown]}"
     plan = make_plan("best", str(config), store, (classes, *sizes, *small))
     run_plan(plan)
-    found = {planned.step.name: planned for planned in plan.active}
+    steps = {planned.step.name: planned for planned in plan.active}
     assert {planned.state for planned in plan.active} == {"ran"}
     for number, (_, size) in enumerate(val):
-        mask = decode_mask(found["predictions"].artifact.read_bytes(f"{MASK_FOLDER}/{number}.png"))
+        mask = decode_mask(steps["predictions"].artifact.read_bytes(f"{MASK_FOLDER}/{number}.png"))
         assert mask.shape == size and mask.max() <= 2
