@@ -1,11 +1,13 @@
 """Sentences are computed from the metrics."""
 
+from types import SimpleNamespace
+
 import numpy as np
 
 from wsseg.labels import ClassMap
 from wsseg.metrics.confusion import confusion
 from wsseg.metrics.objects import MEASURES, SIZES, object_counts
-from wsseg.report.findings import of_class, size_text
+from wsseg.report.findings import changes, of_class, size_text
 from wsseg.report.quality import MaskQuality
 
 
@@ -32,3 +34,17 @@ def test_a_class_that_is_missed_in_small_objects():
 
 def test_sizes_in_words():
     assert [size_text(size) for size in SIZES] == ["under 32 x 32 px", "up to 96 x 96 px", "96 x 96 px and more"]
+
+
+def test_changes_from_one_run_to_another():
+    report_a, report_b = (
+        SimpleNamespace(result={"metrics": {"miou": miou, "iou": {"background": 0.9, "cat": cat, "dog": None}}})
+        for miou, cat in ((0.6, 0.3), (0.55, 0.2))
+    )
+    assert changes(report_a, report_b, {"train": {"a": 0.0}, "val": {"b": 0.05, "c": -0.2, "d": 0.001}}) == [
+        "The mIoU changed from 60.0 % to 55.0 %.",
+        "The class that changed most is cat: -10.0 points.",
+        "train: no image has another mean IoU.",
+        "val: 1 of 3 images improved by more than a point and 1 became worse; c changed most, by -20.0 points.",
+    ]
+    assert changes(report_a, report_a, {}) == ["The mIoU changed from 60.0 % to 60.0 %."]

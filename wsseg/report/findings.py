@@ -121,15 +121,17 @@ def changes(report_a: RunReport, report_b: RunReport, by_image: Mapping[str, Map
         old, new = report_a.result["metrics"], report_b.result["metrics"]
         sentences.append(f"The mIoU changed from {percent(old['miou'])} % to {percent(new['miou'])} %.")
         both = {n: v - old["iou"][n] for n, v in new["iou"].items() if v is not None and old["iou"].get(n) is not None}
-        if both:
-            name = max(both, key=lambda n: abs(both[n]))
+        name = max(both, key=lambda n: abs(both[n]), default="")
+        if name and both[name]:
             sentences.append(f"The class that changed most is {name}: {100 * both[name]:+.1f} points.")
     for split, by_id in by_image.items():
-        if by_id:
-            better, worse = (sum(sign * change > 0.01 for change in by_id.values()) for sign in (1, -1))
-            most = max(by_id, key=lambda item_id: abs(by_id[item_id]))
+        better, worse = (sum(sign * change > 0.01 for change in by_id.values()) for sign in (1, -1))
+        most = max(by_id, key=lambda item_id: abs(by_id[item_id]), default="")
+        if most and by_id[most]:
             sentences.append(
                 f"{split}: {better} of {len(by_id)} images improved by more than a point and {worse} became worse; "
                 f"{most} changed most, by {100 * by_id[most]:+.1f} points."
             )
+        else:
+            sentences.append(f"{split}: no image has another mean IoU.")
     return sentences
