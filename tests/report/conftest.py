@@ -30,7 +30,7 @@ class Runs(NamedTuple):
 
 @pytest.fixture(scope="session")
 def runs(tmp_path_factory) -> Runs:
-    """The runs, made once: several test processes share them, and the first one makes them."""
+    """Return the finished runs; all test processes share them, and the first process makes them."""
     base = tmp_path_factory.getbasetemp()
     folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "report"
     made = folder / "runs.json"

@@ -44,7 +44,7 @@ def test_changes_from_one_run_to_another():
     assert changes(report_a, report_b, {"train": {"a": 0.0}, "val": {"b": 0.05, "c": -0.2, "d": 0.001}}) == [
         "The mIoU changed from 60.0 % to 55.0 %.",
         "The class that changed most is cat: -10.0 points.",
-        "train: no image has another mean IoU.",
+        "train: the mean IoU of every image is unchanged.",
         "val: 1 of 3 images improved by more than a point and 1 became worse; c changed most, by -20.0 points.",
     ]
     assert changes(report_a, report_a, {}) == ["The mIoU changed from 60.0 % to 60.0 %."]

@@ -52,9 +52,9 @@ def test_no_truth_is_needed(copied_runs, report):
 
 
 def test_nothing_is_written_and_no_mask_is_evaluated_again(runs, monkeypatch):
-    from wsseg.stages.evaluate_masks import judgement
+    from wsseg.stages.evaluate_masks import masks
 
-    monkeypatch.setattr(judgement, "confusion", lambda *_: pytest.fail("masks were evaluated again"))
+    monkeypatch.setattr(masks, "confusion", lambda *_: pytest.fail("masks were evaluated again"))
     files = sorted(runs.store.root.rglob("*.json*"))
     gather(runs.store, *find_run(runs.store, runs.weak))
     assert sorted(runs.store.root.rglob("*.json*")) == files

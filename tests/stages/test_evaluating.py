@@ -11,7 +11,7 @@ from wsseg.metrics.errors import ClassPixels
 from wsseg.saliency.seeds import encode_seed
 from wsseg.stages.evaluate_masks.config import Config
 from wsseg.stages.evaluate_masks.image_counts import FILE, read_image_counts
-from wsseg.stages.evaluate_masks.judgement import SeedJudge
+from wsseg.stages.evaluate_masks.seeds import SeedJudge
 from wsseg.stages.evaluate_masks.stage import EvaluateMasks
 from wsseg.types import Seed
 

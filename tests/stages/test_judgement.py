@@ -8,7 +8,9 @@ from wsseg.labels import ClassMap
 from wsseg.metrics import confusion
 from wsseg.metrics.confusion import threshold_counts
 from wsseg.saliency.seeds import enlarged
-from wsseg.stages.evaluate_masks.judgement import MaskJudge, SeedJudge, judge_folders
+from wsseg.stages.evaluate_masks.folders import evaluate_folders
+from wsseg.stages.evaluate_masks.masks import MaskJudge
+from wsseg.stages.evaluate_masks.seeds import SeedJudge
 from wsseg.types import Seed
 
 CLASSES = ClassMap(("cat", "dog"))
@@ -113,14 +115,14 @@ def test_any_two_folders_can_be_evaluated(tmp_path):
     (tmp_path / "classes.txt").write_text("cat\ndog\n")
     truth = write(tmp_path / "truth", a=[[0, 1]], b=[[2, 2]])
     given = write(tmp_path / "given", a=[[0, 1]], b=[[2, 0]])
-    metrics = judge_folders(given, truth, tmp_path / "classes.txt", False)
+    metrics = evaluate_folders(given, truth, tmp_path / "classes.txt", False)
     assert metrics["iou"] == {"background": 0.5, "cat": 1.0, "dog": 0.5}
     (given / "b.png").unlink()
     with pytest.raises(DatasetError, match="1 masks have no prediction in .*given: b; expected: the same names"):
-        judge_folders(given, truth, tmp_path / "classes.txt", False)
+        evaluate_folders(given, truth, tmp_path / "classes.txt", False)
     PILImage.new("RGB", (2, 1), "red").save(given / "b.png")
     with pytest.raises(DatasetError, match="a mask of colours"):
-        judge_folders(given, truth, tmp_path / "classes.txt", False)
+        evaluate_folders(given, truth, tmp_path / "classes.txt", False)
 
 
 WRONG = {
@@ -141,7 +143,7 @@ def test_folders_that_cannot_be_evaluated(tmp_path, true, given, message):
     (tmp_path / "classes.txt").write_text("cat\ndog\n")
     folders = write(tmp_path / "given", **given), write(tmp_path / "truth", **true)
     with pytest.raises(DatasetError, match=message) as refused:
-        judge_folders(*folders, tmp_path / "classes.txt", True)
+        evaluate_folders(*folders, tmp_path / "classes.txt", True)
     assert "\n" not in str(refused.value)
 
 
@@ -152,13 +154,13 @@ def test_all_masks_that_cannot_be_evaluated_are_listed_at_once(tmp_path):
     with pytest.raises(
         DatasetError, match=r"6 of 6 .*: m0: the mask contains 9.*, m1, m2, m3 ...: the mask has the size \(2, 2\)"
     ):
-        judge_folders(given, truth, tmp_path / "classes.txt", False)
+        evaluate_folders(given, truth, tmp_path / "classes.txt", False)
 
 
 def test_predictions_without_any_class_can_be_evaluated(tmp_path):
     (tmp_path / "classes.txt").write_text("cat\n")
     truth, given = write(tmp_path / "truth", a=[[0, 1]]), write(tmp_path / "given", a=[[0, 0]])
-    assert judge_folders(given, truth, tmp_path / "classes.txt", False)["iou"] == {"background": 0.5, "cat": 0.0}
+    assert evaluate_folders(given, truth, tmp_path / "classes.txt", False)["iou"] == {"background": 0.5, "cat": 0.0}
 
 
 def test_a_folder_cannot_be_compared_with_itself(tmp_path):
@@ -166,4 +168,4 @@ def test_a_folder_cannot_be_compared_with_itself(tmp_path):
     truth = write(tmp_path / "truth", a=[[0, 1]])
     (tmp_path / "given").symlink_to(truth)
     with pytest.raises(DatasetError, match="given as predictions and as truth"):
-        judge_folders(tmp_path / "given", truth, tmp_path / "classes.txt", False)
+        evaluate_folders(tmp_path / "given", truth, tmp_path / "classes.txt", False)

@@ -136,9 +136,9 @@ def evaluate(predictions: Path, truth: Path, class_file: Path, undecided: bool, 
     \b
     wsseg evaluate masks true_masks --classes classes.txt
     """
-    from wsseg.stages.evaluate_masks.judgement import judge_folders
+    from wsseg.stages.evaluate_masks.folders import evaluate_folders
 
-    metrics = judge_folders(predictions, truth, class_file, undecided)
+    metrics = evaluate_folders(predictions, truth, class_file, undecided)
     if as_json:
         click.echo(json.dumps(metrics, indent=1))
         return

@@ -27,7 +27,7 @@ from wsseg.progress import track
 from wsseg.saliency.cam import multiscale_maps, normalise
 from wsseg.saliency.layers import feature_levels
 from wsseg.saliency.methods import maps_of
-from wsseg.stages.evaluate_masks.judgement import SeedJudge
+from wsseg.stages.evaluate_masks.seeds import SeedJudge
 from wsseg.stages.make_seeds.config import Config as SeedValues
 from wsseg.stages.protocol import TruthSource, check_classes
 from wsseg.types import LabeledImage, Seed

@@ -133,5 +133,5 @@ def changes(report_a: RunReport, report_b: RunReport, by_image: Mapping[str, Map
                 f"{most} changed most, by {100 * by_id[most]:+.1f} points."
             )
         else:
-            sentences.append(f"{split}: no image has another mean IoU.")
+            sentences.append(f"{split}: the mean IoU of every image is unchanged.")
     return sentences

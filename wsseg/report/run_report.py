@@ -153,8 +153,8 @@ def _artifact(store: ArtifactStore, key: str) -> Artifact | None:
 
 def _facts(name: str, artifacts: Mapping[str, Artifact | None], record: Mapping[str, Any]) -> StepFacts:
     step, artifact = record["steps"][name], artifacts[name]
-    by_key = {other["key"]: other_name for other_name, other in record["steps"].items()}
-    needs = tuple(dict.fromkeys(by_key[k] for k in step["inputs"].values() if k in by_key))
+    names = {entry["key"]: entry_name for entry_name, entry in record["steps"].items()}
+    needs = tuple(dict.fromkeys(names[k] for k in step["inputs"].values() if k in names))
     if artifact is None:
         state = "failed" if "failed" in step else "missing"
         return StepFacts(name, step["stage"], state, 0.0, 0, needs, {})
@@ -181,28 +181,25 @@ def _compare(report: RunReport, store: ArtifactStore) -> None:
     record, data = report.record, report.record["config"].get("data")
     seed = record["config"].get("rng_seed")
     bounds = []
-    for run, other in store.runs().items():
-        if other["config"].get("data") != data:
+    for run, candidate in store.runs().items():
+        if candidate["config"].get("data") != data:
             continue
-        is_sibling = (other["recipe"], other["config_name"]) == (record["recipe"], record["config_name"])
-        is_sibling = is_sibling and _without_seeds(other["config"]) == _without_seeds(record["config"])
-        is_bound = other["recipe"] == UPPER_BOUND and _same_network(other["config"], record["config"])
+        is_sibling = (candidate["recipe"], candidate["config_name"]) == (record["recipe"], record["config_name"])
+        is_sibling = is_sibling and _without_seeds(candidate["config"]) == _without_seeds(record["config"])
+        is_bound = candidate["recipe"] == UPPER_BOUND and _same_network(candidate["config"], record["config"])
         if not is_sibling and not is_bound:
             continue
         try:
-            result = _result(_reports({name: _artifact(store, step["key"]) for name, step in other["steps"].items()}))
+            result = _result(
+                _reports({name: _artifact(store, step["key"]) for name, step in candidate["steps"].items()})
+            )
             if result is None:
                 continue
             if is_bound:
-                bounds.append((other["config"].get("rng_seed") == seed, run, float(result["metrics"]["miou"])))
+                bounds.append((candidate["config"].get("rng_seed") == seed, run, float(result["metrics"]["miou"])))
             if is_sibling:
-                report.siblings[int(other["config"].get("rng_seed", 0))] = result["metrics"]
-        except (
-            WssegError,
-            LookupError,
-            TypeError,
-            ValueError,
-        ) as error:  # a fault of another run must not stop this report
+                report.siblings[int(candidate["config"].get("rng_seed", 0))] = result["metrics"]
+        except (WssegError, LookupError, TypeError, ValueError) as error:  # a damaged run must not stop this report
             log.warning("report: run %s is left out of the comparison: %s", run, error)
     if bounds:
         _, run, miou = max(bounds, key=lambda b: (b[0], b[1]))

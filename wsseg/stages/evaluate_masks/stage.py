@@ -39,7 +39,8 @@ class EvaluateMasks:
         """
         from wsseg.saliency.seeds import decode_seed
         from wsseg.stages.evaluate_masks.image_counts import FILE
-        from wsseg.stages.evaluate_masks.judgement import MaskJudge, SeedJudge
+        from wsseg.stages.evaluate_masks.masks import MaskJudge
+        from wsseg.stages.evaluate_masks.seeds import SeedJudge
 
         artifact: Artifact = inputs["masks"]
         truth: TruthSource = inputs["truth"]
