@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image as PILImage
 
+from wsseg.data.mask_colors import MaskColors
 from wsseg.data.reading import inspect_file
 from wsseg.data.truth import mask_facts
 from wsseg.data.truth.mask_facts import MaskFacts, MaskMemory
@@ -55,3 +56,13 @@ def test_a_damaged_row_is_counted_again(masks, tmp_path):
     with sqlite3.connect(memory.path) as database:
         assert database.execute("UPDATE mask SET facts = replace(facts, '[255, 1]', '[255, 6]')").rowcount == 3
     assert memory.facts(masks, "counting") == facts
+
+
+def test_counts_of_colours_are_not_reused_for_other_colours(tmp_path):
+    path = tmp_path / "a.png"
+    PILImage.new("RGB", (3, 2), (128, 0, 0)).save(path)
+    digests = {path: inspect_file(path).sha256}
+    for value in (1, 2):
+        memory = MaskMemory(tmp_path / "files.sqlite", MaskColors({(128, 0, 0): value}, "labelmap.txt"))
+        assert memory.facts(digests, "counting")[path].pixels == {value: 6}
+    assert "a mask of colours" in MaskMemory(tmp_path / "files.sqlite").facts(digests, "counting")[path].error

@@ -219,7 +219,7 @@ def test_colours_that_the_label_map_does_not_state_are_named_in_one_line(cvat):
         truth_of(cvat)
 
 
-def test_the_key_and_the_remembered_counts_depend_on_the_colours(cvat, tmp_path):
+def test_the_key_depends_on_the_colours(cvat, tmp_path):
     def load():
         memory = FileMemory(tmp_path / "files.sqlite")
         return load_truth(cvat, load_images(cvat, "train", memory), memory)
