@@ -1,4 +1,4 @@
-"""Compiled code is kept on disk where that is possible, and works where it is not."""
+"""Compiled code is cached on disk if possible, and works without a cache."""
 
 import os
 import subprocess
@@ -20,10 +20,10 @@ print(sum(_build.stats.cache_hits.values()), sum(_build.stats.cache_misses.value
 
 
 def run(cache):
-    """Refine in a process of its own; return how often the lattice's builder was read from disk, and compiled."""
+    """Refine in a new process; return how often `_build` was read from the cache, and how often it was compiled."""
     environment = os.environ | {"NUMBA_CACHE_DIR": str(cache)}
-    done = subprocess.run([sys.executable, "-c", RUN], env=environment, capture_output=True, text=True, check=True)
-    return [int(count) for count in done.stdout.split()]
+    process = subprocess.run([sys.executable, "-c", RUN], env=environment, capture_output=True, text=True, check=True)
+    return [int(count) for count in process.stdout.split()]
 
 
 @pytest.mark.slow
@@ -33,12 +33,12 @@ def test_the_second_process_compiles_nothing(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_cache_folder_that_cannot_be_made_is_no_error(tmp_path):
+def test_a_cache_folder_that_cannot_be_created_is_not_an_error(tmp_path):
     (tmp_path / "file").touch()
     assert sum(run(tmp_path / "file" / "cache")) == 2
 
 
-def test_a_function_that_cannot_be_cached_is_compiled_all_the_same():
+def test_a_function_that_cannot_be_cached_is_compiled():
     scope = {}
     exec("def twice(x):\n    return 2 * x", scope)  # noqa: S102 # no file, so no place for a cache
     assert compiled(scope["twice"])(4) == 8

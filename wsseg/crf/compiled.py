@@ -1,4 +1,4 @@
-"""Numba's compiler, with the one thing it lacks: a machine without any writable cache folder is no error."""
+"""Numba's compiler with a cache on disk; a machine without a writable cache folder is not an error."""
 
 from collections.abc import Callable
 from typing import Any
@@ -7,15 +7,15 @@ import numba
 
 
 def compiled(function: Callable[..., Any]) -> Any:
-    """Compile a function on its first call, and keep the result on disk where there is room for it.
+    """Compile a function on its first call, and cache the result on disk if possible.
 
-    Arithmetic may be reordered (`fastmath` without its assumptions on NaN and infinity), and other threads may run.
+    The compiler may reorder arithmetic (`fastmath` without its assumptions about NaN and infinity). The GIL is released.
     """
     return _compiled(function, {"reassoc", "contract", "nsz", "arcp"})
 
 
 def compiled_as_written(function: Callable[..., Any]) -> Any:
-    """`compiled` for arithmetic whose last digits matter: nothing is reordered."""
+    """Compile a function as `compiled` does, without reordering arithmetic whose last digits matter."""
     return _compiled(function, False)
 
 

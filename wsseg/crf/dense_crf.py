@@ -1,4 +1,4 @@
-"""The dense CRF of one image: kernels are set up once and serve any number of unaries."""
+"""The dense CRF of one image; its kernels are built once and used for any number of unaries."""
 
 from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Literal
@@ -7,16 +7,16 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from wsseg.crf.settings import CrfSettings, Normalization, best_labels, costs, label_unary, score_unary
+from wsseg.crf.settings import CrfSettings, best_labels, label_unary, score_unary
 from wsseg.errors import StageError
 from wsseg.types import Image, Scores
 
 if TYPE_CHECKING:
-    from wsseg.crf.mean_field import Kernel
+    from wsseg.crf.kernel import Kernel
     from wsseg.crf.torch_engine import TorchMeanField
 
 Engine = Literal["numba", "torch", "reference"]
-_COARSE_FROM = 64  # px; in smaller images the sums over every third pixel are too rough
+_COARSE_FROM = 64  # px, side of an image below which sums over every third pixel are too inaccurate
 
 
 class DenseCrf:
@@ -24,31 +24,31 @@ class DenseCrf:
 
     Args:
         image: (H, W, 3) uint8 RGB; not modified.
-        settings: kernels, compatibilities and iterations; `wsseg.crf.settings.PRESETS` holds the published ones.
+        settings: kernels, Potts weights and iterations; `wsseg.crf.settings.PRESETS` holds published ones.
         engine: ``numba``, ``torch`` or ``reference`` (pydensecrf).
-        exact: compute every update on every pixel. If not, the engine ``numba`` iterates on every third pixel and
-            updates the rest along the labels' borders once; the label of about one pixel in 300 differs.
+        exact: update every pixel in every iteration. If False, the engine ``numba`` iterates on every third pixel and
+            updates the other pixels along the borders of the labels once; the label of about one pixel in 300 differs.
 
     Raises:
-        StageError: the image is not what it should be.
+        StageError: the image is not (H, W, 3) uint8 with at least one pixel, or the engine is unknown.
     """
 
     def __init__(self, image: Image, settings: CrfSettings, engine: Engine = "numba", exact: bool = False) -> None:
         if not isinstance(image, np.ndarray) or image.dtype != np.uint8:
-            found = getattr(image, "dtype", type(image).__name__)
-            raise StageError(f"CRF: the image is {found}; expected: uint8, 0 to 255 (srgb is measured on that scale)")
+            kind = getattr(image, "dtype", type(image).__name__)
+            raise StageError(f"CRF: the image is {kind}; expected: uint8, 0 to 255 (the scale of srgb)")
         if image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
             raise StageError(f"CRF: the image is {image.shape}; expected: (H, W, 3), at least one pixel")
         if engine not in ("numba", "torch", "reference"):
             raise StageError(f"CRF: engine: found {engine!r}; expected: numba, torch, reference")
         self.image, self.settings, self.engine = np.ascontiguousarray(image), settings, engine
-        fits = min(image.shape[:2]) >= _COARSE_FROM and settings.is_potts
-        self.exact = exact or not fits
+        self.exact = exact or min(image.shape[:2]) < _COARSE_FROM
 
     def refine(self, scores: Scores) -> Scores:
-        """Refine scores (C, H, W), sum 1 over C, so that they follow the image's edges; the unary is the settings'.
+        """Refine scores (C, H, W), sum 1 over C, so that they follow the edges of the image.
 
-        One label only comes back as it is.
+        The unary is -log of the scores, or of hard labels if the settings have a `gt_prob`. Scores of a single label are
+        returned unchanged.
 
         Raises:
             StageError: wrong shape, NaN, or values outside 0..1.
@@ -63,7 +63,7 @@ class DenseCrf:
         return self.infer(label_unary(best_labels(scores), len(scores), self.settings.gt_prob))
 
     def infer(self, unary: NDArray[np.float32], iterations: int | None = None) -> Scores:
-        """Return the mean-field marginals (C, H, W) float32, sum 1 over C, of a unary (C, H, W) of energies.
+        """Return the mean-field marginals (C, H, W) float32, sum 1 over C, for a unary (C, H, W) of energies.
 
         Raises:
             StageError: wrong shape, or a value is not finite.
@@ -71,13 +71,7 @@ class DenseCrf:
         self._check(unary, "unary")
         unary = np.ascontiguousarray(unary, dtype=np.float32)
         iterations = self.settings.iterations if iterations is None else iterations
-        labels = len(unary)
-        for compat in (self.settings.gaussian_compat, self.settings.bilateral_compat):
-            if np.ndim(compat) and np.shape(compat) != (labels, labels):
-                raise StageError(
-                    f"CRF: costs of shape {np.shape(compat)} for {labels} labels; expected: a square of that"
-                )
-        if labels == 1:
+        if len(unary) == 1:
             return np.ones_like(unary)
         if self.engine == "reference":
             from wsseg.crf.reference import reference_mean_field
@@ -87,14 +81,10 @@ class DenseCrf:
             return self._torch.infer([unary], iterations)[0]
         if iterations == 0:
             return _softmax(-unary)
-        if not self.settings.is_potts:
-            return self._general_mean_field(unary, iterations)
-        from wsseg.crf.mean_field import potts_mean_field
+        from wsseg.crf.mean_field import mean_field
 
-        compats = (float(self.settings.gaussian_compat), float(self.settings.bilateral_compat))
-        return potts_mean_field(
-            self.image, unary, self._kernels, compats, iterations, *self._samples, self.settings.normalization
-        )
+        compats = (self.settings.gaussian_compat, self.settings.bilateral_compat)
+        return mean_field(self.image, unary, self._kernels, compats, iterations, *self._samples)
 
     def _check(self, values: NDArray[np.float32], what: str) -> None:
         size = self.image.shape[:2]
@@ -103,7 +93,7 @@ class DenseCrf:
                 f"CRF: the image is {self.image.shape}, the {what} {values.shape}; expected: (C, {size[0]}, {size[1]})"
             )
         if not np.isfinite(values).all():
-            raise StageError(f"CRF: the {what} hold NaN or infinity; expected: finite numbers")
+            raise StageError(f"CRF: the {what} contain NaN or infinity; expected: finite numbers")
 
     @property
     def _samples(self) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
@@ -117,33 +107,20 @@ class DenseCrf:
 
     @cached_property
     def _kernels(self) -> "tuple[Kernel, Kernel]":
+        from wsseg.crf.kernel import kernel_of
         from wsseg.crf.lattice import bilateral_lattice
-        from wsseg.crf.mean_field import kernel_of
 
         settings, size = self.settings, (self.image.shape[0], self.image.shape[1])
         lattice = bilateral_lattice(self.image, settings.bilateral_sxy, settings.bilateral_srgb, self._samples[0])
-        return (
-            gaussian_kernel(size, settings.gaussian_sxy, not self.exact, settings.normalization),
-            kernel_of(lattice, settings.normalization),
-        )
-
-    def _general_mean_field(self, unary: NDArray[np.float32], iterations: int) -> Scores:
-        """Mean field with matrices of costs: algorithm 1 of the paper, step by step."""
-        labels = len(unary)
-        energy = unary.reshape(labels, -1).T  # (N, C)
-        prices = [costs(c, labels) for c in (self.settings.gaussian_compat, self.settings.bilateral_compat)]
-        marginals = _softmax(-energy.T)
-        for _ in range(iterations):
-            total = energy.copy()
-            for kernel, price in zip(self._kernels, prices, strict=True):
-                total += kernel.filter(np.ascontiguousarray(marginals.T)) @ price
-            marginals = _softmax(-total.T)
-        return marginals.reshape(unary.shape)
+        return gaussian_kernel(size, settings.gaussian_sxy, not self.exact), kernel_of(lattice)
 
 
-@lru_cache(maxsize=4)  # images of one size share it
+@lru_cache(maxsize=4)  # shared by images of one size
 def sampled(height: int, width: int, some: bool) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-    """Return the pixels (N,) that are iterated on, numbered by rows, and (H W,) which of them stands for each pixel."""
+    """Return the samples (N,), pixels in row-major order, and (H W,) the index of each pixel's nearest sample.
+
+    The samples are every third pixel along diagonals if `some`, else all pixels.
+    """
     numbers = np.arange(height * width, dtype=np.int32).reshape(height, width)
     if not some:
         return numbers.ravel(), numbers.ravel()
@@ -152,22 +129,22 @@ def sampled(height: int, width: int, some: bool) -> tuple[NDArray[np.int32], NDA
     _, regions = cv2.distanceTransformWithLabels(
         (~sample).astype(np.uint8), cv2.DIST_L1, 3, labelType=cv2.DIST_LABEL_PIXEL
     )
-    order = np.zeros(regions.max() + 1, np.int32)  # the number of the sample that each region grew from
+    order = np.zeros(regions.max() + 1, np.int32)  # the index of the sample that each region grew from
     order[regions[sample]] = np.arange(sample.sum(), dtype=np.int32)
     return numbers[sample], order[regions].ravel()
 
 
-@lru_cache(maxsize=4)  # images of one size share it
-def gaussian_kernel(size: tuple[int, int], sxy: float, some: bool, normalization: Normalization) -> "Kernel":
-    """Return the Gaussian kernel of images of a size (H, W), over all pixels or those of `sampled`."""
+@lru_cache(maxsize=4)  # shared by images of one size
+def gaussian_kernel(size: tuple[int, int], sxy: float, some: bool) -> "Kernel":
+    """Return the Gaussian kernel of images of a size (H, W), over the samples of `sampled`."""
+    from wsseg.crf.kernel import kernel_of
     from wsseg.crf.lattice import gaussian_lattice
-    from wsseg.crf.mean_field import kernel_of
 
-    return kernel_of(gaussian_lattice(size, sxy, sampled(*size, some)[0]), normalization)
+    return kernel_of(gaussian_lattice(size, sxy, sampled(*size, some)[0]))
 
 
 def _softmax(values: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return the softmax over the first axis."""
-    raised = np.exp(values - values.max(axis=0))
-    result: NDArray[np.float32] = raised / raised.sum(axis=0)
+    powers = np.exp(values - values.max(axis=0))
+    result: NDArray[np.float32] = powers / powers.sum(axis=0)
     return result

@@ -1,8 +1,8 @@
 """The permutohedral lattice of an image, compiled by Numba (Adams, Baek & Davis 2010).
 
-A Gaussian filter of N pixels over d features becomes: *splat* every pixel onto the d + 1 corners of the simplex that it
-lies in, *blur* the M corners that exist along the d + 1 axes of the lattice, *slice* the result back. Corner 0 stands
-for all corners that do not exist; it stays zero.
+A Gaussian filter of N pixels with d features has three steps: *splat* every pixel onto the d + 1 corners of the simplex
+that encloses it, *blur* the M existing corners along the d + 1 axes of the lattice, and *slice* the result back to the
+pixels. Corner 0 represents all missing corners; its value is always zero.
 """
 
 import math
@@ -13,28 +13,31 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wsseg.crf.compiled import compiled, compiled_as_written
-from wsseg.crf.vectors import blur_row, splat_one
 from wsseg.errors import StageError
 from wsseg.types import Image
 
-BLOCK = 256  # pixels that are worked on together; what they need fits the first cache
+BLOCK = 256  # pixels that are processed together; their buffers fit into the L1 cache
 _HASH = np.int64(-7046029254386353131)  # 2^64 / golden ratio, odd
 _FEW_SLOTS = 1 << 14
+PLANE, COLOUR = (
+    (0,) * 3,
+    (0,) * 6,
+)  # the simplices of the Gaussian and the bilateral kernel, see `wsseg.crf.inner_loops`
 
 
 @dataclass(frozen=True)
 class Lattice:
-    """A lattice and where each of N pixels lies in it.
+    """A lattice and the positions of N pixels in it.
 
     Args:
         corners: (N, d + 1) uint32, numbers of the corners around each pixel, 1..M.
-        weights: (N, d + 1) float32, barycentric, sum 1 (times the square root of the filter's gain: both splat and
-            slice bear one).
-        neighbours: (d + 1, M + 1, 2) uint32, the corners before and behind along each axis, 0 for none.
-        table: (S,) uint32, hash table of the corners' numbers, for pixels that come later.
-        keys: (M + 1,) int64, what identifies each corner.
-        space: how keys are made.
-        widths: (d,) float32, what one standard deviation of the kernel is along each feature.
+        weights: (N, d + 1) float32, barycentric coordinates, sum 1, times the square root of the filter's gain, which is
+            applied by both splat and slice.
+        neighbours: (d + 1, M + 1, 2) uint32, the next and the previous corner along each axis, 0 for none.
+        table: (S,) uint32, hash table of the corners' numbers, to look up the corners of other pixels.
+        keys: (M + 1,) int64, key of each corner.
+        space: definition of the keys.
+        widths: (d,) float32, standard deviation of the kernel along each feature.
     """
 
     corners: NDArray[np.uint32]
@@ -47,21 +50,21 @@ class Lattice:
 
     @property
     def simplex(self) -> tuple[int, ...]:
-        """A tuple of d + 1: what `wsseg.crf.vectors` asks for."""
+        """A tuple of length d + 1, see `wsseg.crf.inner_loops`."""
         return (0,) * int(self.corners.shape[1])
 
 
 @dataclass(frozen=True)
 class KeySpace:
-    """How corners are numbered without clashes, for all pixels that an image can have.
+    """A unique key for every corner that any pixel of an image can have.
 
-    A corner's coordinates are all congruent to its colour (0..d) modulo d + 1, and sum to 0: d quotients and the
-    colour are its identity.
+    A corner's coordinates are all congruent to its colour (0..d) modulo d + 1, and sum to 0. So d quotients and the
+    colour identify it.
 
     Args:
-        axes: (d + 1,) int64, what one step along each axis adds to a key, over d + 1; 0 for the last.
+        axes: (d + 1,) int64, the increment of a key for one step along each axis, divided by d + 1; 0 for the last axis.
         origin: (d + 1,) int64, lowest quotient along each axis.
-        room: how many keys of one colour there are.
+        room: number of keys of one colour.
     """
 
     axes: NDArray[np.int64]
@@ -70,12 +73,12 @@ class KeySpace:
 
 
 def bilateral_lattice(image: Image, sxy: float, srgb: float, samples: NDArray[np.int32]) -> Lattice:
-    """Return the lattice of pixels (N,), numbered by rows, over (x / sxy, y / sxy, rgb / srgb)."""
+    """Return the lattice of pixels (N,), indices in row-major order, with features (x / sxy, y / sxy, rgb / srgb)."""
     return _built(image, np.array([sxy, sxy, srgb, srgb, srgb], np.float32), samples)
 
 
 def gaussian_lattice(size: tuple[int, int], sxy: float, samples: NDArray[np.int32]) -> Lattice:
-    """Return the same over (x / sxy, y / sxy) for an image of a size (H, W)."""
+    """Return the lattice of pixels (N,) of an image of a size (H, W), with features (x / sxy, y / sxy)."""
     return _built(np.empty((*size, 0), np.uint8), np.array([sxy, sxy], np.float32), samples)
 
 
@@ -89,7 +92,7 @@ def _built(image: NDArray[np.uint8], widths: NDArray[np.float32], samples: NDArr
 
 
 def scales(features: int) -> NDArray[np.float32]:
-    """Return (d,) factors that embed unit-variance features so that the blur has unit variance (their section 3.1)."""
+    """Return (d,) factors that scale features so that the blur has unit variance (Adams, Baek & Davis 2010, section 3.1)."""
     index = np.arange(features)
     root = np.sqrt(2.0 / 3.0) * (features + 1) / np.sqrt((index + 1.0) * (index + 2.0))
     return np.asarray(root, dtype=np.float32)
@@ -97,7 +100,11 @@ def scales(features: int) -> NDArray[np.float32]:
 
 @lru_cache(maxsize=64)
 def key_space(size: tuple[int, ...], widths: tuple[float, ...], images: int = 1) -> KeySpace:
-    """Return the key space of all images up to a size; StageError where 63 bits do not hold it for so many images."""
+    """Return the key space of images up to a size (H, W).
+
+    Raises:
+        StageError: the keys of so many images exceed 63 bits.
+    """
     features = len(widths)
     high = np.array([size[1], size[0], *([255.0] * (features - 2))]) / np.array(widths) * scales(features)
     axes, origin, room = np.zeros(features + 1, np.int64), np.zeros(features + 1, np.int64), 1
@@ -110,7 +117,7 @@ def key_space(size: tuple[int, ...], widths: tuple[float, ...], images: int = 1)
     if room * (features + 1) * images >= 2**63:
         raise StageError(
             f"CRF: kernels of {', '.join(f'{w:g}' for w in widths)} (px, grey levels) are too fine for an image of "
-            f"{size[0]} x {size[1]} px; expected: wider ones, or smaller or fewer images at once"
+            f"{size[0]} x {size[1]} px; expected: wider kernels, or smaller or fewer images at once"
         )
     return KeySpace(axes, origin, room)
 
@@ -119,11 +126,11 @@ def key_space(size: tuple[int, ...], widths: tuple[float, ...], images: int = 1)
 def locate(  # type: ignore[no-untyped-def]
     image, pixels, count, widths, embedding, axes, origin, raised, quotients, ranks, weights, keys, simplex
 ):  # fmt: skip
-    """Find the simplices around the first `count` of `pixels` (their section 3.2), a block at once.
+    """Find the simplices around the first `count` of `pixels` (Adams, Baek & Davis 2010, section 3.2), for one block.
 
-    `weights` (d + 1, BLOCK) and `keys` (d + 1, BLOCK) are filled: barycentric coordinate and key of corner 0..d;
-    `raised` (d + 1, BLOCK) float32, `quotients` and `ranks` (d + 1, BLOCK) int32 are room to work in. `widths` and
-    `embedding` are what the features x, y, colours are divided by and multiplied with.
+    The results are written to `weights` and `keys` (d + 1, BLOCK): barycentric coordinate and key of corners 0..d.
+    `raised` (d + 1, BLOCK) float32, `quotients` (d + 2, BLOCK) and `ranks` (d + 1, BLOCK) int32 are buffers. The features
+    x, y and colours are divided by `widths` and multiplied with `embedding`.
     """
     size = len(simplex)
     inverse = np.float32(1.0 / size)
@@ -133,7 +140,7 @@ def locate(  # type: ignore[no-untyped-def]
     for i in range(count):
         running[i] = 0
     for j in range(size - 1, 0, -1):
-        own, feature = raised[j], raised[0]
+        elevated, feature = raised[j], raised[0]
         if j == 1:
             for i in range(count):
                 feature[i] = np.float32(pixels[i] % columns)
@@ -146,39 +153,39 @@ def locate(  # type: ignore[no-untyped-def]
         width, factor, step = widths[j - 1], embedding[j - 1], np.float32(j)
         for i in range(count):
             scaled = feature[i] / width * factor
-            own[i] = running[i] - step * scaled
+            elevated[i] = running[i] - step * scaled
             running[i] += scaled
     for i in range(count):
         raised[0, i] = running[i]
-    # nearest point of colour 0, what is left over, and the order of what is left over
+    # nearest point of colour 0, the remainders, and their order
     excess = quotients[size]
     for i in range(count):
         excess[i] = 0
     for j in range(size):
-        own, quotient, rank = raised[j], quotients[j], ranks[j]
+        rest, quotient, rank = raised[j], quotients[j], ranks[j]
         for i in range(count):
-            rounded = np.floor(own[i] * inverse + np.float32(0.5))
+            rounded = np.floor(rest[i] * inverse + np.float32(0.5))
             quotient[i] = np.int32(rounded)
             excess[i] += quotient[i]
-            own[i] -= rounded * np.float32(size)
+            rest[i] -= rounded * np.float32(size)
             rank[i] = 0
     for j in range(size - 1):
         for k in range(j + 1, size):
-            one, other, one_rank, other_rank = raised[j], raised[k], ranks[j], ranks[k]
+            rest_j, rest_k, rank_j, rank_k = raised[j], raised[k], ranks[j], ranks[k]
             for i in range(count):
-                less = np.int32(one[i] < other[i])
-                one_rank[i] += less
-                other_rank[i] += np.int32(1) - less
-    whole = np.int32(size)
+                less = np.int32(rest_j[i] < rest_k[i])
+                rank_j[i] += less
+                rank_k[i] += np.int32(1) - less
+    period = np.int32(size)
     for j in range(size):
-        own, quotient, rank = raised[j], quotients[j], ranks[j]
+        rest, quotient, rank = raised[j], quotients[j], ranks[j]
         for i in range(count):
             moved = rank[i] + excess[i]
-            wrapped = np.int32(moved < 0) - np.int32(moved >= whole)
-            rank[i] = moved + wrapped * whole
+            wrapped = np.int32(moved < 0) - np.int32(moved >= period)
+            rank[i] = moved + wrapped * period
             quotient[i] += wrapped
-            own[i] -= np.float32(wrapped * whole)
-    # keys: corner r is the one of colour 0, plus r along every axis, minus d + 1 along the axes of rank above d - r
+            rest[i] -= np.float32(wrapped * period)
+    # keys: corner r is corner 0 plus r along every axis, minus d + 1 along the axes whose rank exceeds d - r
     first = keys[0]
     for i in range(count):
         first[i] = 0
@@ -194,12 +201,12 @@ def locate(  # type: ignore[no-untyped-def]
             rank, factor_key = ranks[j], axes[j] * size
             for i in range(count):
                 key[i] -= factor_key if rank[i] == size - r else np.int64(0)
-    # barycentric coordinates: differences of the sorted rests; `ordered` takes the quotients' room
+    # barycentric coordinates: differences of the sorted remainders; `ordered` reuses the buffer of the quotients
     ordered = quotients.view(np.float32)
     for j in range(size):
-        own, rank = raised[j], ranks[j]
+        rest, rank = raised[j], ranks[j]
         for i in range(count):
-            ordered[rank[i], i] = own[i] * inverse
+            ordered[rank[i], i] = rest[i] * inverse
     for i in range(count):
         weights[0, i] = ordered[size - 1, i] + (np.float32(1) - ordered[0, i])
     for r in range(1, size):
@@ -211,12 +218,12 @@ def locate(  # type: ignore[no-untyped-def]
 def _build(image, samples, widths, embedding, axes, origin, simplex):  # type: ignore[no-untyped-def]
     """Return (corners, weights, neighbours, table, keys)."""
     size = len(simplex)
-    gain = np.float32(math.sqrt(1 / (1 + 2.0 ** (1 - size))))  # of the filter's, one root for splat, one for slice
+    gain = np.float32(math.sqrt(1 / (1 + 2.0 ** (1 - size))))  # square root of the filter's gain
     corners = np.empty((samples.shape[0], size), np.uint32)
     weights = np.empty((samples.shape[0], size), np.float32)
     raised, shares = np.empty((size, BLOCK), np.float32), np.empty((size, BLOCK), np.float32)
     quotients, ranks = np.empty((size + 1, BLOCK), np.int32), np.empty((size, BLOCK), np.int32)
-    wanted = np.empty((size, BLOCK), np.int64)
+    block_keys = np.empty((size, BLOCK), np.int64)
     last_key, last_number = np.full(size, -1, np.int64), np.zeros(size, np.uint32)
     table = np.zeros(_FEW_SLOTS, np.uint32)
     mask = np.int64(table.shape[0] - 1)
@@ -227,9 +234,9 @@ def _build(image, samples, widths, embedding, axes, origin, simplex):  # type: i
         count = min(BLOCK, samples.shape[0] - start)
         locate(
             image, samples[start : start + count], count, widths, embedding, axes, origin,
-            raised, quotients, ranks, shares, wanted, simplex,
+            raised, quotients, ranks, shares, block_keys, simplex,
         )  # fmt: skip
-        # room for all that this block can add, at most half full
+        # grow the arrays for the corners of this block; the table is at most half full
         if total + size * BLOCK >= keys.shape[0]:
             longer = np.empty(2 * keys.shape[0], np.int64)
             longer[: total + 1] = keys[: total + 1]
@@ -244,9 +251,9 @@ def _build(image, samples, widths, embedding, axes, origin, simplex):  # type: i
                 table[slot] = v
         for i in range(count):
             for r in range(size):
-                key = wanted[r, i]
+                key = block_keys[r, i]
                 weights[start + i, r] = shares[r, i] * gain
-                if key != last_key[r]:  # the pixel before mostly has the same
+                if key != last_key[r]:  # mostly the same as the previous pixel's
                     slot = _slot(key, mask)
                     while table[slot] != 0 and keys[table[slot]] != key:
                         slot = (slot + 1) & mask
@@ -256,7 +263,7 @@ def _build(image, samples, widths, embedding, axes, origin, simplex):  # type: i
                         keys[total] = key
                     last_key[r], last_number[r] = key, table[slot]
                 corners[start + i, r] = last_number[r]
-    # a step along an axis adds 1 to every coordinate and takes d + 1 off that axis's own
+    # a step along an axis adds 1 to every coordinate and subtracts d + 1 from the coordinate of that axis
     neighbours = np.zeros((size, total + 1, 2), np.uint32)
     all_axes = axes.sum()
     for v in range(1, total + 1):
@@ -275,14 +282,14 @@ def _build(image, samples, widths, embedding, axes, origin, simplex):  # type: i
 
 @compiled
 def _slot(key, mask):  # type: ignore[no-untyped-def]
-    """Return where a key is looked for first."""
+    """Return the first slot of a key in the hash table."""
     mixed = key * _HASH
     return (mixed ^ ((mixed >> 29) & np.int64(0x7FFFFFFFF))) & mask
 
 
 @compiled
 def find_corner(table, keys, key):  # type: ignore[no-untyped-def]
-    """Return the number of the corner with a key, 0 where there is none."""
+    """Return the number of the corner with a key, 0 if there is none."""
     mask = np.int64(table.shape[0] - 1)
     slot = _slot(key, mask)
     while table[slot] != 0 and keys[table[slot]] != key:
@@ -291,19 +298,22 @@ def find_corner(table, keys, key):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def corner_sums(values, corners, weights, neighbours, row, simplex):  # type: ignore[no-untyped-def]
-    """Return (M + 1, W): `values` (N, W) splatted and blurred."""
-    sums = np.zeros((neighbours.shape[1], len(row)), np.float32)
+def blurred_ones(corners, weights, neighbours):  # type: ignore[no-untyped-def]
+    """Return (M + 1,): ones at all pixels, splatted and blurred."""
+    sums = np.zeros((neighbours.shape[1], 1), np.float32)
     for n in range(corners.shape[0]):
-        splat_one(sums, corners, weights, n, values, n * len(row), 1, row, simplex)
-    return blur(sums, np.zeros_like(sums), neighbours, row)[0]
+        for r in range(corners.shape[1]):
+            sums[corners[n, r], 0] += weights[n, r]
+    return blur(sums, np.zeros_like(sums), neighbours, (0,))[0].reshape(-1)
 
 
 @compiled
 def blur(values, spare, neighbours, row):  # type: ignore[no-untyped-def]
-    """Blur `values` (M + 1, W) with (1/2, 1, 1/2) along each axis; return the array that holds it, and the other."""
+    """Blur `values` (M + 1, W) with (1/2, 1, 1/2) along each axis; return the result and the spare array."""
     for axis in range(neighbours.shape[0]):
         for v in range(1, values.shape[0]):
-            blur_row(spare, values, v, np.int64(neighbours[axis, v, 0]), np.int64(neighbours[axis, v, 1]), row)
+            before, behind = neighbours[axis, v, 0], neighbours[axis, v, 1]
+            for k in range(len(row)):
+                spare[v, k] = values[v, k] + np.float32(0.5) * (values[before, k] + values[behind, k])
         values, spare = spare, values
     return values, spare

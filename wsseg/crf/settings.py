@@ -1,4 +1,4 @@
-"""What a dense CRF is made of: kernels, compatibilities, unaries, and the presets that papers published."""
+"""Settings of the dense CRF, presets of published methods, and unaries."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -8,37 +8,32 @@ from numpy.typing import NDArray
 
 from wsseg.errors import StageError
 
-Compatibility = float | NDArray[np.float32]
 Preset = Literal["irn", "psa", "deeplab", "toco", "clip_es"]
-Normalization = Literal["symmetric", "before", "after", "none"]
-_TINY = 1e-5  # smallest probability whose logarithm is taken, as in pydensecrf.utils
+_TINY = 1e-5  # probabilities are clamped to this before the logarithm, as in pydensecrf.utils
 
 
 @dataclass(frozen=True, eq=False)
 class CrfSettings:
-    """Values of the dense CRF.
+    """Settings of the dense CRF (Krähenbühl & Koltun 2011, equation 3) with Potts compatibilities.
 
     Args:
         gaussian_sxy: standard deviation of the Gaussian kernel in pixels.
-        gaussian_compat: its Potts weight, or a (C, C) matrix of costs, entry (i, j) for label i beside label j.
+        gaussian_compat: Potts weight of the Gaussian kernel.
         bilateral_sxy: standard deviation of the bilateral kernel in pixels.
-        bilateral_srgb: the same in colour, on 0..255.
-        bilateral_compat: its Potts weight or (C, C) costs.
-        iterations: of the mean field.
-        gt_prob: how sure a pixel's label is, where the unary is taken from labels (argmax of the scores); None takes
-            the unary from the scores themselves.
-        normalization: where a kernel K is divided by its sum over the image: ``symmetric`` by its root on both sides,
-            ``before`` on the sender's, ``after`` on the receiver's side, ``none``.
+        bilateral_srgb: standard deviation of the bilateral kernel in colour, on the scale 0 to 255.
+        bilateral_compat: Potts weight of the bilateral kernel.
+        iterations: number of mean-field updates.
+        gt_prob: probability of the label if the unary is computed from hard labels (argmax of the scores); None computes
+            the unary from the scores.
     """
 
     gaussian_sxy: float
-    gaussian_compat: Compatibility
+    gaussian_compat: float
     bilateral_sxy: float
     bilateral_srgb: float
-    bilateral_compat: Compatibility
+    bilateral_compat: float
     iterations: int
     gt_prob: float | None = None
-    normalization: Normalization = "symmetric"
 
     def __post_init__(self) -> None:
         for name in ("gaussian_sxy", "bilateral_sxy", "bilateral_srgb"):
@@ -48,15 +43,6 @@ class CrfSettings:
             raise StageError(f"CRF: iterations: found {self.iterations}; expected: 0 or more")
         if self.gt_prob is not None and not 0 < self.gt_prob < 1:
             raise StageError(f"CRF: gt_prob: found {self.gt_prob}; expected: between 0 and 1")
-        if self.normalization not in ("symmetric", "before", "after", "none"):
-            raise StageError(
-                f"CRF: normalization: found {self.normalization!r}; expected: symmetric, before, after, none"
-            )
-
-    @property
-    def is_potts(self) -> bool:
-        """Whether both compatibilities are single weights."""
-        return np.ndim(self.gaussian_compat) == 0 and np.ndim(self.bilateral_compat) == 0
 
 
 PRESETS: dict[str, CrfSettings] = {
@@ -68,8 +54,8 @@ PRESETS: dict[str, CrfSettings] = {
     "deeplab": CrfSettings(1, 3, 67, 3, 4, 10),
     # rulixiang/ToCo, tools/infer_seg_voc.py (Ru et al. 2023)
     "toco": CrfSettings(1, 1, 121, 5, 4, 10),
-    # linyq2117/CLIP-ES, eval_cam_with_crf.py (Lin et al. 2023): deeplab's values. There, the image's mean is taken out
-    # before a cast to uint8, which wraps dark pixels around to bright ones; here the image stays as it is.
+    # linyq2117/CLIP-ES, eval_cam_with_crf.py (Lin et al. 2023): the values of deeplab. The original subtracts the mean
+    # of the image before a cast to uint8, which turns dark pixels into bright ones; here the image is not changed.
     "clip_es": CrfSettings(1, 3, 67, 3, 4, 10),
 }
 
@@ -81,7 +67,7 @@ def score_unary(scores: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def best_labels(scores: NDArray[np.float32]) -> NDArray[np.uint16]:
-    """Return the (H, W) argmax over the labels of scores (C, H, W), plane by plane (several times faster)."""
+    """Return the (H, W) argmax over the labels of scores (C, H, W); several times faster than `numpy.argmax`."""
     labels, highest = np.zeros(scores.shape[1:], np.uint16), scores[0].copy()
     for label in range(1, len(scores)):
         labels[scores[label] > highest] = label
@@ -90,23 +76,15 @@ def best_labels(scores: NDArray[np.float32]) -> NDArray[np.uint16]:
 
 
 def label_unary(labels: NDArray[np.integer], count: int, gt_prob: float) -> NDArray[np.float32]:
-    """Return the unary (count, H, W) of hard labels: -log gt_prob at the label, the rest shared by the others.
+    """Return the unary (count, H, W) of hard labels: -log of `gt_prob` for the label, of equal shares for the others.
 
     Raises:
-        StageError: a label is not in 0 .. count - 1.
+        StageError: a label is not in 0..count - 1.
     """
-    for found in (int(labels.max(initial=0)), int(labels.min(initial=0))):
-        if not 0 <= found < count:
-            raise StageError(f"CRF: found label {found}; expected: 0 to {count - 1}")
+    for label in (int(labels.max(initial=0)), int(labels.min(initial=0))):
+        if not 0 <= label < count:
+            raise StageError(f"CRF: found label {label}; expected: 0 to {count - 1}")
     if count == 1:
         return np.zeros((1, *labels.shape), dtype=np.float32)
-    agree, other = np.float32(-np.log(gt_prob)), np.float32(-np.log((1 - gt_prob) / (count - 1)))
-    return np.stack([np.where(labels == label, agree, other) for label in range(count)])
-
-
-def costs(compat: Compatibility, labels: int) -> NDArray[np.float32]:
-    """Return (C, C) symmetric costs; a Potts weight w is what likeness saves: -w on the diagonal."""
-    if isinstance(compat, np.ndarray):
-        symmetric: NDArray[np.float32] = ((compat + compat.T) / 2).astype(np.float32)
-        return symmetric
-    return -np.float32(compat) * np.eye(labels, dtype=np.float32)
+    agree, differ = np.float32(-np.log(gt_prob)), np.float32(-np.log((1 - gt_prob) / (count - 1)))
+    return np.stack([np.where(labels == label, agree, differ) for label in range(count)])

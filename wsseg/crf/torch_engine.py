@@ -1,7 +1,7 @@
-"""The engine ``torch``: the same lattice and mean field as tensor operations, for a GPU, several images at once.
+"""The engine ``torch``: the same lattice and mean field as tensor operations, for a GPU and several images at once.
 
-All pixels of all images lie in one long list, each image in key space of its own: sizes may differ. Float atomics make
-sums on a GPU differ in the last digits from run to run.
+The pixels of all images are concatenated, and each image has its own range of keys, so that sizes may differ. Sums on a
+GPU use atomic additions, so that their last digits differ from run to run.
 """
 
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from wsseg.crf.lattice import KeySpace, key_space, scales
-from wsseg.crf.settings import CrfSettings, Normalization, costs
+from wsseg.crf.settings import CrfSettings
 from wsseg.types import Image, Scores
 
 _FEW = 1e-20
@@ -21,28 +21,27 @@ _FEW = 1e-20
 
 @dataclass(frozen=True)
 class _Kernel:
-    """One filter over N pixels: see `wsseg.crf.lattice.Lattice` and `wsseg.crf.mean_field.Kernel`."""
+    """A filter over N pixels, see `wsseg.crf.lattice.Lattice` and `wsseg.crf.kernel.Kernel`."""
 
     corners: Tensor  # (N, d + 1) int64
     neighbours: Tensor  # (d + 1, 2, M + 1) int64
-    sending: Tensor  # (N, d + 1) float32
-    receiving: Tensor  # likewise
+    weights: Tensor  # (N, d + 1) float32
 
     def filter(self, values: Tensor) -> Tensor:
-        """Return (N, C) of values (N, C)."""
-        return _filtered(values, self.corners, self.neighbours, self.sending, self.receiving)
+        """Return the filtered values (N, C) of values (N, C)."""
+        return _filtered(values, self.corners, self.neighbours, self.weights)
 
 
 class TorchMeanField:
-    """Mean field of several images together; lattices are built once and serve any number of unaries.
+    """Mean field of several images at once; lattices are built once and used for any number of unaries.
 
     Args:
         images: (H, W, 3) uint8 each, of any sizes.
-        settings: of all.
-        device: where; the first accelerator, else the CPU.
+        settings: settings for all images.
+        device: device of the computation; None for the accelerator if there is one, else the CPU.
 
     Raises:
-        StageError: so many images need more than 63 bits to tell their corners apart.
+        StageError: the keys of so many images exceed 63 bits.
     """
 
     def __init__(self, images: Sequence[Image], settings: CrfSettings, device: torch.device | None = None) -> None:
@@ -51,27 +50,20 @@ class TorchMeanField:
             device = accelerator or torch.device("cpu")
         self.settings, self.device = settings, device
         place, colour = (settings.bilateral_sxy,) * 2, (settings.bilateral_srgb,) * 3
-        self.kernels = [
-            _kernel(images, widths, settings.normalization, device)
-            for widths in ((settings.gaussian_sxy,) * 2, place + colour)
-        ]
+        self.kernels = [_kernel(images, widths, device) for widths in ((settings.gaussian_sxy,) * 2, place + colour)]
 
     def infer(self, unaries: Sequence[NDArray[np.float32]], iterations: int) -> list[Scores]:
-        """Return the marginals (C, H, W) float32 of unaries (C, H, W), one an image, C as it comes.
+        """Return the marginals (C, H, W) float32 for unaries (C, H, W), one per image; C may differ between images.
 
-        Algorithm 1 of Krähenbühl & Koltun (2011), with costs for every pair of labels.
+        This is algorithm 1 of Krähenbühl & Koltun (2011) with the Potts model.
         """
         energy = _joined(unaries).to(self.device)
-        settings, most = self.settings, energy.shape[1]
-        prices = [
-            torch.from_numpy(costs(compat, most)).to(energy)
-            for compat in (settings.gaussian_compat, settings.bilateral_compat)
-        ]
+        compats = (self.settings.gaussian_compat, self.settings.bilateral_compat)
         marginals = torch.softmax(-energy, dim=1)
         for _ in range(iterations):
             total = energy.clone()
-            for kernel, price in zip(self.kernels, prices, strict=True):
-                total += kernel.filter(marginals) @ price
+            for kernel, compat in zip(self.kernels, compats, strict=True):
+                total -= compat * kernel.filter(marginals)
             marginals = torch.softmax(-total, dim=1)
         ends = np.cumsum([unary[0].size for unary in unaries])[:-1].tolist()
         parts = np.split(marginals.T.cpu().numpy(), ends, axis=1)
@@ -82,7 +74,7 @@ class TorchMeanField:
 
 
 def _joined(unaries: Sequence[NDArray[np.float32]]) -> Tensor:
-    """Return (N, C) float32: all pixels of all images; labels that an image does not have cost 1e4, so they get none."""
+    """Return (N, C) float32, the energies of all pixels; labels that an image does not have get energy 1e4."""
     most = max(len(unary) for unary in unaries)
     return torch.cat([
         torch.nn.functional.pad(torch.from_numpy(unary.reshape(len(unary), -1).T.copy()), (0, most - len(unary)), value=1e4)
@@ -90,9 +82,7 @@ def _joined(unaries: Sequence[NDArray[np.float32]]) -> Tensor:
     ])  # fmt: skip
 
 
-def _kernel(
-    images: Sequence[Image], widths: tuple[float, ...], normalization: Normalization, device: torch.device
-) -> _Kernel:
+def _kernel(images: Sequence[Image], widths: tuple[float, ...], device: torch.device) -> _Kernel:
     """Return the normalised filter over all pixels of all images."""
     largest = max(i.shape[0] for i in images), max(i.shape[1] for i in images)
     space = key_space(largest, widths, len(images))
@@ -100,47 +90,40 @@ def _kernel(
     owners = torch.cat([torch.full((i.shape[0] * i.shape[1],), k) for k, i in enumerate(images)]).to(device)
     keys, weights = _located(features, space)
     keys += owners[:, None] * (space.room * (len(widths) + 1))
-    known, places = torch.unique(keys, return_inverse=True)
-    corners = places + 1  # 0 stands for those that do not exist
-    neighbours = _neighbours(known, space, len(widths) + 1)
+    unique, places = torch.unique(keys, return_inverse=True)
+    corners = places + 1  # 0 is the corner for missing neighbours
+    neighbours = _neighbours(unique, space, len(widths) + 1)
     weights *= (1 + 2.0 ** -len(widths)) ** -0.5
     ones = torch.ones(len(features), 1, device=device)
-    received = _filtered(ones, corners, neighbours, weights, weights)
-    power = {"symmetric": -0.5, "before": -1.0, "after": -1.0}.get(normalization, 0.0)
-    scaled = weights * (received + _FEW) ** power
-    return _Kernel(
-        corners,
-        neighbours,
-        scaled if normalization in ("symmetric", "before") else weights,
-        scaled if normalization in ("symmetric", "after") else weights,
-    )
+    received = _filtered(ones, corners, neighbours, weights)
+    return _Kernel(corners, neighbours, weights * (received + _FEW) ** -0.5)
 
 
 def _features(image: Image, widths: tuple[float, ...]) -> Tensor:
-    """Return (H W, d) float32: x, y, and the colours where there are widths for them, over their widths."""
+    """Return (H W, d) float32: x, y and, if there are five widths, the colours, divided by the widths."""
     rows, columns = np.mgrid[: image.shape[0], : image.shape[1]].astype(np.float32)
     planes = [columns, rows, *image.astype(np.float32).transpose(2, 0, 1)][: len(widths)]
     return torch.from_numpy(np.stack([p.ravel() / np.float32(w) for p, w in zip(planes, widths, strict=True)], axis=1))
 
 
 def _located(features: Tensor, space: KeySpace) -> tuple[Tensor, Tensor]:
-    """Return (N, d + 1) keys of the corners 0..d of the simplex around each pixel, and barycentric coordinates."""
+    """Return the keys and the barycentric coordinates, both (N, d + 1), of the corners of each pixel's simplex."""
     size = features.shape[1] + 1
     scaled = features * torch.from_numpy(scales(size - 1)).to(features)
-    later = scaled.flip(1).cumsum(1).flip(1)  # sums of feature j and those behind it
+    later = scaled.flip(1).cumsum(1).flip(1)  # sums of feature j and the later ones
     steps = torch.arange(1, size, device=features.device)
     raised = torch.cat([later[:, :1], torch.cat([later[:, 1:], torch.zeros_like(later[:, :1])], 1) - steps * scaled], 1)
     rounded = torch.floor(raised / size + 0.5)
     quotients = rounded.long()
     excess = quotients.sum(1, keepdim=True)
     rest = raised - rounded * size
-    # rank = how many are larger, or equal and before: the order of a stable descending sort
+    # rank = number of values that are larger, or equal and earlier: the order of a stable descending sort
     ranks = torch.argsort(torch.argsort(rest, dim=1, descending=True, stable=True), dim=1) + excess
     wrapped = (ranks < 0).long() - (ranks >= size).long()
     ranks, quotients, rest = ranks + wrapped * size, quotients + wrapped, rest - wrapped * size
     axes, origin = (torch.from_numpy(a).to(features.device) for a in (space.axes, space.origin))
     key = ((quotients - origin) * axes * size).sum(1)
-    by_rank = axes[torch.argsort(ranks, dim=1)]  # (N, d + 1): what the axis of each rank adds
+    by_rank = axes[torch.argsort(ranks, dim=1)]  # (N, d + 1): the key step of the axis of each rank
     steps_back = torch.cat([torch.zeros_like(key)[:, None], by_rank.flip(1)[:, : size - 1].cumsum(1)], 1)
     keys = key[:, None] + torch.arange(size, device=features.device) - size * steps_back
     ordered = torch.zeros_like(rest).scatter_(1, ranks, rest / size)
@@ -149,32 +132,33 @@ def _located(features: Tensor, space: KeySpace) -> tuple[Tensor, Tensor]:
     return keys, weights
 
 
-def _neighbours(known: Tensor, space: KeySpace, size: int) -> Tensor:
-    """Return (d + 1, 2, M + 1): numbers of the corners behind and before each along each axis, 0 for none."""
-    axes = torch.from_numpy(space.axes).to(known.device)
-    forth = known % size < size - 1
-    neighbours = torch.zeros(size, 2, len(known) + 1, dtype=torch.long, device=known.device)
-    numbers = torch.arange(1, len(known) + 1, device=known.device)
+def _neighbours(unique: Tensor, space: KeySpace, size: int) -> Tensor:
+    """Return (d + 1, 2, M + 1): the numbers of the next and the previous corner along each axis, 0 for none."""
+    axes = torch.from_numpy(space.axes).to(unique.device)
+    forth = unique % size < size - 1
+    neighbours = torch.zeros(size, 2, len(unique) + 1, dtype=torch.long, device=unique.device)
+    numbers = torch.arange(1, len(unique) + 1, device=unique.device)
     for axis in range(size):
-        wanted = torch.where(
-            forth, known + 1 - size * axes[axis], known - (size - 1) + size * (axes.sum() - axes[axis])
+        behind_key = torch.where(
+            forth, unique + 1 - size * axes[axis], unique - (size - 1) + size * (axes.sum() - axes[axis])
         )
-        place = torch.searchsorted(known, wanted).clamp(max=len(known) - 1)
-        behind = torch.where(known[place] == wanted, place + 1, 0)
+        place = torch.searchsorted(unique, behind_key).clamp(max=len(unique) - 1)
+        behind = torch.where(unique[place] == behind_key, place + 1, 0)
         neighbours[axis, 0, 1:] = behind
         neighbours[axis, 1].scatter_(0, behind, numbers)
         neighbours[axis, 1, 0] = 0
     return neighbours
 
 
-def _filtered(values: Tensor, corners: Tensor, neighbours: Tensor, sending: Tensor, receiving: Tensor) -> Tensor:
+def _filtered(values: Tensor, corners: Tensor, neighbours: Tensor, weights: Tensor) -> Tensor:
+    """Splat, blur and slice values (N, C) with one set of weights."""
     sums = values.new_zeros(neighbours.shape[2], values.shape[1])
     for r in range(corners.shape[1]):
-        sums.index_add_(0, corners[:, r], values * sending[:, r, None])
+        sums.index_add_(0, corners[:, r], values * weights[:, r, None])
     for behind, before in neighbours:
         sums = sums + 0.5 * (sums[behind] + sums[before])
         sums[0] = 0
     result = torch.zeros_like(values)
     for r in range(corners.shape[1]):
-        result += receiving[:, r, None] * sums[corners[:, r]]
+        result += weights[:, r, None] * sums[corners[:, r]]
     return result

@@ -22,7 +22,7 @@ from wsseg.store.files import atomic_write
 class PredictMasks:
     name = "predict_masks"
     table = "predictions"
-    version = 5
+    version = 6
     Config = values.Config
     inputs: Mapping[str, Role] = {
         "images": Role(("images",)),

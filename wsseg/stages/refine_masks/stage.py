@@ -36,7 +36,7 @@ class _Job:
 class RefineMasks:
     name = "refine_masks"
     table = "pseudo_masks"
-    version = 6
+    version = 7
     Config = values.Config
     inputs: Mapping[str, Role] = {
         "images": Role(("images",)),

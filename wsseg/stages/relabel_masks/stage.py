@@ -31,7 +31,7 @@ class _Job:
 class RelabelMasks:
     name = "relabel_masks"
     table = "relabeling"
-    version = 3
+    version = 4
     Config = values.Config
     inputs: Mapping[str, Role] = {
         "images": Role(("images",)),
