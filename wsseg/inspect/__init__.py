@@ -1,1 +1,1 @@
-"""What looks at a trained classifier and makes no seeds: explanations, and audits of saliency maps."""
+"""Inspection of trained classifiers: explanations of photographs, and audits of saliency maps."""

@@ -1,4 +1,4 @@
-"""Are a classifier's maps true, steady and plausible? What the command ``wsseg audit`` does: one row of figures a method."""
+"""Faithfulness, stability and plausibility of a classifier's saliency maps, as ``wsseg audit`` measures them."""
 
 import time
 from collections import defaultdict
@@ -32,7 +32,7 @@ from wsseg.stages.make_seeds.config import Config as SeedValues
 from wsseg.stages.protocol import TruthSource, check_classes
 from wsseg.types import LabeledImage, Seed
 
-# figures in the table's order, and whether more is better
+# metrics in the order of the table, and whether higher is better
 FAITHFULNESS = {"deletion": False, "insertion": True, "drop": False, "increase": True, "road": True}
 STABILITY = {"sensitivity": False, "flip": True, "shift": True, "randomised": False}
 PLAUSIBILITY = {"pointing": True, "energy": True, "best_iou": True, "pxap": True, "seed_miou": True}
@@ -41,14 +41,14 @@ _SHIFT = 16  # px
 
 @dataclass(frozen=True)
 class Sample:
-    """On what, and how closely, maps are audited.
+    """Size and options of an audit.
 
     Args:
-        images: how many photographs with a class, evenly spaced over the split.
-        steps: of the deletion and insertion curves.
-        substrate: what stands where evidence was deleted.
-        road: whether ROAD is measured too; it takes seconds an image.
-        stability_images: on how many of the images stability is measured; it takes a dozen maps of each.
+        images: number of photographs with at least one class, evenly spaced over the split.
+        steps: number of steps in the deletion and insertion curves.
+        substrate: replacement of deleted pixels.
+        road: whether ROAD is measured, which takes seconds per image.
+        stability_images: number of images on which stability is measured, with a dozen maps per image.
     """
 
     images: int = 32
@@ -62,29 +62,31 @@ def audit(
     model: Classifier, spec: ClassifierSpec, images: LabeledImages, truth: TruthSource | None,
     methods: Sequence[str], values: SeedValues, sample: Sample,
 ) -> Iterator[tuple[str, dict[str, Any]]]:  # fmt: skip
-    """Yield each method with its figures, means over the sample's images and their classes.
+    """Yield each method with its metrics, averaged over the images of the sample and their classes.
 
-    Maps are made as `make_seeds` makes them, with the same values. Faithfulness is measured on the class's probability, on
-    images at the network's size at scale 1; stability on some of them, made square; plausibility at the masks'
-    own size.
+    The maps are those of `make_seeds` with the same values. Faithfulness is measured with the probability of the class, on
+    images at the network's size at scale 1. Stability is measured on some of the images, resized to a square.
+    Plausibility is measured at the size of the masks.
 
     Args:
         model: the classifier.
-        spec: of it.
-        images: of one split.
-        truth: masks of theirs; images without one have no plausibility.
-        methods: names of `wsseg.saliency.methods.METHODS`.
-        values: the config table ``[seeds]``; its `method` is not looked at.
-        sample: on what.
+        spec: its specification.
+        images: images of one split.
+        truth: their masks; plausibility is measured only on images with a mask.
+        methods: names in `wsseg.saliency.methods.METHODS`.
+        values: the config table ``[seeds]``, except its `method`.
+        sample: size and options of the audit.
 
     Raises:
-        StageError: the classifier knows other classes, or no image shows one.
+        StageError: the classifier and the images have different classes, or no image has a class.
     """
     check_classes("classifier", spec.classes, images)
-    shown = [item for item in images.items if item.class_ids]
-    if not shown:
-        raise StageError(f"{images.split}: no image shows a class; nothing can be explained")
-    items = evenly_spaced(shown, sample.images)
+    labeled = [item for item in images.items if item.class_ids]
+    if not labeled:
+        raise StageError(
+            f"{images.split}: no image has a class, so that no map can be audited; expected: labelled images"
+        )
+    items = evenly_spaced(labeled, sample.images)
     device = resolve_device(values.device)
     model = model.to(device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
     for method in methods:
@@ -97,7 +99,7 @@ def audit(
 
 
 class _Judge:
-    """Gathers the figures of one method."""
+    """Accumulates the metrics of one method."""
 
     def __init__(
         self, model: Classifier, spec: ClassifierSpec, images: LabeledImages, truth: TruthSource | None, method: str,
@@ -106,7 +108,7 @@ class _Judge:
         self.model, self.spec, self.truth, self.method = model, spec, truth, method
         self.values, self.sample, self.device = values, sample, device
         self.judged = frozenset(truth.ids if truth else ())
-        self.found: dict[str, list[Tensor]] = defaultdict(list)
+        self.values_by_metric: dict[str, list[Tensor]] = defaultdict(list)
         self.counts = torch.zeros(len(images.classes), 2, 256, dtype=torch.long)
         self.seeds = SeedJudge(images.classes)
         self.seconds: list[float] = []
@@ -115,24 +117,24 @@ class _Judge:
         return maps_of(self.method, model, channels, self.values.layers, self.values.target)
 
     def add(self, item: LabeledImage) -> None:
-        """Explain one photograph, and measure."""
+        """Compute the maps of one photograph, and their metrics."""
         values = self.values
         channels = [class_id - 1 for class_id in item.class_ids]
         photograph = normalised(read_photograph(item), self.spec.mean, self.spec.std)[None].to(self.device)
         size = network_size(item.size, values.size, 1.0)
         start = time.perf_counter()
-        of = self._maps(self.model, channels)
-        seen = [at_size(photograph, network_size(item.size, values.size, scale)) for scale in values.scales]
-        cams = normalise(multiscale_maps(of, seen, values.flip, quarter(item.size))[0])
+        maps_of_batch = self._maps(self.model, channels)
+        inputs = [at_size(photograph, network_size(item.size, values.size, scale)) for scale in values.scales]
+        cams = normalise(multiscale_maps(maps_of_batch, inputs, values.flip, quarter(item.size))[0])
         self.seconds.append(time.perf_counter() - start)
         image = at_size(photograph, size)
         maps = at_size(cams[None], size)[0]  # (C, h, w)
-        for channel, own in zip(channels, maps, strict=True):
-            self._faithfulness(image, own[None], channel)
+        for channel, class_map in zip(channels, maps, strict=True):
+            self._faithfulness(image, class_map[None], channel)
         if self.truth is not None and item.id in self.judged:
             self._plausibility(item, cams.cpu(), self.truth)
 
-    def _faithfulness(self, image: Tensor, own: Tensor, channel: int) -> None:
+    def _faithfulness(self, image: Tensor, class_map: Tensor, channel: int) -> None:
         def score(images: Tensor) -> Tensor:
             with torch.no_grad():
                 logits: Tensor = self.model(images.contiguous(memory_format=torch.channels_last))
@@ -140,39 +142,42 @@ class _Judge:
 
         sample = self.sample
         for mode in ("deletion", "insertion"):
-            self.found[mode].append(area_under(curve(score, image, own, mode, sample.substrate, sample.steps)))
-        drop, increase = average_drop_and_increase(score, image, own)
-        self.found["drop"].append(drop)
-        self.found["increase"].append(increase)
+            self.values_by_metric[mode].append(
+                area_under(curve(score, image, class_map, mode, sample.substrate, sample.steps))
+            )
+        drop, increase = average_drop_and_increase(score, image, class_map)
+        self.values_by_metric["drop"].append(drop)
+        self.values_by_metric["increase"].append(increase)
         if sample.road:
-            self.found["road"].append(road(score, image, own))
+            self.values_by_metric["road"].append(road(score, image, class_map))
 
     def _plausibility(self, item: LabeledImage, cams: Tensor, truth: TruthSource) -> None:
         mask = truth.mask(item.id)
         self.seeds.add(self.seeds.count(item.id, mask, Seed(item.class_ids, cams.numpy(), item.size)))
-        wanted = torch.from_numpy(mask)
-        inside = torch.stack([wanted == class_id for class_id in item.class_ids])
-        counted = (wanted != IGNORE_INDEX).expand(inside.shape)
+        class_ids = torch.from_numpy(mask)
+        inside = torch.stack([class_ids == class_id for class_id in item.class_ids])
+        counted = (class_ids != IGNORE_INDEX).expand(inside.shape)
         maps = at_size(cams[None], item.size)[0]
-        self.found["pointing"].append(pointing_game(maps, inside, counted))
-        self.found["energy"].append(energy_inside(maps, inside, counted))
+        self.values_by_metric["pointing"].append(pointing_game(maps, inside, counted))
+        self.values_by_metric["energy"].append(energy_inside(maps, inside, counted))
         counts = histograms(maps, inside, counted)
-        self.found["best_iou"].append(best_iou(counts)[0])
-        for class_id, own in zip(item.class_ids, counts, strict=True):
-            self.counts[class_id - 1] += own
+        self.values_by_metric["best_iou"].append(best_iou(counts)[0])
+        for class_id, class_counts in zip(item.class_ids, counts, strict=True):
+            self.counts[class_id - 1] += class_counts
 
     def metrics(self) -> dict[str, Any]:
-        """Return the means of what was measured."""
+        """Return the mean of each metric."""
         means: dict[str, Any] = {
-            name: float(np.nanmean(torch.cat(found).cpu().double().numpy())) for name, found in self.found.items()
+            name: float(np.nanmean(torch.cat(values).cpu().double().numpy()))
+            for name, values in self.values_by_metric.items()
         }
-        if "pointing" in self.found:
+        if "pointing" in self.values_by_metric:
             means["pxap"] = float(np.nanmean(pixel_average_precision(self.counts).numpy()))
             means["seed_miou"] = self.seeds.metrics()["miou"]
         return {**means, "ms_per_image": 1000 * float(np.median(self.seconds))}
 
     def stability(self, items: Sequence[LabeledImage]) -> dict[str, Any]:
-        """Return sensitivity, agreement under flips and shifts, and the likeness to maps of random weights."""
+        """Return sensitivity, agreement under flips and shifts, and the correlation with maps of random weights."""
         square = network_size((1, 1), self.values.size, 1.0)
         images = torch.cat(
             [
@@ -186,14 +191,14 @@ class _Judge:
         rows = torch.arange(len(items), device=self.device)
 
         def explain_with(model: nn.Module) -> Callable[[Tensor], Tensor]:
-            of = self._maps(model, channels)
-            return lambda batch: of(batch.contiguous(memory_format=torch.channels_last))[rows, place].float()
+            maps_of_batch = self._maps(model, channels)
+            return lambda batch: maps_of_batch(batch.contiguous(memory_format=torch.channels_last))[rows, place].float()
 
         explain = explain_with(self.model)
         levels = ["head", *reversed(feature_levels(self.model))]
         similarity = {
-            name: float(found.mean())
-            for name, found in cascading_randomisation(explain_with, self.model, images, levels)
+            name: float(correlations.mean())
+            for name, correlations in cascading_randomisation(explain_with, self.model, images, levels)
         }
         return {
             "sensitivity": float(max_sensitivity(explain, images, samples=3).mean()),
@@ -205,30 +210,30 @@ class _Judge:
 
 
 def agreement(table: dict[str, dict[str, Any]]) -> list[str]:
-    """Return what is to be said about whether faithful and plausible maps are the same, in whole sentences.
+    """Return sentences on whether the most faithful methods are also the most plausible ones.
 
-    Methods are ranked by insertion less deletion, and by the best IoU with the masks.
+    Faithfulness ranks methods by insertion minus deletion, plausibility by the best IoU with the masks.
     """
-    judged = {m: row for m, row in table.items() if "best_iou" in row}
-    if len(judged) < 3:
+    with_masks = {m: row for m, row in table.items() if "best_iou" in row}
+    if len(with_masks) < 3:
         return []
-    faithful = {m: row["insertion"] - row["deletion"] for m, row in judged.items()}
-    plausible = {m: row["best_iou"] for m, row in judged.items()}
-    truest, likeliest = max(faithful, key=faithful.__getitem__), max(plausible, key=plausible.__getitem__)
+    faithful = {m: row["insertion"] - row["deletion"] for m, row in with_masks.items()}
+    plausible = {m: row["best_iou"] for m, row in with_masks.items()}
+    most_faithful, most_plausible = max(faithful, key=faithful.__getitem__), max(plausible, key=plausible.__getitem__)
     rank = float(spearmanr(list(faithful.values()), list(plausible.values())).statistic)
     leaders = (
-        f"{truest} leads in both"
-        if truest == likeliest
-        else f"by deletion and insertion {truest} tells best what the network uses, by the masks {likeliest} looks best"
+        f"{most_faithful} is best in both"
+        if most_faithful == most_plausible
+        else f"{most_faithful} is the most faithful, {most_plausible} the most plausible"
     )
     order = "agree on the order of methods" if rank >= 0.5 else "disagree on the order of methods"
     lines = [
-        f"Faithfulness and plausibility {order} (rank correlation over {len(judged)} methods {rank:.2f}); {leaders}."
+        f"Faithfulness and plausibility {order} (rank correlation over {len(with_masks)} methods {rank:.2f}); {leaders}."
     ]
-    blind = [m for m, row in table.items() if row["randomised"] > 0.5]
-    if blind:
+    insensitive = [m for m, row in table.items() if row["randomised"] > 0.5]
+    if insensitive:
         lines.append(
-            f"Hardly changed by random weights, so no evidence of what was learnt: {', '.join(blind)} "
-            "(correlation above 0.5)."
+            f"Insensitive to random weights (correlation above 0.5), so no evidence of what the network learned: "
+            f"{', '.join(insensitive)}."
         )
     return lines

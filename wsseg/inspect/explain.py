@@ -1,4 +1,4 @@
-"""Saliency of photographs with a trained classifier: what the command ``wsseg explain`` does."""
+"""Saliency maps of photographs with a trained classifier, as ``wsseg explain`` writes them."""
 
 import io
 import math
@@ -27,17 +27,17 @@ from wsseg.types import Image
 
 @dataclass(frozen=True)
 class Request:
-    """What is asked of photographs.
+    """Options of an explanation.
 
     Args:
-        methods: names of `wsseg.saliency.methods.METHODS`.
-        classes: class names; empty for those that the classifier sees, or the likeliest one.
-        layers: for the CAM family; empty for what is pooled.
-        target: of gradients.
+        methods: names in `wsseg.saliency.methods.METHODS`.
+        classes: class names; empty for the classes with a probability of at least 0.5, or else the most probable class.
+        layers: layers for the CAM family; empty for the pooled layer.
+        target: target of gradients.
         size: long side in pixels at scale 1.
-        scales: averaged over.
-        flip: also average over the mirrored image.
-        compare: one sheet an image and class instead of one picture a method.
+        scales: scales over which maps are averaged.
+        flip: whether maps are also averaged over the mirrored image.
+        compare: one sheet per image and class instead of one picture per method.
     """
 
     methods: tuple[str, ...]
@@ -55,10 +55,10 @@ class Explanation:
     """Maps of one photograph.
 
     Args:
-        class_ids: of the C classes.
-        names: theirs.
-        scores: (C,) the classifier's probabilities.
-        maps: by method, (C, h, w) float32 in [0, 1], each over its own maximum.
+        class_ids: ids of the C classes.
+        names: names of the classes.
+        scores: (C,) probabilities of the classes.
+        maps: by method, (C, h, w) float32 in [0, 1], each divided by its maximum.
     """
 
     class_ids: tuple[int, ...]
@@ -78,18 +78,18 @@ def explain(model: Classifier, spec: ClassifierSpec, image: Image, request: Requ
         raise StageError(f"classes: found {unknown[0]!r}; expected: {', '.join(spec.classes)}")
     size = (image.shape[0], image.shape[1])
     tensor = normalised(image, spec.mean, spec.std)[None].to(model.head.weight.device)
-    seen = [at_size(tensor, network_size(size, request.size, scale)) for scale in request.scales]
+    inputs = [at_size(tensor, network_size(size, request.size, scale)) for scale in request.scales]
     with torch.no_grad():
-        chances = torch.sigmoid(model(seen[0]))[0]
-    names = request.classes or tuple(n for n, p in zip(spec.classes, chances, strict=True) if p >= 0.5)
-    names = names or (spec.classes[int(chances.argmax())],)
+        probabilities = torch.sigmoid(model(inputs[0]))[0]
+    names = request.classes or tuple(n for n, p in zip(spec.classes, probabilities, strict=True) if p >= 0.5)
+    names = names or (spec.classes[int(probabilities.argmax())],)
     channels = [spec.classes.index(name) for name in names]
     maps = {}
     for method in request.methods:
-        of = maps_of(method, model, channels, request.layers, request.target)
-        found = multiscale_maps(of, seen, request.flip, (-(-size[0] // 4), -(-size[1] // 4)))
-        maps[method] = normalise(found[0]).cpu().numpy()
-    return Explanation(tuple(c + 1 for c in channels), names, tuple(float(chances[c]) for c in channels), maps)
+        maps_of_batch = maps_of(method, model, channels, request.layers, request.target)
+        cams = multiscale_maps(maps_of_batch, inputs, request.flip, (-(-size[0] // 4), -(-size[1] // 4)))
+        maps[method] = normalise(cams[0]).cpu().numpy()
+    return Explanation(tuple(c + 1 for c in channels), names, tuple(float(probabilities[c]) for c in channels), maps)
 
 
 def explain_files(
@@ -101,12 +101,12 @@ def explain_files(
     the arrays ``<method>`` (C, h, w) float32 in [0, 1] and ``classes``.
 
     Returns:
-        How many photographs were explained, and the files that could not be read, with the reason.
+        The number of explained photographs, and the unreadable files with the reason.
 
     Raises:
-        OutputError: a file would become an input or replace one of the user's; nothing was computed then.
+        OutputError: a file would replace an input or a file of the user; this is checked before anything is computed.
     """
-    names = request.classes or spec.classes  # of which a photograph's are known when it has been seen
+    names = request.classes or spec.classes  # those of a photograph are not known yet
     endings = [
         ending for name in names if name in spec.classes for ending in _endings(spec.classes.index(name), name, request)
     ]
@@ -115,14 +115,16 @@ def explain_files(
     refused: list[tuple[Path, str]] = []
     written = 0
     for item_id, image in open_images(files, "explanations", refused):
-        found = explain(model, spec, image, request)
+        explanation = explain(model, spec, image, request)
         buffer = io.BytesIO()
-        np.savez_compressed(buffer, allow_pickle=False, classes=np.array(found.names), **found.maps)
+        np.savez_compressed(buffer, allow_pickle=False, classes=np.array(explanation.names), **explanation.maps)
         outputs.write(output / f"{item_id}.npz", buffer.getvalue())
-        for index, (class_id, name, score) in enumerate(zip(found.class_ids, found.names, found.scores, strict=True)):
+        for index, (class_id, name, score) in enumerate(
+            zip(explanation.class_ids, explanation.names, explanation.scores, strict=True)
+        ):
             panels = {
                 method: panel(overlay(image, maps[index]), f"{name} {score:.2f}  {method}")
-                for method, maps in found.maps.items()
+                for method, maps in explanation.maps.items()
             }
             if request.compare:
                 first = panel(image, f"{item_id}: {name}, score {score:.2f}")
@@ -140,7 +142,7 @@ def _columns(count: int) -> int:
 
 
 def _endings(channel: int, name: str, request: Request) -> list[str]:
-    """Return how the names of a class's pictures go on after the id."""
+    """Return the endings, after the image's id, of the file names of a class's pictures."""
     label = f"{channel + 1}-" + "".join(c if c.isalnum() or c in "-_" else "_" for c in name)
     return [f".{label}.png"] if request.compare else [f".{label}.{method}.png" for method in request.methods]
 
@@ -152,7 +154,11 @@ def _png(picture: Image) -> bytes:
 
 
 def parsed(text: str, expected: Sequence[str], what: str) -> tuple[str, ...]:
-    """Return names separated by commas; StageError for one that is not valid."""
+    """Return the names in a text that separates them by commas.
+
+    Raises:
+        StageError: a name is not expected.
+    """
     names = tuple(name.strip() for name in text.split(",") if name.strip())
     for name in names:
         if name not in expected:

@@ -1,7 +1,8 @@
-"""Does a map show what the network uses? Take away, or put back, what it calls important, and watch the score.
+"""Faithfulness of saliency maps: how a network's score changes when important pixels are deleted or inserted.
 
-Here a *map* is (N, *S) at the images' size, any sign or scale: only the order of its values counts, except where said.
-A *score* is a function of images, (N, C, *S) -> (N,), such as one class's probability. All runs batched, without gradients.
+A *map* is (N, *S) at the images' size, of any sign or scale: only the order of its values is used, if not stated otherwise.
+A *score* is a function of images, (N, C, *S) -> (N,), such as the probability of a class. All functions run in batches,
+without gradients.
 """
 
 from collections.abc import Callable
@@ -28,12 +29,14 @@ def _check(images: Tensor, maps: Tensor) -> None:
             f"faithfulness: the images are {tuple(images.shape)}, the maps {tuple(maps.shape)}; expected: (N, C, *S), (N, *S)"
         )
     if not (torch.isfinite(images).all() and torch.isfinite(maps).all()):
-        raise StageError("faithfulness: the images or maps hold NaN or infinity; expected: finite numbers")
+        raise StageError("faithfulness: the images or maps contain NaN or infinity; expected: finite numbers")
 
 
 def substrate(images: Tensor, kind: Substrate) -> Tensor:
-    """Return what stands where evidence was taken away, as images: zeros (the mean colour of normalised images), each
-    image's own mean, or a Gaussian blur of 10 px."""
+    """Return the images that replace deleted pixels.
+
+    ``zero`` is the mean colour of normalised images, ``mean`` each image's mean, ``blur`` a Gaussian blur of 10 px.
+    """
     if kind == "zero":
         return torch.zeros_like(images)
     if kind == "mean":
@@ -44,7 +47,7 @@ def substrate(images: Tensor, kind: Substrate) -> Tensor:
         kernel = torch.exp(-(places**2) / (2 * _BLUR**2))
         kernel = (kernel / kernel.sum()).view(1, 1, -1)
         result = images
-        for axis in range(2, images.ndim):  # one axis after the other
+        for axis in range(2, images.ndim):  # the kernel is separable
             lines = result.movedim(axis, -1)
             flat = lines.reshape(-1, 1, lines.shape[-1])
             padded = F.pad(flat, (reach, reach), mode="replicate")
@@ -54,7 +57,7 @@ def substrate(images: Tensor, kind: Substrate) -> Tensor:
 
 
 def removal_order(maps: Tensor) -> Tensor:
-    """Return (N, places) int64: the rank of each place, 0 for the most important; ties in reading order."""
+    """Return (N, places) int64: the rank of each pixel, 0 for the most important; ties in row-major order."""
     order = maps.flatten(1).argsort(dim=1, descending=True, stable=True)
     return torch.empty_like(order).scatter_(1, order, torch.arange(order.shape[1], device=maps.device).expand_as(order))
 
@@ -69,21 +72,21 @@ def curve(
     steps: int = 50,
     batch_size: int | None = None,
 ) -> Tensor:
-    """Return (N, steps + 1) scores while the most important places are deleted, or inserted (Petsiuk et al. 2018, RISE).
+    """Return (N, steps + 1) scores while the most important pixels are deleted or inserted (Petsiuk et al. 2018, RISE, algorithm 1).
 
     Args:
-        score: of images.
+        score: function of images.
         images: (N, C, *S).
         maps: (N, *S).
-        mode: ``deletion`` begins with the image, ``insertion`` with the substrate.
+        mode: ``deletion`` starts with the image, ``insertion`` with the substrate.
         base: the substrate.
-        steps: equal parts of the places; at most as many as there are places.
-        batch_size: images that are scored together; as many as go fastest, if None.
+        steps: number of equal parts of the pixels; at most the number of pixels.
+        batch_size: number of images per pass; None for the fastest one.
     """
     _check(images, maps)
     places = maps[0].numel()
     if not 1 <= steps <= places:
-        raise StageError(f"faithfulness: steps: found {steps}; expected: 1 to {places}, the number of places")
+        raise StageError(f"faithfulness: steps: found {steps}; expected: 1 to {places}, the number of pixels")
     bottom = substrate(images, base)
     ranks = removal_order(maps).view(maps.shape)
     limits = torch.linspace(0, places, steps + 1, device=images.device).round().long()
@@ -107,7 +110,7 @@ def area_under(curves: Tensor) -> Tensor:
 
 @torch.no_grad()
 def average_drop_and_increase(score: Score, images: Tensor, maps: Tensor) -> tuple[Tensor, Tensor]:
-    """Return (N,) drop and (N,) increase of the score where images are multiplied with maps in [0, 1].
+    """Return (N,) drop and (N,) increase of the score when images are multiplied with maps in [0, 1].
 
     drop = max(0, whole - masked) / whole, increase = whether masked > whole (Chattopadhay et al. 2018, section 4.1).
 
@@ -127,38 +130,38 @@ def infidelity(
 ) -> Tensor:
     """Return (N,) the infidelity of signed evidence per input value (Yeh et al. 2019, definition 2.1).
 
-    The mean over Gaussian perturbations I of (I . evidence - (score(x) - score(x - I)))^2, after the scale of the
-    evidence that fits best (their section 5): zero for a linear score and its gradient.
+    It is the mean over Gaussian perturbations I of (I . evidence - (score(x) - score(x - I)))^2, with the optimal scale of
+    the evidence (section 5). It is zero for a linear score and its gradient.
 
     Args:
-        evidence: (N, C, *S) as the images.
+        evidence: (N, C, *S), the shape of the images.
         noise: standard deviation of a perturbation, in the images' unit.
-        samples: perturbations.
-        rng_seed: of them.
+        samples: number of perturbations.
+        rng_seed: seed of the perturbations.
     """
     if evidence.shape != images.shape:
         raise StageError(f"infidelity: the images are {tuple(images.shape)}, the evidence {tuple(evidence.shape)}")
     generator = torch.Generator().manual_seed(rng_seed)
     whole = score(images).float()
-    said, done = [], []
+    expected_changes, actual_changes = [], []
     for _ in range(samples):
         change = noise * torch.randn(images.shape, generator=generator).to(images)
-        said.append((change * evidence).flatten(1).sum(1))
-        done.append(whole - score(images - change).float())
-    told, seen = torch.stack(said), torch.stack(done)  # (samples, N)
-    scale = (told * seen).mean(0) / told.square().mean(0).clamp_min(1e-12)
-    return (scale * told - seen).square().mean(0)
+        expected_changes.append((change * evidence).flatten(1).sum(1))
+        actual_changes.append(whole - score(images - change).float())
+    expected, actual = torch.stack(expected_changes), torch.stack(actual_changes)  # (samples, N)
+    scale = (expected * actual).mean(0) / expected.square().mean(0).clamp_min(1e-12)
+    return (scale * expected - actual).square().mean(0)
 
 
 @torch.no_grad()
 def road(
     score: Score, images: Tensor, maps: Tensor, shares: tuple[float, ...] = (0.2, 0.4, 0.6, 0.8), rng_seed: int = 0
 ) -> Tensor:
-    """Return (N,) how much faster the score falls without the most than without the least important places.
+    """Return (N,) the ROAD score (Rong et al. 2022, "remove and debias"); higher is better.
 
-    Removed places are filled with the noisy mean of their neighbours, so that the hole's shape tells the network nothing
-    (Rong et al. 2022, ROAD, "remove and debias"): the mean over shares of (score without the least important) - (score
-    without the most important), the higher the better. Images of two spatial dimensions.
+    It is the mean over `shares` of (score without the least important pixels) - (score without the most important pixels).
+    Removed pixels are filled with the noisy mean of their neighbours, so that the network cannot use the shape of the hole.
+    Images need two spatial dimensions.
     """
     _check(images, maps)
     ranks = removal_order(maps).view(maps.shape)
@@ -175,10 +178,10 @@ def road(
 
 
 def _imputed(image: Tensor, gone: Tensor, rng_seed: int) -> Tensor:
-    """Return (C, H, W) with the places of `gone` (H, W) at the weighted mean of their eight neighbours, and noise.
+    """Return (C, H, W) with the pixels of `gone` (H, W) replaced by the weighted mean of their eight neighbours, and noise.
 
-    Direct neighbours weigh 1/6, diagonal ones 1/12 (ROAD, equation 3); what all holes hold at once solves one sparse
-    linear system.
+    Direct neighbours have weight 1/6, diagonal ones 1/12 (ROAD, equation 3). The values of all removed pixels are the
+    solution of one sparse linear system.
     """
     holes = gone.cpu().numpy()
     height, width = holes.shape
@@ -199,13 +202,13 @@ def _imputed(image: Tensor, gone: Tensor, rng_seed: int) -> Tensor:
             y, x = rows + dy, columns + dx
             inside = (y >= 0) & (y < height) & (x >= 0) & (x < width)
             weight_sum += weight * inside
-            own, y, x = np.nonzero(inside)[0], y[inside], x[inside]
+            index, y, x = np.nonzero(inside)[0], y[inside], x[inside]
             unknown = number[y, x] >= 0
-            places.append(own[unknown])
+            places.append(index[unknown])
             neighbours.append(number[y, x][unknown])
             weights.append(np.full(unknown.sum(), weight))
-            np.add.at(right, own[~unknown], weight * values[:, y[~unknown], x[~unknown]].T)
-    if holes.all():  # nothing is known: the mean
+            np.add.at(right, index[~unknown], weight * values[:, y[~unknown], x[~unknown]].T)
+    if holes.all():  # no known neighbours: use the mean
         solved = np.broadcast_to(values.mean((1, 2)), (len(rows), len(values)))
     else:
         pairs = np.concatenate(places), np.concatenate(neighbours)

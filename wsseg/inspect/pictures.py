@@ -1,4 +1,4 @@
-"""Maps made visible: heat over photographs, a colour bar, sheets of several panels."""
+"""Pictures of maps: heat maps over photographs, colour bars, sheets of several panels."""
 
 from collections.abc import Sequence
 
@@ -25,13 +25,13 @@ def overlay(image: Image, values: NDArray[np.float32], opacity: float = 0.6) -> 
     """Return the photograph (H, W, 3) under the heat of a map (h, w) in [0, 1], enlarged to it."""
     height, width = image.shape[:2]
     large = np.asarray(cv2.resize(values, (width, height), interpolation=cv2.INTER_LINEAR), dtype=np.float32)
-    grey = np.repeat(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)[..., None], 3, axis=2)  # colours belong to the map
+    grey = np.repeat(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)[..., None], 3, axis=2)  # so that only the map has colours
     mixed = (1 - opacity) * grey + opacity * heat(large)
     return np.asarray(np.rint(mixed), dtype=np.uint8)
 
 
 def panel(picture: Image, title: str, bar: bool = True) -> Image:
-    """Return a picture below a line of text, with a colour bar from 0 to 1 to its right."""
+    """Return a picture with a title above and a colour bar from 0 to 1 on the right."""
     height, width = picture.shape[:2]
     right = 2 * _MARGIN + _BAR + 2 * _TEXT if bar else _MARGIN
     canvas = PILImage.new("RGB", (width + right, height + _TEXT + 2 * _MARGIN), "white")
@@ -50,14 +50,14 @@ def panel(picture: Image, title: str, bar: bool = True) -> Image:
 
 
 def _fitting(text: str, width: float, font: "ImageFont.FreeTypeFont | ImageFont.ImageFont") -> str:
-    """Return a text cut to a width in pixels."""
+    """Return a text, shortened to a width in pixels."""
     while len(text) > 1 and font.getlength(text) > width:
         text = text[:-2] + "…"
     return text
 
 
 def sheet(panels: Sequence[Image], columns: int) -> Image:
-    """Return panels of one size side by side, in rows."""
+    """Return panels arranged in rows, in cells of the size of the largest panel."""
     height, width = (max(p.shape[axis] for p in panels) for axis in (0, 1))
     rows = -(-len(panels) // columns)
     canvas = np.full((rows * height, columns * width, 3), 255, np.uint8)

@@ -1,7 +1,7 @@
-"""Does a map lie where a person would point? Agreement with held-out masks, which says nothing about the network's reasons.
+"""Plausibility of saliency maps: agreement with held-out masks, which does not show what the network uses.
 
-A *map* here is (N, *S) float32 at the masks' size, not negative; *inside* is (N, *S) bool, where the class is; *counted* is
-(N, *S) bool, False where the mask says 255.
+A *map* here is (N, *S) float32 at the masks' size, not negative; *inside* is (N, *S) bool, True at pixels of the class;
+*counted* is (N, *S) bool, False at pixels with mask value 255.
 """
 
 import torch
@@ -19,17 +19,17 @@ def _check(maps: Tensor, inside: Tensor, counted: Tensor) -> None:
             "expected: (N, *S), all of one shape"
         )
     if not torch.isfinite(maps).all() or (maps < 0).any():
-        raise StageError("plausibility: the maps hold negative values, NaN or infinity; expected: 0 or more")
+        raise StageError("plausibility: the maps contain negative values, NaN or infinity; expected: 0 or more")
 
 
 def pointing_game(maps: Tensor, inside: Tensor, counted: Tensor, tolerance: int = 0) -> Tensor:
-    """Return (N,) float32: 1 where the highest value lies inside, 0 where it does not, NaN where no place counts.
+    """Return (N,) float32: 1 if the highest value is inside, 0 if it is outside, NaN if no pixel is counted.
 
     (Zhang et al. 2018, "Top-down neural attention by excitation backprop", section 4.1.) Of equal highest values the first
-    in reading order counts.
+    one in row-major order is used.
 
     Args:
-        tolerance: how far from the mask, in pixels along each axis, still is inside (the paper's is 15).
+        tolerance: distance from the mask, in pixels along each axis, that still counts as inside (15 in the paper).
     """
     _check(maps, inside, counted)
     near = inside & counted
@@ -42,16 +42,16 @@ def pointing_game(maps: Tensor, inside: Tensor, counted: Tensor, tolerance: int 
 
 
 def energy_inside(maps: Tensor, inside: Tensor, counted: Tensor) -> Tensor:
-    """Return (N,) the share of a map's sum that lies inside (Wang et al. 2020, Score-CAM, section 4.3); NaN for no sum."""
+    """Return (N,) the fraction of a map's sum that is inside (Wang et al. 2020, Score-CAM, section 4.3); NaN if the sum is 0."""
     _check(maps, inside, counted)
     total = (maps * counted).flatten(1).sum(1)
     return (maps * (inside & counted)).flatten(1).sum(1) / total.masked_fill(total == 0, torch.nan)
 
 
 def histograms(maps: Tensor, inside: Tensor, counted: Tensor) -> Tensor:
-    """Return (N, 2, 256) int64: how many places outside (0) and inside (1) hold each value, of 256 steps of the maximum.
+    """Return (N, 2, 256) int64: numbers of pixels outside (0) and inside (1) the mask per value, in 256 steps of the maximum.
 
-    All that follows is read off these; they may be added over images that are judged as one.
+    `best_iou` and `pixel_average_precision` are computed from them. Histograms may be summed over images.
     """
     _check(maps, inside, counted)
     flat = maps.flatten(1)
@@ -66,7 +66,7 @@ def histograms(maps: Tensor, inside: Tensor, counted: Tensor) -> Tensor:
 def best_iou(counts: Tensor) -> tuple[Tensor, Tensor]:
     """Return (N,) the highest IoU of {map >= threshold} with the mask, and (N,) that threshold in (0, 1], of `histograms`.
 
-    NaN if the mask is empty. The threshold is chosen on the truth: a diagnostic. Both are float64 on the CPU (MPS has none).
+    NaN if the mask is empty. The threshold is chosen with the true masks, so this is a diagnostic. Both are float64 on the CPU (MPS has none).
     """
     above = counts.cpu().flip(2).cumsum(2).flip(2)[..., 1:].double()  # (N, 2, thresholds 1..255)
     size = counts.cpu()[:, 1].sum(1, keepdim=True).double()
@@ -76,9 +76,9 @@ def best_iou(counts: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def pixel_average_precision(counts: Tensor) -> Tensor:
-    """Return (N,) the area under precision over recall of pixels (Choe et al. 2020, PxAP, equation 4); NaN without any inside.
+    """Return (N,) the area under precision over recall of pixels (Choe et al. 2020, PxAP, equation 4); NaN for an empty mask.
 
-    The paper's is over all images of a class: add their `histograms` first.
+    The paper computes it over all images of a class: sum their `histograms` first.
     """
     above = counts.cpu().flip(2).cumsum(2).double()  # from the highest value down
     recall = above[:, 1] / above[:, 1, -1:]

@@ -1,4 +1,4 @@
-"""What a unit really looks at: the effective receptive field, against the theoretical one."""
+"""The effective receptive field of a unit, compared with its theoretical one."""
 
 from dataclasses import dataclass
 
@@ -14,13 +14,13 @@ from wsseg.saliency.layers import layer_of
 
 @dataclass(frozen=True)
 class ReceptiveField:
-    """Of the unit at the centre of a layer, averaged over channels and images.
+    """Receptive field of the unit at the centre of a layer, averaged over channels and images.
 
     Args:
-        response: (*S) float32 at the images' size, sum 1: the magnitude of the gradient of the unit.
-        sigma: standard deviation of `response` about its centre of mass, pixels, root mean square over the axes.
-        extent: per axis, pixels between the first and last place with any gradient at all, both counted: the
-            theoretical field, as far as the image shows it.
+        response: (*S) float32 at the images' size, sum 1: magnitude of the unit's gradient.
+        sigma: standard deviation of the squared gradient about its centre of mass in pixels, root mean square over the axes.
+        extent: per axis, the number of pixels from the first to the last one with a nonzero gradient: the theoretical
+            field within the image.
     """
 
     response: Tensor
@@ -33,19 +33,20 @@ def effective_receptive_field(
 ) -> ReceptiveField:
     """Return the effective receptive field of a layer's centre unit (Luo et al. 2016, section 2).
 
-    An impulse of random signs over the layer's channels goes backwards from the centre; its gradient's square, averaged over
-    images, is the variance that the unit receives from each place. Its root is `response`. For a plain stack of
-    convolutions of random weights sigma grows as the square root of depth, the theoretical field linearly.
+    An impulse of random signs over the layer's channels is propagated backwards from the centre. Its squared gradient,
+    averaged over images, is the variance that the unit receives from each pixel; `response` is the square root. For a
+    plain stack of convolutions with random weights, sigma grows with the square root of the depth, and the theoretical
+    field grows linearly.
 
     Args:
         model: any network.
-        images: (N, C, *S); photographs, or noise for the architecture alone.
-        layer: by name.
-        rng_seed: of the signs.
-        channels_last: whether the layer keeps its channels behind its places; decided by evidence if None.
+        images: (N, C, *S); photographs, or noise to examine only the architecture.
+        layer: name of the layer.
+        rng_seed: seed of the signs.
+        channels_last: whether the layer's channels are last; None infers it.
 
     Raises:
-        StageError: no such layer, or the unit sees nothing of the images.
+        StageError: the network has no such layer, or the unit has no gradient with respect to the images.
     """
     check_images(images)
     generator = torch.Generator().manual_seed(rng_seed)
@@ -69,7 +70,7 @@ def effective_receptive_field(
         places = torch.arange(length, dtype=torch.float64)
         mean = (line * places).sum() / line.sum()
         variances.append((line * (places - mean) ** 2).sum() / line.sum())
-        seen = line.nonzero()
-        extents.append(int(seen[-1] - seen[0]) + 1)
+        nonzero = line.nonzero()
+        extents.append(int(nonzero[-1] - nonzero[0]) + 1)
     response = energy.sqrt()
     return ReceptiveField(response / response.sum(), float(torch.stack(variances).mean().sqrt()), tuple(extents))

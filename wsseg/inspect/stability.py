@@ -1,4 +1,4 @@
-"""Does a map stay where it should, and change where it should?"""
+"""Stability of saliency maps under small changes of the image, and their dependence on the network's weights."""
 
 import copy
 from collections.abc import Callable, Iterator, Sequence
@@ -15,14 +15,14 @@ Explain = Callable[[Tensor], Tensor]  # images (N, C, H, W) -> maps (N, h, w)
 def max_sensitivity(
     explain: Explain, images: Tensor, radius: float = 0.02, samples: int = 10, rng_seed: int = 0
 ) -> Tensor:
-    """Return (N,) the largest relative change of the map within a small box around the image (Yeh et al. 2019, def. 3).
+    """Return (N,) the largest relative change of the map in a small box around the image (Yeh et al. 2019, definition 3).
 
     Args:
-        explain: makes maps.
+        explain: computes maps.
         images: (N, C, H, W).
-        radius: of the box, in the images' unit.
-        samples: points in it.
-        rng_seed: of them.
+        radius: half the side of the box, in the images' unit.
+        samples: number of random points in the box.
+        rng_seed: seed of the points.
     """
     generator = torch.Generator().manual_seed(rng_seed)
     before = explain(images).flatten(1)
@@ -34,29 +34,29 @@ def max_sensitivity(
     return most
 
 
-def correlation(one: Tensor, other: Tensor) -> Tensor:
-    """Return (N,) the correlation of maps (N, h, w); 0 where one is constant."""
-    if one.shape != other.shape:
-        raise StageError(f"stability: maps of {tuple(one.shape)} and {tuple(other.shape)}; expected: equal shapes")
-    a, b = (m.flatten(1) - m.flatten(1).mean(1, keepdim=True) for m in (one, other))
+def correlation(maps: Tensor, reference: Tensor) -> Tensor:
+    """Return (N,) the Pearson correlation of maps (N, h, w) with others; 0 if a map is constant."""
+    if maps.shape != reference.shape:
+        raise StageError(f"stability: maps of {tuple(maps.shape)} and {tuple(reference.shape)}; expected: equal shapes")
+    a, b = (m.flatten(1) - m.flatten(1).mean(1, keepdim=True) for m in (maps, reference))
     result: Tensor = (a * b).sum(1) / (a.norm(dim=1) * b.norm(dim=1)).clamp_min(1e-12)
     return result
 
 
 def flip_agreement(explain: Explain, images: Tensor) -> Tensor:
-    """Return (N,) the correlation of the map with that of the mirrored image, mirrored back; 1 for an equivariant one."""
+    """Return (N,) the correlation of the map with that of the mirrored image, mirrored back; 1 if the method is equivariant."""
     return correlation(explain(images), explain(images.flip(-1)).flip(-1))
 
 
 def shift_agreement(explain: Explain, images: Tensor, pixels: int) -> Tensor:
-    """Return (N,) the correlation with the map of the image shifted right by `pixels`, over what both show."""
+    """Return (N,) the correlation with the map of the image shifted right by `pixels`, over the common part."""
     if not 0 < pixels < images.shape[-1]:
         raise StageError(f"stability: shift: found {pixels}; expected: 1 to {images.shape[-1] - 1} px")
     size = tuple(images.shape[2:])
     border = images[..., :1].expand(*images.shape[:-1], pixels)
     moved = torch.cat([border, images[..., :-pixels]], dim=-1)
-    straight, other = (_at(explain(i), size) for i in (images, moved))
-    return correlation(straight[..., :-pixels], other[..., pixels:])
+    original, shifted = (_at(explain(i), size) for i in (images, moved))
+    return correlation(original[..., :-pixels], shifted[..., pixels:])
 
 
 def _at(maps: Tensor, size: tuple[int, ...]) -> Tensor:
@@ -70,17 +70,17 @@ def cascading_randomisation(
     layers: Sequence[str],
     rng_seed: int = 0,
 ) -> Iterator[tuple[str, Tensor]]:
-    """Yield (layer, (N,) correlation with the true map) while more and more weights are random, last layers first.
+    """Yield (layer, (N,) correlation with the original map) while more and more layers are randomised, last layers first.
 
-    A map that hardly changes does not show what the network learnt (Adebayo et al. 2018, "Sanity checks for saliency
-    maps", section 3). The network itself is copied, and stays as it is.
+    A map that hardly changes does not show what the network learned (Adebayo et al. 2018, "Sanity checks for saliency
+    maps", section 3). The network is copied, not changed.
 
     Args:
-        explain_with: makes an `Explain` of a network.
+        explain_with: returns the `Explain` of a network.
         model: the trained network.
         images: (N, C, H, W).
-        layers: names, from the output to the input.
-        rng_seed: of the random weights: a permutation of each layer's own, so that their scale stays.
+        layers: names of layers, from the output to the input.
+        rng_seed: seed of the random weights, which are permutations of each layer's weights, so that their scale is kept.
     """
     generator = torch.Generator().manual_seed(rng_seed)
     before = explain_with(model)(images)
