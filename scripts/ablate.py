@@ -1,4 +1,4 @@
-"""Ablation: a table of variants over several seeds of randomness; what variants share is computed once.
+"""Run a table of variants with several random seeds; steps that variants share are computed once.
 
 python scripts/ablate.py cam_crf voc_vehicles table.toml -o ablation
 
@@ -9,13 +9,14 @@ TABLE is a TOML file::
     [variants.baseline]
 
     [variants.walk]
-    recipe = "irn"                          # instead of RECIPE
+    recipe = "irn"                          # replaces RECIPE
 
     [variants."no CRF"]
-    set = ["pseudo_masks.crf=off"]          # as --set of wsseg run
+    set = ["pseudo_masks.crf=off"]          # as with wsseg run --set
 
-Writes OUTPUT.csv (a row a variant, seed and judged step) after every run, and OUTPUT.png (mean and spread of the last judged
-step) at the end, where matplotlib is installed. An interrupted table goes on where it stopped: the store keeps what is done.
+Writes OUTPUT.csv (one row per variant, seed and evaluated step) after every run, and OUTPUT.png (mean and standard
+deviation of the last evaluated step) at the end, if matplotlib is installed. Run the same command again to resume an
+interrupted table; finished steps are in the store.
 """
 
 import csv
@@ -47,8 +48,8 @@ class Variant:
 
 
 @dataclass(frozen=True)
-class Found:
-    """mIoU of one judged step of one run, and the seconds of the whole run's steps."""
+class Score:
+    """mIoU of one evaluated step of one run, and the seconds of all steps of the run."""
 
     variant: str
     rng_seed: int
@@ -61,7 +62,7 @@ def read_table(path: Path, recipe: str) -> tuple[list[int], list[Variant]]:
     """Return the seeds and variants of a table.
 
     Raises:
-        ConfigError: an unknown key, a wrong type, no variant.
+        ConfigError: the table has an unknown key, a value of the wrong type, or no variant.
     """
     raw = read_toml(path)
     for key in raw:
@@ -85,31 +86,31 @@ def read_table(path: Path, recipe: str) -> tuple[list[int], list[Variant]]:
     return seeds, rows
 
 
-def judged(variant: Variant, config: str, rng_seed: int, store: ArtifactStore) -> list[Found]:
-    """Run one variant with one seed; return every step that judges masks, in order."""
+def scores_of(variant: Variant, config: str, rng_seed: int, store: ArtifactStore) -> list[Score]:
+    """Run one variant with one seed; return the scores of all steps that evaluate masks, in order."""
     plan = make_plan(variant.recipe, config, store, (f"rng_seed={rng_seed}", *variant.overrides))
     run_plan(plan)
     plan.raise_failures()
     manifests: list[Any] = [(p.step.name, p.artifact.manifest) for p in plan.active if p.artifact is not None]
     seconds = sum(manifest["made_with"]["seconds"] for _, manifest in manifests)
     return [
-        Found(variant.name, rng_seed, name, manifest["metrics"]["miou"], seconds)
+        Score(variant.name, rng_seed, name, manifest["metrics"]["miou"], seconds)
         for name, manifest in manifests
         if "iou" in manifest["metrics"]
     ]
 
 
-def as_csv(found: list[Found]) -> bytes:
-    """Return all that was found as a table."""
+def as_csv(scores: list[Score]) -> bytes:
+    """Return the scores as a CSV file."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["variant", "rng_seed", "step", "miou", "seconds"])
-    writer.writerows([f.variant, f.rng_seed, f.step, f"{f.miou:.5f}", f"{f.seconds:.1f}"] for f in found)
+    writer.writerows([f.variant, f.rng_seed, f.step, f"{f.miou:.5f}", f"{f.seconds:.1f}"] for f in scores)
     return text.getvalue().encode()
 
 
 def spread(values: list[float]) -> str:
-    """Return mean and standard deviation in percent."""
+    """Return the mean and the standard deviation in percent."""
     deviation = f" ± {100 * statistics.stdev(values):.1f}" if len(values) > 1 else ""
     return f"{100 * statistics.mean(values):.1f}{deviation}"
 
@@ -120,8 +121,8 @@ def markdown(header: list[str], rows: list[list[str]]) -> str:
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
 
-def drawn(found: list[Found]) -> bytes | None:
-    """Draw mean and spread of each variant's last judged step; returns a PNG."""
+def drawn(scores: list[Score]) -> bytes | None:
+    """Return a PNG with mean and values of each variant's last evaluated step; None if matplotlib is not installed."""
     try:
         import matplotlib
     except ImportError:
@@ -130,12 +131,12 @@ def drawn(found: list[Found]) -> bytes | None:
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    last = {f.variant: f.step for f in found}
-    values = {v: [100 * f.miou for f in found if f.variant == v and f.step == step] for v, step in last.items()}
+    last = {f.variant: f.step for f in scores}
+    values = {v: [100 * f.miou for f in scores if f.variant == v and f.step == step] for v, step in last.items()}
     figure, axes = pyplot.subplots(figsize=(7, 0.5 * len(values) + 1.2), layout="constrained")
-    for row, (name, own) in enumerate(values.items()):
-        axes.plot(own, [row] * len(own), "o", color="0.6", markersize=4)
-        axes.plot(statistics.mean(own), row, "|", color="C0", markersize=18, markeredgewidth=3, label=name)
+    for row, (name, percentages) in enumerate(values.items()):
+        axes.plot(percentages, [row] * len(percentages), "o", color="0.6", markersize=4)
+        axes.plot(statistics.mean(percentages), row, "|", color="C0", markersize=18, markeredgewidth=3, label=name)
     axes.set_yticks(range(len(values)), list(values))
     axes.invert_yaxis()
     axes.set_xlabel("mIoU in percent: each seed, and the mean")
@@ -153,32 +154,32 @@ def drawn(found: list[Found]) -> bytes | None:
 @overwrite_option
 @store_option
 def main(recipe: str, config: str, table_file: Path, output: Path, overwrite: bool, store: Path) -> None:
-    """Run a TABLE of variants of RECIPE on CONFIG, and say mean and spread of every judged step."""
+    """Run a TABLE of variants of RECIPE on CONFIG; print mean and deviation of every evaluated step."""
     seeds, variants = read_table(table_file, recipe)
     opened = ArtifactStore(store)
-    figures, plot = output.with_suffix(".csv"), output.with_suffix(".png")
+    csv_file, plot = output.with_suffix(".csv"), output.with_suffix(".png")
     outputs = Outputs(opened, [table_file], overwrite)
-    outputs.check([figures, plot])
-    for variant in variants:  # a typing error in the last row is found before the first one runs
+    outputs.check([csv_file, plot])
+    for variant in variants:  # reports an error in any row before the first run
         make_plan(variant.recipe, config, opened, (f"rng_seed={seeds[0]}", *variant.overrides))
-    found: list[Found] = []
+    scores: list[Score] = []
     for variant in variants:
         for rng_seed in seeds:
-            found += judged(variant, config, rng_seed, opened)
-            outputs.write(figures, as_csv(found))
-    if not found:
+            scores += scores_of(variant, config, rng_seed, opened)
+            outputs.write(csv_file, as_csv(scores))
+    if not scores:
         raise ConfigError(f"{config}: no step evaluates masks; expected: a config that names masks")
-    steps = list(dict.fromkeys(f.step for f in found))
+    steps = list(dict.fromkeys(f.step for f in scores))
     rows = []
     for variant in variants:
-        own: dict[str, list[float]] = defaultdict(list)
-        for f in found:
+        by_step: dict[str, list[float]] = defaultdict(list)
+        for f in scores:
             if f.variant == variant.name:
-                own[f.step].append(f.miou)
-        taken = statistics.mean(f.seconds for f in found if f.variant == variant.name) / 60
-        rows.append([variant.name, *(spread(own[s]) if own[s] else "" for s in steps), f"{taken:.1f}"])
+                by_step[f.step].append(f.miou)
+        minutes = statistics.mean(f.seconds for f in scores if f.variant == variant.name) / 60
+        rows.append([variant.name, *(spread(by_step[s]) if by_step[s] else "" for s in steps), f"{minutes:.1f}"])
     click.echo(markdown(["mIoU in percent", *steps, "minutes"], rows))
-    if (picture := drawn(found)) is not None:
+    if (picture := drawn(scores)) is not None:
         outputs.write(plot, picture)
 
 

@@ -1,11 +1,11 @@
-"""The dense CRF against pydensecrf: speed, agreement, scaling, side by side in one run.
+"""Compare the dense CRF with pydensecrf: speed, agreement and scaling, measured in one run.
 
-python scripts/bench_crf.py --json crf.json              what the table in docs/benchmarks.md shows
+python scripts/bench_crf.py --json crf.json              the table in docs/benchmarks.md
 python scripts/bench_crf.py --images 6 --no-scaling      a quick look
 
-Photographs: PASCAL VOC vehicles and NEU-Seg (WSSEG_DATA, or ../shared/data beside the project) and scikit-image's, all
-at 500 x 375 px. Scores look like seeds: a held-out mask, or random blobs where there is none, at 1/32 of the size, noisy,
-enlarged again; 2 to 5 labels. One thread each, unless two processes are measured.
+Photographs are from PASCAL VOC vehicles, NEU-Seg (WSSEG_DATA, or ../shared/data beside the project) and scikit-image, all
+at 500 x 375 px. Scores are similar to seeds: a mask, or random blobs if there is no mask, is reduced to 1/32 of the size
+with noise and enlarged again; 2 to 5 labels. Each measurement uses one thread, except that of two processes.
 """
 
 # ruff: noqa: E402
@@ -45,7 +45,7 @@ Work = tuple[str, Image, Scores]
 
 
 def data_folder() -> Path:
-    """Return where the photographs lie."""
+    """Return the folder of the photographs."""
     return Path(os.environ.get("WSSEG_DATA", Path(__file__).resolve().parents[2] / "shared" / "data"))
 
 
@@ -55,7 +55,7 @@ def evenly(paths: list[Path], count: int) -> list[Path]:
 
 
 def photographs(count: int) -> Iterator[Work]:
-    """Yield (name, image, scores) of about `count` photographs, three fifths of them VOC's."""
+    """Yield (name, image, scores) of about `count` photographs, three fifths of them from VOC."""
     voc = data_folder() / "voc-vehicles" / "VOC2012"
     neu = data_folder() / "neu-seg" / "train"
     sources = [
@@ -79,7 +79,7 @@ def sized(image: Image) -> Image:
 
 
 def seed_like(mask: NDArray[np.uint8], labels: int, rng_seed: int) -> Scores:
-    """Return (labels, H, W) scores: the mask's `labels` most frequent ids, blurred as a seed at stride 32, and noisy."""
+    """Return (labels, H, W) scores: the mask's `labels` most frequent ids, at the resolution of a seed with stride 32, with noise."""
     ids = np.bincount(mask[mask != 255], minlength=labels).argsort(kind="stable")[::-1][:labels]
     planes = [(mask == value).astype(np.float32) for value in ids]
     size = (WIDTH // 32, HEIGHT // 32)
@@ -92,21 +92,21 @@ def seed_like(mask: NDArray[np.uint8], labels: int, rng_seed: int) -> Scores:
 
 
 def timed(function: Callable[[], Scores]) -> tuple[float, Scores]:
-    """Return seconds and result."""
+    """Return the seconds and the result of a function."""
     start = time.perf_counter()
     result = function()
     return time.perf_counter() - start, result
 
 
 def refined(image: Image, scores: Scores, settings: CrfSettings, mode: str) -> Scores:
-    """Refine once, set-up included; `mode` is reference, exact or default."""
+    """Refine scores once, including set-up; `mode` is reference, exact or default."""
     engine = "reference" if mode == "reference" else "numba"
     return DenseCrf(image, settings, engine, exact=mode != "default").refine(scores)  # type: ignore[arg-type]
 
 
 def compare(works: list[Work], presets: tuple[str, ...]) -> list[dict[str, float | str]]:
-    """Return a row a photograph and preset."""
-    for mode in ("reference", "exact", "default"):  # compile, or read the compiled code
+    """Return one row per photograph and preset."""
+    for mode in ("reference", "exact", "default"):  # compile, or load the cached code
         for labels in sorted({len(w[2]) for w in works}):
             image, scores = next((i, s) for _, i, s in works if len(s) == labels)
             refined(image[:80, :90].copy(), scores[:, :80, :90].copy(), PRESETS[presets[0]], mode)
@@ -141,7 +141,7 @@ def compare(works: list[Work], presets: tuple[str, ...]) -> list[dict[str, float
 
 
 def summary(rows: list[dict[str, float | str]]) -> dict[str, dict[str, float]]:
-    """Return medians, and the worst row beside them."""
+    """Return medians and worst values."""
 
     def median(key: str) -> float:
         return statistics.median(float(row[key]) for row in rows)
@@ -164,7 +164,7 @@ def summary(rows: list[dict[str, float | str]]) -> dict[str, dict[str, float]]:
     }  # fmt: skip
 
 
-_works: list[Work] = []  # of a worker process: sent once, not with every job
+_works: list[Work] = []  # in a worker process: sent once, not with every job
 
 
 def _hold(works: list[Work]) -> None:
@@ -172,12 +172,12 @@ def _hold(works: list[Work]) -> None:
 
 
 def many(numbers: range) -> float:
-    """Refine the photographs of these numbers with the preset irn; runs in a worker."""
+    """Refine the photographs with these indices with the preset irn; runs in a worker process."""
     return sum(float(refined(*_works[n][1:], PRESETS["irn"], "default")[0, 0, 0]) for n in numbers)
 
 
 def two_processes(works: list[Work]) -> float:
-    """Return how much more two processes refine a second than one: the median of seven alternating measurements."""
+    """Return the speedup of two processes over one: the median of seven alternating measurements."""
     context = multiprocessing.get_context("spawn")
     count = len(works)
     singles = [range(n, n + 1) for n in range(count)]
@@ -210,7 +210,7 @@ def _measure_size(
 
 
 def scaling(modes: tuple[str, ...] = ("exact", "default")) -> list[dict[str, float | str]]:
-    """Return seconds and peak memory of a fresh process over sizes and labels."""
+    """Return seconds and peak memory of a new process for several sizes and numbers of labels."""
     context = multiprocessing.get_context("spawn")
     rows: list[dict[str, float | str]] = []
     cases = [(mp, 2) for mp in (0.04, 0.16, 0.64, 2.56, 16.0)] + [(0.1875, c) for c in (2, 4, 8, 16, 32, 64)]
@@ -234,17 +234,18 @@ def scaling(modes: tuple[str, ...] = ("exact", "default")) -> list[dict[str, flo
 
 
 @click.command(cls=Command, help=__doc__)
+@click.option("--json", "target", type=click.Path(dir_okay=False, path_type=Path), help="File for the measurements.")
+@click.option("--images", default=30, show_default=True, help="Number of photographs.")
+@click.option("--presets", default="irn,psa", show_default=True, help="Presets, separated by commas.")
 @click.option(
-    "--json", "target", type=click.Path(dir_okay=False, path_type=Path), help="Where the figures are written."
-)
-@click.option("--images", default=30, show_default=True, help="Photographs to compare on.")
-@click.option("--presets", default="irn,psa", show_default=True, help="Presets to compare with.")
-@click.option(
-    "--scaling/--no-scaling", "with_scaling", default=True, help="Also 0.04 to 16 megapixels, 2 to 64 labels."
+    "--scaling/--no-scaling",
+    "with_scaling",
+    default=True,
+    help="Also measure 0.04 to 16 megapixels and 2 to 64 labels.",
 )
 @overwrite_option
 def main(target: Path | None, images: int, presets: str, with_scaling: bool, overwrite: bool) -> None:
-    """Measure, print, write."""
+    """Measure, print and write the results."""
     outputs = Outputs(None, overwrite=overwrite)
     outputs.check([target] if target else [])
     works = list(photographs(images))

@@ -1,12 +1,12 @@
-"""What each CRF preset makes of a finished run's seeds, judged against the true masks, and what ``auto`` chooses without.
+"""Compare CRF presets on the seeds of a finished run with the true masks, and with the choice of ``auto``.
 
 python scripts/compare_crf_presets.py voc_vehicles --levels 8.0 --background power
 python scripts/compare_crf_presets.py neu_seg --levels 0.2,0.3,0.4 --json neu.json
 python scripts/compare_crf_presets.py voc_vehicles --levels 0.3,0.4 --recipe best --step walked_seeds --images 100
 
-Needs a run of the recipe with that config in the store (its seeds and classifier). Prints mIoU on train (a diagnostic), or on
-the declared number of its images, evenly spaced, that levels and presets of a config may be chosen on. `pamr` is ten
-iterations of pixel-adaptive refinement, and no CRF.
+The store must contain a run of the recipe with that config (its seeds and classifier). Prints the mIoU on train (a
+diagnostic), or on `--images` evenly spaced images, on which levels and presets of a config may be chosen. `pamr` is ten
+iterations of pixel-adaptive refinement without a CRF.
 """
 
 import json
@@ -45,7 +45,7 @@ PAMR = "pamr"
 
 @dataclass(frozen=True)
 class Job:
-    """One image: where it is, its seed file, its true mask, and what to try."""
+    """One image with its seed file and true mask, and the levels to compare."""
 
     image: LabeledImage
     seed: bytes
@@ -56,7 +56,7 @@ class Job:
 
 
 def counted(job: Job) -> dict[tuple[float, str], NDArray[np.int64]]:
-    """Return the confusion counts of each level and preset on one image; runs in a worker."""
+    """Return the confusion matrix of each level and preset on one image; runs in a worker process."""
     image, seed = read_photograph(job.image), enlarged(decode_seed(job.seed))
     counts = {}
     for name in (*CANDIDATES, EXACT, PAMR):
@@ -77,12 +77,10 @@ def counted(job: Job) -> dict[tuple[float, str], NDArray[np.int64]]:
 @click.option("--background", type=click.Choice(["threshold", "power"]), default="threshold", show_default=True)
 @click.option("--levels", required=True, help="Background levels, separated by commas.")
 @click.option("--store", type=click.Path(path_type=Path), default=Path("wsseg-store"), show_default=True)
-@click.option(
-    "--json", "target", type=click.Path(dir_okay=False, path_type=Path), help="Where the figures are written."
-)
+@click.option("--json", "target", type=click.Path(dir_okay=False, path_type=Path), help="File for the metrics.")
 @click.option("--recipe", default="cam_crf", show_default=True)
-@click.option("--step", default="seeds", show_default=True, help="The recipe's step whose seeds are refined.")
-@click.option("--images", "count", type=click.IntRange(1), help="How many, evenly spaced; all without it.")
+@click.option("--step", default="seeds", show_default=True, help="Step of the recipe whose seeds are refined.")
+@click.option("--images", "count", type=click.IntRange(1), help="Number of images, evenly spaced; default: all.")
 @overwrite_option
 def main(
     config: str,
@@ -95,29 +93,30 @@ def main(
     count: int | None,
     overwrite: bool,
 ) -> None:
-    """Measure, print, write."""
+    """Measure, print and write the metrics."""
     plan = make_plan(recipe, config, ArtifactStore(store))
     outputs = Outputs(plan.store, [plan.config.path, *input_paths(plan.sources.data)], overwrite)
     outputs.check([target] if target else [])
-    made = {planned.step.name: planned.artifact for planned in plan.steps}
-    seeds, classifier = made.get(step), made["classifier"]
+    artifacts = {planned.step.name: planned.artifact for planned in plan.steps}
+    seeds, classifier = artifacts.get(step), artifacts["classifier"]
     if seeds is None or classifier is None:
         raise StageError(f"{store} has no {step} of {config}; run: wsseg run {recipe} -c {config} --store {store}")
     images, truth = plan.sources.get("data.train"), plan.sources.get("truth.train")
-    wanted = tuple(float(level) for level in levels.split(","))
+    chosen_levels = tuple(float(level) for level in levels.split(","))
 
     with_truth = set(truth.ids)
     items = [item for item in images.items if item.id in with_truth]
-    judged = items if count is None else items[:: max(1, len(items) // count)][:count]
+    evaluated = items if count is None else items[:: max(1, len(items) // count)][:count]
 
     def seed_of(item_id: str) -> bytes:
         return seeds.read_bytes(f"{SEED_FOLDER}/{item_id}.png")
 
     jobs = (
-        Job(item, seed_of(item.id), truth.mask(item.id), background, wanted, len(images.classes)) for item in judged
+        Job(item, seed_of(item.id), truth.mask(item.id), background, chosen_levels, len(images.classes))
+        for item in evaluated
     )
     totals: dict[tuple[float, str], Any] = {}
-    for counts in track(map_processes(counted, jobs, worker_count(0)), len(judged), "presets"):
+    for counts in track(map_processes(counted, jobs, worker_count(0)), len(evaluated), "presets"):
         for key, value in counts.items():
             totals[key] = totals[key] + value if key in totals else value
     rows = {key: mean_iou(iou_per_class(value)) for key, value in totals.items()}
@@ -129,7 +128,7 @@ def main(
     model, spec = load_classifier(classifier.read_bytes, str(classifier.folder))
     sample = sample_of(images.items)
     result = {}
-    for level in wanted:
+    for level in chosen_levels:
         evidence = evidence_of(
             [read_photograph(item) for item in sample], [decode_seed(seed_of(item.id)) for item in sample],
             [Candidate(background, level, name) for name in CANDIDATES], model.to(device), spec, device,
@@ -137,8 +136,8 @@ def main(
         chosen = tightest(evidence, among=Candidate(background, level, "off")).crf
         click.echo(f"{background} {level:g}: auto chooses {chosen}")
         for name in (*CANDIDATES, EXACT, PAMR):
-            found = evidence.get(Candidate(background, level, name))
-            beside = f"  score {found.score:.3f}  area {found.area:.3f}" if found else ""
+            score = evidence.get(Candidate(background, level, name))
+            beside = f"  score {score.score:.3f}  area {score.area:.3f}" if score else ""
             click.echo(f"    {name:12} {100 * rows[level, name]:6.2f} mIoU{beside}")
         result[str(level)] = {"auto": chosen, "miou": {name: rows[level, name] for name in (*CANDIDATES, EXACT, PAMR)}}
     if target is not None:

@@ -1,11 +1,11 @@
-"""Pictures of a finished run: the best, the median and the worst images, at every stage, beside the truth.
+"""Draw images of a finished run from best to worst, with the result of every stage and the true mask.
 
 python scripts/draw_stages.py best voc_vehicles -o docs/pictures/voc_vehicles.png
 python scripts/draw_stages.py cam_crf demo --overview -o docs/pictures/overview.png
 
-Rows are training images by the IoU of their last pseudo-mask (mean over background and classes present, 255 counted as a miss), then
-validation images by that of their prediction. Photographs are drawn small. With --overview, the median training image of each class:
-photograph, seed, pseudo-mask, prediction of the network, truth.
+Rows are training images, ordered by the IoU of their last pseudo-mask (mean over background and present classes, 255
+counts as wrong), then validation images, ordered by the IoU of their prediction. With --overview, rows are the median
+training images of each class: photograph, seed, pseudo-mask, prediction of the network, true mask.
 """
 
 from collections.abc import Sequence
@@ -35,12 +35,12 @@ from wsseg.stages.predict_masks.prediction import Predictor
 from wsseg.store.objects import ArtifactStore
 from wsseg.types import Image, LabeledImage, Mask
 
-_WIDTH, _HEIGHT = 150, 120  # px, of a cell
+_WIDTH, _HEIGHT = 150, 120  # px, size of a cell
 _PLACES = {"best": 0.98, "good": 0.75, "median": 0.5, "poor": 0.25, "worst": 0.02}
 
 
 def fitted(picture: Image) -> Image:
-    """Return a picture scaled into a cell, on white."""
+    """Return a picture scaled to fit into a white cell."""
     height, width = picture.shape[:2]
     factor = min(_WIDTH / width, _HEIGHT / height)
     size = max(1, round(width * factor)), max(1, round(height * factor))
@@ -51,7 +51,7 @@ def fitted(picture: Image) -> Image:
 
 
 def painted(image: Image, mask: Mask) -> Image:
-    """Return a grey photograph with a mask in the VOC palette over it; 255 is white."""
+    """Return a grey photograph with a mask in the VOC palette on top; 255 is white."""
     grey = image.mean(axis=2, keepdims=True).repeat(3, axis=2)
     colours = voc_palette()[mask].astype(np.float64)
     colours[mask == IGNORE_INDEX] = 255
@@ -60,7 +60,7 @@ def painted(image: Image, mask: Mask) -> Image:
 
 
 def image_iou(truth: Mask, mask: Mask, classes: int) -> float:
-    """Return the mean IoU of one image over the classes that truth or mask show."""
+    """Return the mean IoU of one image over the classes in the true mask or the mask."""
     return mean_iou(iou_per_class(confusion(truth, mask, classes + 1)))
 
 

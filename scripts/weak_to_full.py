@@ -1,11 +1,12 @@
-"""The weak-to-full ratio: a recipe from image-level labels, and full supervision, over several seeds of randomness.
+"""Measure the weak-to-full ratio: mIoU of a recipe divided by that of full supervision, over several random seeds.
 
 python scripts/weak_to_full.py best voc_vehicles --rng-seeds 0,1,2 -o docs/results.json
 python scripts/weak_to_full.py best neu_seg --rng-seeds 0,1,2 --bound segmenter.epochs=20 -o docs/results.json
 
-The bound must be as good as it gets: where full supervision profits from other values (a longer schedule, from which a
-network that learns from noisy masks only learns the noise), it has them, and the ratio is over that. Writes the file after every run; sets and seeds that it already holds and that are not asked for stay in it. An interrupted
-measurement goes on where it stopped: the store keeps what is done.
+Full supervision is the upper bound, so it gets the values that suit it best (`--bound`), such as a longer schedule, which
+a network trained on noisy masks would use to fit the noise. The file is written after every run; results of other data
+sets and seeds in it are kept. Run the same command again to resume an interrupted measurement; finished steps are in
+the store.
 """
 
 import json
@@ -27,17 +28,19 @@ from wsseg.store.objects import ArtifactStore
 def measured(
     recipe: str, config: str, rng_seed: int, store: ArtifactStore, overrides: tuple[str, ...] = ()
 ) -> dict[str, Any]:
-    """Run a recipe; return mIoU by judged step, IoU of each class at the last one, and minutes by step."""
+    """Run a recipe; return mIoU by evaluated step, IoU per class of the last one, and minutes by step."""
     plan = make_plan(recipe, config, store, (f"rng_seed={rng_seed}", *overrides))
     run_plan(plan)
     plan.raise_failures()
     manifests: list[tuple[Any, Any]] = [(p.step, p.artifact.manifest) for p in plan.active if p.artifact is not None]
-    judged = {step.name: (step, m["metrics"]) for step, m in manifests if "iou" in m["metrics"]}
-    held_out = [m for step, m in judged.values() if step.inputs["truth"] == "truth.val"]
+    evaluated = {step.name: (step, m["metrics"]) for step, m in manifests if "iou" in m["metrics"]}
+    held_out = [m for step, m in evaluated.values() if step.inputs["truth"] == "truth.val"]
     if not held_out:
-        raise ConfigError(f"{config}: it names no masks of val, so there is no result to measure")
+        raise ConfigError(
+            f"{config}: no validation masks; expected: a config that names them, because the result is measured on them"
+        )
     return {
-        "miou": {name: round(metrics["miou"], 5) for name, (_, metrics) in judged.items()},
+        "miou": {name: round(metrics["miou"], 5) for name, (_, metrics) in evaluated.items()},
         "result": round(held_out[-1]["miou"], 5),
         "iou": held_out[-1]["iou"],
         "minutes": {step.name: round(m["made_with"]["seconds"] / 60, 3) for step, m in manifests},
@@ -45,14 +48,14 @@ def measured(
 
 
 def summary(runs: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    """Return the headline figures of one data set from its runs, by ``weak`` and ``full`` and then by seed."""
+    """Return the main metrics of one data set from its runs, by ``weak`` and ``full`` and then by seed."""
     weak, full = (runs.get(kind, {}) for kind in ("weak", "full"))
     both = sorted(set(weak) & set(full), key=int)
 
     def last(run: dict[str, Any], kind: str) -> float | None:
         return next((v for name, v in reversed(run["miou"].items()) if kind in name), None)
 
-    found: dict[str, Any] = {
+    metrics: dict[str, Any] = {
         "rng_seeds": [int(s) for s in both],
         "weak_miou": [weak[s]["result"] for s in both],
         "full_miou": [full[s]["result"] for s in both],
@@ -61,25 +64,26 @@ def summary(runs: dict[str, dict[str, Any]]) -> dict[str, Any]:
         "minutes": [round(sum(weak[s]["minutes"].values()), 2) for s in both],
     }
     if both:
-        found["ratio"] = round(statistics.mean(found["weak_miou"]) / statistics.mean(found["full_miou"]), 4)
-    return {**found, "runs": runs}
+        metrics["ratio"] = round(statistics.mean(metrics["weak_miou"]) / statistics.mean(metrics["full_miou"]), 4)
+    return {**metrics, "runs": runs}
 
 
 def earlier_results(path: Path) -> dict[str, Any]:
-    """Return the results of other data sets and seeds that a file holds; nothing if it is no file of this script."""
+    """Return the results in a file of this script; an empty dict if the file is missing or not one of them."""
     try:
-        found = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        results = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     except ValueError:
         return {}
-    is_own = isinstance(found, dict) and all(isinstance(v, dict) and {"runs", "ratio"} & set(v) for v in found.values())
-    return found if is_own else {}
+    if not isinstance(results, dict):
+        return {}
+    return results if all(isinstance(v, dict) and {"runs", "ratio"} & set(v) for v in results.values()) else {}
 
 
 @click.command(cls=Command)
 @click.argument("recipe")
 @click.argument("configs", nargs=-1, required=True)
-@click.option("--rng-seeds", default="0,1,2", show_default=True, help="Separated by commas.")
-@click.option("--bound", multiple=True, metavar="TABLE.KEY=VALUE", help="A value of full supervision alone.")
+@click.option("--rng-seeds", default="0,1,2", show_default=True, help="Random seeds, separated by commas.")
+@click.option("--bound", multiple=True, metavar="TABLE.KEY=VALUE", help="Set a value of full supervision only.")
 @click.option("-o", "--output", type=click.Path(dir_okay=False, path_type=Path), required=True)
 @overwrite_option
 @store_option
@@ -92,7 +96,7 @@ def main(
     overwrite: bool,
     store: Path,
 ) -> None:
-    """Run RECIPE and full_supervision on each of CONFIGS, and write the ratio of their mIoU on held-out masks."""
+    """Run RECIPE and full_supervision on each of CONFIGS; write the ratio of their mIoU on validation masks."""
     try:
         seeds = [int(seed) for seed in rng_seeds.split(",")]
     except ValueError as error:
@@ -110,10 +114,10 @@ def main(
                 outputs.write(output, (json.dumps(results, indent=1) + "\n").encode())
     rows = []
     for config in configs:
-        found = results[config]
-        values = (found[key] for key in ("weak_miou", "full_miou", "seed_miou", "pseudo_miou"))
+        result = results[config]
+        values = (result[key] for key in ("weak_miou", "full_miou", "seed_miou", "pseudo_miou"))
         rows.append(
-            [config, *(spread([v for v in own if v is not None]) for own in values), f"{100 * found['ratio']:.1f}"]
+            [config, *(spread([v for v in mious if v is not None]) for mious in values), f"{100 * result['ratio']:.1f}"]
         )
     click.echo(markdown(["mIoU in percent", "weak", "full", "seeds", "pseudo-masks", "ratio"], rows))
 

@@ -102,7 +102,7 @@ def test_channels_last_networks_give_maps_as_others_do():
 
 
 def test_a_network_without_attention_is_refused(images):
-    with pytest.raises(StageError, match="no attention to look at"):
+    with pytest.raises(StageError, match="no attention modules"):
         attention_rollout(nn.Sequential(nn.Conv2d(3, 2, 3)), images, [0])
 
 

@@ -133,7 +133,7 @@ def test_a_head_that_reads_only_the_class_token():
     model = timm.create_model("test_vit", num_classes=3, dynamic_img_size=True, class_token=True, global_pool="token")
     assert gradient_cam(model, IMAGES, [0], "blocks.1.norm1").max() > 0
     last = f"blocks.{len(model.blocks) - 1}"
-    with pytest.raises(StageError, match="the logits read no patch of layer"):
+    with pytest.raises(StageError, match="the logits read only the class token of layer"):
         gradient_cam(model, IMAGES, [0], last)
 
 

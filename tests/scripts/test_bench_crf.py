@@ -1,4 +1,4 @@
-"""The benchmark itself: its work is what it says, and its figures are medians."""
+"""The CRF benchmark: its inputs and its summary."""
 
 import importlib.util
 from pathlib import Path

@@ -1,1 +1,1 @@
-"""Pure tensor code: from a network to seeds."""
+"""Saliency maps of networks and the operations that turn them into seeds, as functions of tensors."""

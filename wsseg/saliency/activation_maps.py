@@ -1,12 +1,11 @@
 """Maps from a layer's activations: the CAM family.
 
-All take a network that returns logits (N, K), images (N, C, H, W) or (N, C, L), channels of the classes wanted, and the
-name of a layer. They return (N, classes, *layer's size) float32, not negative (ReLU), not normalised, in images' order;
-classes share one forward pass. The network's mode, parameters and gradients stay as they are.
+All functions take a network that returns logits (N, K), images (N, C, H, W) or (N, C, L), the channels of the classes, and
+the name of a layer. They return (N, classes, *layer's size) float32, not negative (ReLU), not normalised. All classes share
+one forward pass. The network's mode, parameters and gradients are not changed.
 
-Whether a layer keeps its channels before or behind its places is decided by evidence (`wsseg.saliency.feature_maps.view_of`);
-``channels_last`` says it where the evidence does not. All raise StageError for images, channels, layers and networks that
-cannot be explained.
+Whether a layer's channels are first or last is inferred (`wsseg.saliency.feature_maps.view_of`); pass ``channels_last`` if
+this is ambiguous. All functions raise StageError for unsuitable images, channels, layers and networks.
 """
 
 from collections.abc import Callable, Sequence
@@ -34,7 +33,7 @@ from wsseg.saliency.passes import images_at_once
 from wsseg.saliency.targets import Target, target_scores
 
 _EPSILON = 1e-7
-# activations (N, F, *S), gradients (N, F, *S) or, where they are the same at every place, (N, F, *1) -> weights of activations
+# activations (N, F, *S), gradients (N, F, *S) or (N, F, *1) if they are constant over space -> weights of activations
 Weighting = Callable[[Tensor, Tensor], Tensor]
 
 
@@ -44,12 +43,12 @@ def _space(maps: Tensor) -> tuple[int, ...]:
 
 
 def grad_cam_weighting(activations: Tensor, gradients: Tensor) -> Tensor:
-    """Weigh channels by their mean gradient (Selvaraju et al. 2017, Grad-CAM, equations 1 and 2)."""
+    """Weight channels by their mean gradient (Selvaraju et al. 2017, Grad-CAM, equations 1 and 2)."""
     return gradients.mean(_space(gradients), keepdim=True)
 
 
 def grad_cam_pp_weighting(activations: Tensor, gradients: Tensor) -> Tensor:
-    """Weigh places within channels first (Chattopadhay et al. 2018, Grad-CAM++, equations 10 and 19)."""
+    """Weight positions within channels (Chattopadhay et al. 2018, Grad-CAM++, equations 10 and 19)."""
     space = _space(gradients)
     square = gradients.square()
     divisor = 2 * square + activations.sum(space, keepdim=True) * (square * gradients) + 1e-6
@@ -58,18 +57,18 @@ def grad_cam_pp_weighting(activations: Tensor, gradients: Tensor) -> Tensor:
 
 
 def xgrad_cam_weighting(activations: Tensor, gradients: Tensor) -> Tensor:
-    """Weigh channels by gradients in proportion to activations (Fu et al. 2020, XGrad-CAM, equation 8)."""
+    """Weight channels by gradients averaged in proportion to activations (Fu et al. 2020, XGrad-CAM, equation 8)."""
     space = _space(gradients)
     return (gradients * activations).sum(space, keepdim=True) / (activations.sum(space, keepdim=True) + _EPSILON)
 
 
 def hires_cam_weighting(activations: Tensor, gradients: Tensor) -> Tensor:
-    """Multiply place by place (Draelos & Carin 2020, HiResCAM)."""
+    """Weight each position by its gradient (Draelos & Carin 2020, HiResCAM)."""
     return gradients
 
 
 def layer_cam_weighting(activations: Tensor, gradients: Tensor) -> Tensor:
-    """Multiply place by place, positive gradients only (Jiang et al. 2021, LayerCAM, equations 5 and 6)."""
+    """Weight each position by its positive gradient (Jiang et al. 2021, LayerCAM, equations 5 and 6)."""
     return gradients.relu()
 
 
@@ -91,7 +90,7 @@ def gradient_cam(
     target: Target = "logit",
     channels_last: bool | None = None,
 ) -> Tensor:
-    """Return the maps of one of `WEIGHTINGS`: one forward pass, one backward pass a class, as far as the layer."""
+    """Return the maps of a method in `WEIGHTINGS`, with one forward pass and one backward pass per class."""
     return gradient_cams(model, images, channels, [layer], method, target, channels_last)[0]
 
 
@@ -104,15 +103,15 @@ def gradient_cams(
     target: Target = "logit",
     channels_last: bool | None = None,
 ) -> list[Tensor]:
-    """Return the same for several layers at once."""
+    """Return the maps of `gradient_cam` for several layers at once."""
     check_images(images)
     if method not in WEIGHTINGS:
         raise StageError(f"saliency: method: found {method!r}; expected: {', '.join(WEIGHTINGS)}")
     if list(layers) == [getattr(model, "last_layer", None)] and hasattr(model, "logits"):
         return [_pooled_cams(model, images, channels, method, target)]
-    found = [layer_of(model, name) for name in layers]
+    modules = [layer_of(model, name) for name in layers]
     with frozen_eval(model), torch.enable_grad():
-        with recorded(found) as recordings:
+        with recorded(modules) as recordings:
             logits = logits_of(model, images, channels)
         views = [view_of(r, images, model, n, channels_last) for r, n in zip(recordings, layers, strict=True)]
         activations = [full(view(r.detach())) for view, r in zip(views, recordings, strict=True)]
@@ -125,7 +124,7 @@ def gradient_cams(
             ):
                 if gradient.any() and not view(gradient).any():
                     raise StageError(
-                        f"saliency: the logits read no patch of layer {name!r}, its class token alone; choose an earlier "
+                        f"saliency: the logits read only the class token of layer {name!r}, no patch; choose an earlier "
                         "layer, such as the first normalisation of its block"
                     )
                 weights = WEIGHTINGS[method](activation, full(view(gradient)))
@@ -134,9 +133,9 @@ def gradient_cams(
 
 
 def _pooled_cams(model: Any, images: Tensor, channels: Sequence[int], method: str, target: Target) -> Tensor:
-    """Return the maps at the layer that a `wsseg.models.classifier.Classifier` pools, without a backward pass through it.
+    """Return the maps at the layer that a `wsseg.models.classifier.Classifier` pools, without a full backward pass.
 
-    Behind a mean over space the gradient is the same at every place: the gradient of the mean, over the number of places.
+    The gradient of a mean over space is the same at every position: the gradient of the mean divided by their number.
     """
     with frozen_eval(model):
         with torch.no_grad():
@@ -156,9 +155,9 @@ def _pooled_cams(model: Any, images: Tensor, channels: Sequence[int], method: st
 
 
 def fused(maps: Sequence[Tensor], size: Sequence[int]) -> Tensor:
-    """Return maps (N, C, *S) of several layers as one at `size`: each over its own maximum, the highest at each place.
+    """Return maps (N, C, *S) of several layers as one map at `size`: the maximum over layers, each scaled to maximum 1.
 
-    (Jiang et al. 2021, LayerCAM, section III-C; shallow layers there are scaled by tanh, here by their maximum.)
+    See Jiang et al. 2021, LayerCAM, section III-C; the paper scales shallow layers by tanh instead.
     """
     large = [F.interpolate(m, size=tuple(size), mode="bilinear" if m.ndim == 4 else "linear") for m in maps]
     peaks = [m.flatten(2).amax(2).clamp_min(_EPSILON).view(*m.shape[:2], *[1] * (m.ndim - 2)) for m in large]
@@ -181,10 +180,10 @@ def eigen_cam(
     centred = points - points.mean(1, keepdim=True)
     _, _, directions = torch.linalg.svd(centred, full_matrices=False)
     projected = (centred @ directions[:, :1].transpose(1, 2))[..., 0]  # (N, places)
-    # a principal component has no sign of its own: most evidence is positive
+    # the sign of a principal component is arbitrary: choose the one with the largest positive value
     flip = torch.where(projected.abs().argmax(1, keepdim=True) == projected.argmax(1, keepdim=True), 1.0, -1.0)
-    one = (projected * flip).relu().view(len(maps), 1, *maps.shape[2:])
-    result: Tensor = one.repeat(1, len(channels), *[1] * (maps.ndim - 2))
+    component = (projected * flip).relu().view(len(maps), 1, *maps.shape[2:])
+    result: Tensor = component.repeat(1, len(channels), *[1] * (maps.ndim - 2))
     return result
 
 
@@ -197,10 +196,10 @@ def score_cam(
     batch_size: int | None = None,
     channels_last: bool | None = None,
 ) -> Tensor:
-    """Weigh channels by the scores of the image masked with them (Wang et al. 2020, Score-CAM).
+    """Weight channels by the scores of the image masked with them (Wang et al. 2020, Score-CAM).
 
-    The masked images do not depend on the class: one pass over them serves all classes. `batch_size` of them are scored
-    together; as many as go fastest, if None.
+    The masked images do not depend on the class, so that one pass over them is enough for all classes. `batch_size` is the
+    number of masked images per pass; None for the fastest one.
     """
     check_images(images)
     with frozen_eval(model):
@@ -209,9 +208,9 @@ def score_cam(
         maps = spatial(full(activations[0].detach()), images, model, layer, channels_last)
         mode = "bilinear" if maps.ndim == 4 else "linear"
         results = []
-        for image, own in zip(images, maps, strict=True):
+        for image, image_maps in zip(images, maps, strict=True):
             scores = []
-            for part in own.split(batch_size or images_at_once(images)):
+            for part in image_maps.split(batch_size or images_at_once(images)):
                 large = F.interpolate(part[:, None], size=image.shape[1:], mode=mode, align_corners=True)
                 low, high = (
                     f(large.flatten(1), 1).values.view(-1, 1, *[1] * (maps.ndim - 2)) for f in (torch.min, torch.max)
@@ -219,7 +218,7 @@ def score_cam(
                 masked = image * ((large - low) / (high - low).clamp_min(1e-8)).to(image.dtype)
                 scores.append(full(logits_of(model, masked, channels)))
             weights = torch.cat(scores)[:, list(channels)].softmax(0)  # (F, C)
-            results.append(torch.einsum("fc,f...->c...", weights, own))
+            results.append(torch.einsum("fc,f...->c...", weights, image_maps))
     return torch.stack(results).relu()
 
 
@@ -232,13 +231,13 @@ def ablation_cam(
     batch_size: int = 64,
     channels_last: bool | None = None,
 ) -> Tensor:
-    """Weigh channels by the share of the score that is lost without them (Desai & Ramaswamy 2020, Ablation-CAM, eq. 3).
+    """Weight channels by the fraction of the score that is lost without them (Desai & Ramaswamy 2020, Ablation-CAM, eq. 3).
 
-    A score of 0 has no shares: the weights are then the score's changes themselves. What lies below the layer is computed
-    once per image and batch of ablated channels, what lies behind it once per channel.
+    If the score is 0, the weights are the changes of the score. Layers before `layer` run once per image and batch of
+    ablated channels, later layers once per channel.
     """
     check_images(images)
-    found = layer_of(model, layer)
+    module = layer_of(model, layer)
     with frozen_eval(model):
         runs = []
 
@@ -246,12 +245,12 @@ def ablation_cam(
             runs.append(len(output))
             return output
 
-        with recorded([found]) as activations, replaced([found], counted):
+        with recorded([module]) as activations, replaced([module], counted):
             logits = full(logits_of(model, images, channels))
         if len(runs) > 1:
             raise StageError(
-                f"saliency: layer {layer!r} runs {len(runs)} times in a pass, so that its channels cannot be taken out one by "
-                "one; choose another layer, or another method"
+                f"saliency: layer {layer!r} runs {len(runs)} times in a pass, so that its channels cannot be ablated "
+                "one by one; choose another layer, or another method"
             )
         view = view_of(activations[0], images, model, layer, channels_last)
         maps = full(view(activations[0].detach()))
@@ -263,14 +262,16 @@ def ablation_cam(
 
                 def without(_: int, output: Tensor, start: int = start, count: int = count) -> Tensor:
                     many = output.repeat(count // len(output), *[1] * (output.ndim - 1))
-                    # a view: what is zero in it is zero in the layer's own order as well
+                    # a view, so that the zeros are also set in the layer's own order of axes
                     view(many)[torch.arange(count), torch.arange(start, start + count)] = 0
                     return many
 
-                with replaced([found], without):
+                with replaced([module], without):
                     try:
                         output = logits_in(passed(model, image), count, channels)
-                    except StageError:  # the layer's output meets other values of the image, and must be as many
+                    except (
+                        StageError
+                    ):  # the output is combined with other features of the image, whose batch size must match
                         output = logits_of(model, image.expand(count, *image.shape[1:]), channels)
                 scores = full(output)
                 change = whole - scores[:, list(channels)]

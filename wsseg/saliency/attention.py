@@ -1,8 +1,8 @@
-"""Maps from the attention of vision transformers (timm's, class token or not).
+"""Maps from the attention of timm's vision transformers, with or without a class token.
 
-Both take a network that returns logits (N, K), images (N, 3, H, W) and channels of the classes wanted, and return
-(N, classes, h, w) float32, not negative, at one value a patch. The network's mode, parameters, gradients and its choice of
-fused kernels stay as they are.
+Both functions take a network that returns logits (N, K), images (N, 3, H, W) and the channels of the classes, and return
+(N, classes, h, w) float32, not negative, with one value per patch. The network's mode, parameters, gradients and use of
+fused kernels are not changed.
 """
 
 from collections.abc import Iterator, Sequence
@@ -19,16 +19,20 @@ from wsseg.saliency.targets import Target, target_scores
 
 
 def _attentions(model: nn.Module) -> list[nn.Module]:
-    """Return a network's attention modules in order, those of which timm can show the weights."""
-    found = [m for m in model.modules() if isinstance(getattr(m, "attn_drop", None), nn.Module) and hasattr(m, "qkv")]
-    if not found:
-        raise StageError("saliency: the network has no attention to look at; expected here: grad_cam and others")
-    return found
+    """Return a network's attention modules whose weights timm exposes, in order."""
+    attentions = [
+        m for m in model.modules() if isinstance(getattr(m, "attn_drop", None), nn.Module) and hasattr(m, "qkv")
+    ]
+    if not attentions:
+        raise StageError(
+            "saliency: the network has no attention modules; expected: a vision transformer of timm, or another method such as grad_cam"
+        )
+    return attentions
 
 
 @contextmanager
 def _weights_shown(attentions: Sequence[nn.Module]) -> Iterator[list[Tensor]]:
-    """While entered, the list holds the attention weights (N, heads, T, T) of the last pass; a fused kernel has none."""
+    """Yield a list that holds the attention weights (N, heads, T, T) of the latest pass; fused kernels are disabled."""
     fused = [(m, m.fused_attn) for m in attentions if hasattr(m, "fused_attn")]
     try:
         for module, _ in fused:
@@ -45,20 +49,21 @@ def _checked(weights: Sequence[Tensor], images: Tensor) -> None:
     if any(w.ndim != 4 or len(w) != len(images) or w.shape[2:] != (tokens, tokens) for w in weights):
         raise StageError(
             "saliency: the attention is within windows or between stages of different size; "
-            "expected: networks where every token looks at every token, such as vit and deit"
+            "expected: networks with attention between all tokens, such as vit and deit"
         )
 
 
 def _place(rows: Tensor, images: Tensor, model: nn.Module) -> Tensor:
-    """Return (N, h, w) of weights (N, T) on tokens."""
+    """Return the map (N, h, w) of weights (N, T) of tokens."""
     return spatial(rows[..., None], images, model, "attention")[:, 0]
 
 
 @torch.no_grad()
 def attention_rollout(model: nn.Module, images: Tensor, channels: Sequence[int], target: Target = "logit") -> Tensor:
-    """Return how much of each patch flows, by attention alone, into what the head reads (Abnar & Zuidema 2020, eq. 1).
+    """Return the attention flow from each patch to the tokens that the head reads (Abnar & Zuidema 2020, equation 1).
 
-    Mean over heads, half of every token passed by the residual connection. It knows no classes: all maps are the same.
+    The weights are averaged over heads, and the residual connection passes half of every token. The maps of all classes are
+    equal.
     """
     check_images(images)
     attentions = _attentions(model)
@@ -74,9 +79,10 @@ def attention_rollout(model: nn.Module, images: Tensor, channels: Sequence[int],
 
 
 def gradient_attention(model: nn.Module, images: Tensor, channels: Sequence[int], target: Target = "logit") -> Tensor:
-    """Return the flow of attention that raises a class's target (Chefer, Gur & Wolf 2021, ICCV, equations 5 and 6).
+    """Return the attention flow that increases a class's target (Chefer, Gur & Wolf 2021, ICCV, equations 5 and 6).
 
-    Each layer's weights times their gradient, positive ones only, mean over heads; one backward pass a class.
+    Each layer contributes the mean over heads of the positive products of weights and gradients; one backward pass per
+    class.
     """
     check_images(images)
     attentions = _attentions(model)
@@ -94,15 +100,15 @@ def gradient_attention(model: nn.Module, images: Tensor, channels: Sequence[int]
             for layer, gradient in zip(weights, gradients, strict=True):
                 raising = (full(gradient) * full(layer.detach())).relu().mean(1)  # (N, T, T)
                 relevance = relevance + raising @ relevance
-            # what a token keeps of itself is no evidence of the image
+            # without the identity, which is not evidence of the image
             results.append(_place((reads[:, None] @ (relevance - identity))[:, 0], images, model))
     return torch.stack(results, dim=1)
 
 
 def _reading(model: nn.Module, images: Tensor, last: nn.Module, channels: Sequence[int], target: Target) -> Tensor:
-    """Return (N, T) the share of each token in what the head reads: the class token alone, or all that are pooled.
+    """Return (N, T) the weight of each token that the head reads: the class token, or all pooled tokens.
 
-    Told by the gradient of the score behind the last attention, which is zero for a token that is not read.
+    A token is read if the gradient of the score with respect to the output of the last attention is not zero for it.
     """
     with torch.enable_grad(), recorded([last]) as outputs:
         score = target_scores(logits_of(model, images, channels), channels[0], target).sum()

@@ -18,13 +18,13 @@ def multiscale_maps(
     """Average maps over scales and flips.
 
     Args:
-        maps_of: gives the maps of C classes, not negative, (N, 3, H, W) -> (N, C, h, w); see `wsseg.saliency.methods`.
+        maps_of: returns the maps of C classes, not negative, (N, 3, H, W) -> (N, C, h, w); see `wsseg.saliency.methods`.
         inputs: the images at each scale, (N, 3, h, w) float32, normalised.
         flip: also average over the mirrored images.
         output: (h, w) of the result.
 
     Returns:
-        (N, C, *output) float32: the mean of the maps (Ahn, Cho & Kwak 2019, IRNet's make_cam). Not normalised: see
+        (N, C, *output) float32: the mean of the maps (Ahn, Cho & Kwak 2019, IRNet's make_cam), not normalised; see
         `normalise`.
     """
 
@@ -41,14 +41,13 @@ def multiscale_maps(
 
 
 def normalise(cams: Tensor) -> Tensor:
-    """Divide each class's map by its own maximum.
+    """Divide each class's map by its maximum.
 
     Args:
-        cams: (C, h, w), not negative, of classes that are present. A class that is absent must not come in here: its
-            noise would be blown up to 1.
+        cams: (C, h, w), not negative, of present classes only; noise of an absent class would be scaled to 1.
 
     Returns:
-        (C, h, w) in [0, 1]; a map of zeros stays one.
+        (C, h, w) in [0, 1]; a map of zeros stays zero.
     """
     peak = cams.amax(dim=(1, 2), keepdim=True)
     return torch.where(peak > 0, cams / peak.clamp_min(torch.finfo(cams.dtype).tiny), torch.zeros_like(cams))

@@ -1,8 +1,8 @@
 """Maps from gradients with respect to the image itself.
 
-All take a network that returns logits (N, K), images (N, C, H, W) or (N, C, L) and channels of the classes wanted, and
-return signed evidence per input value, (N, classes, *image shape) float32; `over_colours` makes maps of it. The network's
-mode, parameters and gradients stay as they are.
+All functions take a network that returns logits (N, K), images (N, C, H, W) or (N, C, L) and the channels of the classes,
+and return signed evidence per input value, (N, classes, *image shape) float32; `over_colours` reduces it to maps. The
+network's mode, parameters and gradients are not changed.
 """
 
 import warnings
@@ -48,9 +48,9 @@ def smooth_grad(
     """Return the mean gradient over noisy copies of the images (Smilkov et al. 2017, SmoothGrad).
 
     Args:
-        samples: how many copies.
+        samples: number of copies.
         noise: standard deviation, as a fraction of each image's range.
-        rng_seed: of the noise; it is drawn on the CPU, so that every device sees the same.
+        rng_seed: seed of the noise, which is drawn on the CPU, so that it is the same on every device.
     """
     check_images(images)
     generator = torch.Generator().manual_seed(rng_seed)
@@ -73,12 +73,12 @@ def integrated_gradients(
 ) -> Tensor:
     """Return the gradient along the line from a baseline, times the difference (Sundararajan, Taly & Yan 2017, eq. 1).
 
-    The values of a class sum to its target at the image less its target at the baseline (completeness), within what the
-    Gauss-Legendre rule of `steps` points leaves.
+    The values of a class sum to its target at the image minus its target at the baseline (completeness), up to the error of
+    the Gauss-Legendre rule with `steps` points.
 
     Args:
-        baseline: (C, ...) or as images; zeros if None, which is the mean colour of normalised images.
-        steps: points on the line.
+        baseline: (C, ...) or the shape of the images; None for zeros, the mean colour of normalised images.
+        steps: number of points on the line.
     """
     check_images(images)
     start = torch.zeros_like(images) if baseline is None else baseline.to(images).expand_as(images)
@@ -89,7 +89,7 @@ def integrated_gradients(
 
 
 def _gauss_legendre(steps: int) -> list[tuple[float, float]]:
-    """Return the places in (0, 1) and weights, sum 1, of the rule that is exact for polynomials of degree 2 steps - 1."""
+    """Return points in (0, 1) and weights, sum 1, of the Gauss-Legendre rule, exact up to degree 2 steps - 1."""
     if steps < 1:
         raise StageError(f"saliency: steps: found {steps}; expected: 1 or more")
     places, weights = np.polynomial.legendre.leggauss(steps)
@@ -99,9 +99,9 @@ def _gauss_legendre(steps: int) -> list[tuple[float, float]]:
 def guided_backpropagation(
     model: nn.Module, images: Tensor, channels: Sequence[int], target: Target = "logit"
 ) -> Tensor:
-    """Return gradients that pass a ReLU only where they are positive (Springenberg et al. 2015), computed by Captum.
+    """Return gradients that pass a ReLU only if they are positive (Springenberg et al. 2015), computed by Captum.
 
-    It looks sharp, but is near blind to the class and to the weights of later layers (Adebayo et al. 2018): for
+    The maps look sharp, but hardly depend on the class and the weights of later layers (Adebayo et al. 2018). Use them for
     pictures, not for seeds.
 
     Raises:
@@ -111,7 +111,7 @@ def guided_backpropagation(
     check_images(images)
     if not any(isinstance(module, nn.ReLU) for module in model.modules()):
         raise StageError(
-            "saliency: guided backpropagation changes the gradient of nn.ReLU, and the network has none; expected: gradient"
+            "saliency: guided backpropagation requires nn.ReLU, and the network has none; use another method such as gradient"
         )
     with extra("saliency", "guided backpropagation"):
         from captum.attr import GuidedBackprop
@@ -139,7 +139,7 @@ class _Scored(nn.Module):
 
 
 def over_colours(evidence: Tensor) -> Tensor:
-    """Return maps (N, classes, *S), not negative, of evidence (N, classes, C, *S): the largest magnitude over colours."""
+    """Return maps (N, classes, *S), not negative, of evidence (N, classes, C, *S): the largest magnitude over colour channels."""
     return evidence.abs().amax(2)
 
 

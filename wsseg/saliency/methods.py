@@ -1,4 +1,4 @@
-"""All methods by name, on one footing: maps of several classes, averaged over scales and flips."""
+"""All saliency methods by name, with one interface: images to maps of several classes."""
 
 from collections.abc import Callable, Sequence
 from importlib.util import find_spec
@@ -25,23 +25,23 @@ Maps = Callable[[Tensor], Tensor]  # images (N, 3, H, W) -> (N, C, h, w), not ne
 def maps_of(
     method: str, model: nn.Module, channels: Sequence[int], layers: Sequence[str] = (), target: Target = "logit"
 ) -> Maps:
-    """Return the function that makes a method's maps of several classes.
+    """Return the function that computes a method's maps of several classes.
 
     Args:
         method: one of `METHODS`.
-        model: network of logits (N, K); ``cam`` asks for its ``class_maps`` (`wsseg.models.classifier.Classifier`).
-        channels: the C classes wanted.
-        layers: whose activations are looked at, by the CAM family; several are fused; none of them means `last_layer`.
-        target: what of a class is explained, where gradients are taken.
+        model: network that returns logits (N, K); ``cam`` requires its ``class_maps`` (`wsseg.models.classifier.Classifier`).
+        channels: channels of the C classes.
+        layers: layers for the CAM family; several layers are fused; empty for `last_layer`.
+        target: the scalar that is differentiated, for methods with gradients.
 
     Raises:
-        StageError: no such method, or a network without what it needs.
+        StageError: the method is unknown, or the network does not support it.
     """
     if method == "cam":
         class_maps = getattr(model, "class_maps", None)
         if class_maps is None:
             raise StageError(
-                "saliency: cam needs a network with a linear head over pooled features; expected here: grad_cam and others"
+                "saliency: cam requires a network with a linear head over pooled features; use another method such as grad_cam"
             )
 
         @torch.no_grad()
@@ -73,11 +73,11 @@ def maps_of(
 
 
 def methods_for(model: nn.Module) -> tuple[str, ...]:
-    """Return the methods that a network and the installed packages allow."""
+    """Return the methods that the network and the installed packages support."""
     modules = list(model.modules())
     has_relu = any(isinstance(module, nn.ReLU) for module in modules)
     has_attention = any(hasattr(module, "attn_drop") and hasattr(module, "qkv") for module in modules)
-    impossible = set() if hasattr(model, "class_maps") else {"cam"}
-    impossible |= set() if has_relu and find_spec("captum") else {"guided_backpropagation"}
-    impossible |= set() if has_attention else set(ATTENTION_METHODS)
-    return tuple(name for name in METHODS if name not in impossible)
+    unsupported = set() if hasattr(model, "class_maps") else {"cam"}
+    unsupported |= set() if has_relu and find_spec("captum") else {"guided_backpropagation"}
+    unsupported |= set() if has_attention else set(ATTENTION_METHODS)
+    return tuple(name for name in METHODS if name not in unsupported)

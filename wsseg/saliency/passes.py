@@ -1,23 +1,25 @@
-"""Passes through a network that only looks: as many images together as go fastest."""
+"""Forward passes over parts of a batch, of the size that is fastest."""
 
 from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
-_CPU_PIXELS = 600_000  # what a pass over efficientnet-lite0 keeps in a CPU's caches: docs/benchmarks.md
+_CPU_PIXELS = (
+    600_000  # activations of efficientnet-lite0 for this many pixels fit into a CPU's caches, see docs/benchmarks.md
+)
 
 
 def images_at_once(images: Tensor) -> int:
-    """Return how many of the images (N, C, *S) to put through a network together.
+    """Return the number of images (N, C, *S) per pass.
 
-    A GPU takes what fits into its memory with ease (64 times as much). A CPU is two to three times faster where a pass's activations stay in its caches: at 800 px one image
-    at a time, at 224 px a dozen.
+    A CPU is two to three times faster if the activations of a pass fit into its caches: one image of 800 px, or a dozen
+    of 224 px. A GPU gets 64 times as many, which easily fit into its memory.
     """
     pixels = _CPU_PIXELS if images.device.type == "cpu" else 64 * _CPU_PIXELS
     return max(1, pixels // max(1, images.shape[2:].numel()))
 
 
 def in_parts(function: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
-    """Return ``function(images)`` of a function that treats every image by itself, computed over parts of the batch."""
+    """Return ``function(images)`` computed over parts of the batch; the function must treat images independently."""
     return torch.cat([function(part) for part in torch.split(images, images_at_once(images))])

@@ -1,6 +1,6 @@
-"""Seeds as small files: an 8-bit grey PNG, the classes' maps one below the other, readable by any viewer.
+"""Seeds as small files: 8-bit grey PNGs with the classes' maps stacked vertically.
 
-The PNG's text says ``class_ids`` (as in ``1 5``) and ``size`` (``H W`` of the image).
+The PNG's text fields are ``class_ids`` (such as ``1 5``) and ``size`` (``H W`` of the image).
 """
 
 import io
@@ -18,7 +18,7 @@ LEVELS = 255  # a map's value v in [0, 1] is stored as round(255 v)
 
 
 def encode_seed(seed: Seed) -> bytes:
-    """Return PNG bytes; a seed without classes is one pixel."""
+    """Return the bytes of a PNG; a seed without classes is stored as one pixel."""
     channels, height, width = seed.maps.shape
     stacked = np.rint(seed.maps * LEVELS).astype(np.uint8).reshape(channels * height, width)
     info = PngInfo()
@@ -32,10 +32,10 @@ def encode_seed(seed: Seed) -> bytes:
 
 
 def decode_seed(data: bytes) -> Seed:
-    """Read what `encode_seed` wrote; maps are exact to 1/510.
+    """Return the seed that `encode_seed` encoded; maps have an error of at most 1/510.
 
     Raises:
-        ArtifactError: not a seed file.
+        ArtifactError: the data are not a seed file.
     """
     try:
         image = PILImage.open(io.BytesIO(data), formats=("PNG",))

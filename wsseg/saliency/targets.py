@@ -1,4 +1,4 @@
-"""What of a class a map explains: its logit, its probability, or its lead over the next class."""
+"""Targets of saliency maps: the logit of a class, its probability, or its margin over the next class."""
 
 from typing import Literal, get_args
 
@@ -11,19 +11,19 @@ Target = Literal["logit", "sigmoid", "softmax", "margin"]
 
 
 def target_scores(logits: Tensor, channel: int, target: Target = "logit") -> Tensor:
-    """Return (N,) what is explained of one class.
+    """Return the target (N,) of one class.
 
-    ``logit`` is the default for a reason: the gradient of a probability is the logit's times p (1 - p), which is nothing
-    where the network is sure, so that the map of the clearest image is noise. ``margin`` is the logit less the highest
+    ``logit`` is the default because the gradient of a probability is that of the logit times p (1 - p), which vanishes if
+    the network is confident, so that the map of the clearest image is noise. ``margin`` is the logit minus the highest
     logit of another class.
 
     Args:
         logits: (N, K).
-        channel: of the class, 0 .. K - 1.
-        target: what is explained.
+        channel: channel of the class, 0..K - 1.
+        target: name of the target.
 
     Raises:
-        StageError: no such class or target; ``margin`` of a single class.
+        StageError: the class or the target does not exist, or ``margin`` is used with a single class.
     """
     if logits.ndim != 2:
         raise StageError(f"saliency: the network returns {tuple(logits.shape)}; expected: logits (N, K)")

@@ -19,14 +19,14 @@ _FRAME = 2  # places, width of the image's frame
 
 
 def neighbours(radius: int) -> list[tuple[int, int]]:
-    """Return the offsets (dy, dx) of half of all places closer than `radius`: one of each pair, nearest first."""
-    found = [
+    """Return the offsets (dy, dx) of half of all positions closer than `radius`: one of each pair, nearest first."""
+    offsets = [
         (dy, dx)
         for dy in range(radius)
         for dx in range(-radius + 1, radius)
         if (dy > 0 or dx > 0) and dy * dy + dx * dx < radius * radius
     ]
-    return sorted(found, key=lambda d: (max(abs(d[0]), abs(d[1])), d))
+    return sorted(offsets, key=lambda d: (max(abs(d[0]), abs(d[1])), d))
 
 
 def _step_before(dy: int, dx: int) -> tuple[int, int]:
@@ -85,14 +85,16 @@ def transition(boundary: NDArray[np.float32], radius: int, beta: float) -> csr_a
         raise StageError(f"walk: the boundary is {boundary.shape}; expected: (H, W) in [0, 1]")
     size = (boundary.shape[0], boundary.shape[1])
     index = np.arange(math.prod(size), dtype=np.int32).reshape(size)
-    one, other, weights = [index.ravel()], [index.ravel()], [np.ones(index.size, np.float32)]
+    rows, columns, weights = [index.ravel()], [index.ravel()], [np.ones(index.size, np.float32)]
     for (dy, dx), highest in highest_on_paths(torch.from_numpy(boundary), radius):
         affinity = ((1 - highest.numpy()) ** np.float32(beta)).ravel()
         here, there = index[starts(size, dy, dx)].ravel(), index[ends(size, dy, dx)].ravel()
-        one += [here, there]
-        other += [there, here]
+        rows += [here, there]
+        columns += [there, here]
         weights += [affinity, affinity]
-    matrix = csr_array((np.concatenate(weights), (np.concatenate(one), np.concatenate(other))), shape=(index.size,) * 2)
+    matrix = csr_array(
+        (np.concatenate(weights), (np.concatenate(rows), np.concatenate(columns))), shape=(index.size,) * 2
+    )
     total = np.asarray(matrix.sum(axis=1)).ravel()
     matrix.data /= np.repeat(total, np.diff(matrix.indptr)).astype(np.float32)
     return matrix
@@ -157,6 +159,6 @@ def above_frame(maps: NDArray[np.float32], frame: NDArray[np.float32]) -> NDArra
 
 
 def _over_peak(maps: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return values over the highest of all; zeros stay so."""
+    """Return values divided by their maximum; zeros stay zero."""
     peak = maps.max(initial=0)
     return maps / peak if peak > 0 else maps
