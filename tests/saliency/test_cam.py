@@ -90,7 +90,7 @@ def test_a_network_is_offered_what_it_allows():
 def test_unknown_methods_and_networks_without_class_maps_are_named():
     with pytest.raises(StageError, match="method: found 'cam2'; expected: cam, grad_cam"):
         maps_of("cam2", nn.Conv2d(3, 3, 1), [0], ["x"])
-    with pytest.raises(StageError, match="cam needs a network with a linear head"):
+    with pytest.raises(StageError, match="cam requires a network with a linear head"):
         maps_of("cam", nn.Conv2d(3, 3, 1), [0])
     with pytest.raises(StageError, match="lists no feature levels"):
         maps_of("grad_cam", nn.Conv2d(3, 3, 1), [0])

@@ -106,7 +106,7 @@ def guided_backpropagation(
 
     Raises:
         MissingExtraError: Captum is not installed.
-        StageError: the network has no ReLU that it could guide (ReLU6 is none for it).
+        StageError: the network has no nn.ReLU (Captum does not support ReLU6).
     """
     check_images(images)
     if not any(isinstance(module, nn.ReLU) for module in model.modules()):

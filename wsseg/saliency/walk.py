@@ -1,7 +1,7 @@
 """Random walk of seeds over pixel affinities that a boundary map defines (Ahn, Cho & Kwak 2019, IRNet, sections 3.3 and 4.2).
 
-The affinity of two places is 1 less the highest boundary on a path between them, both ends counted; places further apart
-than a radius have none.
+The affinity of two positions is 1 minus the highest boundary on the path between them, including both ends; it is 0 for
+positions further apart than a radius.
 """
 
 import math
@@ -74,12 +74,12 @@ def highest_on_paths(boundary: Tensor, radius: int) -> Iterator[tuple[tuple[int,
 
 
 def transition(boundary: NDArray[np.float32], radius: int, beta: float) -> csr_array:
-    """Return the walk's matrix (H W, H W), sparse, float32: row i holds the weights of the places whose mean i becomes.
+    """Return the walk's matrix (H W, H W), sparse, float32: row i holds the weights of the mean that replaces position i.
 
-    Affinities to the power of `beta`, 1 for a place itself, each row over its sum.
+    The weights are affinities to the power of `beta`, 1 for the position itself, normalised per row (IRNet, equation 7).
 
     Raises:
-        StageError: the boundary leaves [0, 1] or is not (H, W).
+        StageError: the boundary is not (H, W) in [0, 1].
     """
     if boundary.ndim != 2 or not (boundary.min() >= 0 and boundary.max() <= 1):
         raise StageError(f"walk: the boundary is {boundary.shape}; expected: (H, W) in [0, 1]")
