@@ -76,7 +76,7 @@ def highest_on_paths(boundary: Tensor, radius: int) -> Iterator[tuple[tuple[int,
 def transition(boundary: NDArray[np.float32], radius: int, beta: float) -> csr_array:
     """Return the walk's matrix (H W, H W), sparse, float32: row i holds the weights of the mean that replaces position i.
 
-    The weights are affinities to the power of `beta`, 1 for the position itself, normalised per row (IRNet, equation 7).
+    The weights are affinities to the power of `beta`, 1 for the position itself, normalised per row.
 
     Raises:
         StageError: the boundary is not (H, W) in [0, 1].
