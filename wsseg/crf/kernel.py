@@ -15,7 +15,7 @@ POWER = np.float32(-0.5)  # of the mass: half of the normalisation is applied by
 
 @dataclass(frozen=True)
 class Kernel:
-    """A filter K over N pixels, normalised to D^-1/2 K D^-1/2 with D = diag(K 1) (Krähenbühl & Koltun 2013, section 3).
+    """A filter K over N pixels, normalised to D^-1/2 K D^-1/2 with D = diag(K 1) (Krähenbühl  (Krähenbühl & Koltun 2013, section 3) Koltun 2013).
 
     Args:
         lattice: the lattice of the pixels.

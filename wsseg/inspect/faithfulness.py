@@ -72,7 +72,7 @@ def curve(
     steps: int = 50,
     batch_size: int | None = None,
 ) -> Tensor:
-    """Return (N, steps + 1) scores while the most important pixels are deleted or inserted (Petsiuk et al. 2018, RISE, algorithm 1).
+    """Return (N, steps + 1) scores while the most important pixels are deleted or inserted (Petsiuk et al. 2018, RISE).
 
     Args:
         score: function of images.
