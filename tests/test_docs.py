@@ -1,5 +1,6 @@
 """The documentation: its commands and code run, and its site builds."""
 
+import importlib.util
 import os
 import re
 import shutil
@@ -128,3 +129,14 @@ def test_the_site_builds(tmp_path):
     assert done.returncode == 0, done.stderr
     assert "load_segmenter" in (tmp_path / "site" / "reference" / "python" / "index.html").read_text(encoding="utf-8")
     assert "fonts.googleapis" not in (tmp_path / "site" / "index.html").read_text(encoding="utf-8")
+
+
+def test_files_and_modules_that_the_contributors_guide_names_exist():
+    for page in [*(DOCS / "contributing").glob("*.md"), *(DOCS / "decisions").glob("*.md")]:
+        text = page.read_text(encoding="utf-8")
+        for name in re.findall(r"`((?:wsseg|tests|scripts|pipelines|configs|docs)/[\w./]*)`", text):
+            assert (REPOSITORY / name).exists(), f"{page.name}: {name}"
+        for name in re.findall(r"`(wsseg(?:\.\w+)+)`", text):
+            module, _, attribute = name.rpartition(".")
+            found = importlib.util.find_spec(name) if (REPOSITORY / module.replace(".", "/")).is_dir() else None
+            assert found or hasattr(importlib.import_module(module), attribute), f"{page.name}: {name}"
