@@ -15,7 +15,7 @@ from torch import Tensor
 
 from wsseg.errors import StageError
 
-_FRAME = 2  # places, width of the image's frame
+_FRAME = 2  # positions, width of the image's frame
 
 
 def neighbours(radius: int) -> list[tuple[int, int]]:
@@ -108,19 +108,19 @@ def walked(
     steps: int = 256,
     frame: bool = False,
 ) -> NDArray[np.float32]:
-    """Let maps spread over a boundary map's affinities (IRNet, equation 8).
+    """Propagate maps over the affinities of a boundary map (IRNet, equation 8).
 
     Args:
         maps: (C, H, W) in [0, 1].
-        boundary: (H, W) in [0, 1]; evidence on a boundary itself is taken away first, as in IRNet's code.
-        radius: of a step, in places.
-        beta: the higher, the less gets across a weak boundary.
-        steps: of the walk.
-        frame: the image's frame walks as well, and what it reaches is background, see `above_frame`.
+        boundary: (H, W) in [0, 1]; maps are first multiplied with 1 - boundary, as in IRNet's code.
+        radius: radius of a step, in positions.
+        beta: exponent of the affinities; a higher value blocks more at weak boundaries.
+        steps: number of steps.
+        frame: whether the frame of the image is propagated as well and subtracted as background, see `above_frame`.
 
     Returns:
-        (C, H, W) float32 over the highest value of all maps: what little a class had spreads thin, and must not be blown up
-        to 1 beside a class that holds its place. Maps of zeros stay so.
+        (C, H, W) float32, divided by the maximum of all maps, so that a class with weak evidence is not scaled to 1. Maps
+        of zeros stay zero.
     """
     start = maps
     if frame:
@@ -136,24 +136,24 @@ def walked(
 
 
 def above_frame(maps: NDArray[np.float32], frame: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Take from walked maps what the frame of the image has of them, and what the frame reaches itself.
+    """Subtract from propagated maps their level at the image's frame, and the propagated frame.
 
-    Water round a boat has some of the boat's evidence, and so has water at the frame: photographers leave what they
-    mean inside (the boundary prior of saliency detection, Wei et al. 2012). From each map its median along the frame is
-    taken, then where the frame's own walk arrived, and what is left is stretched by a square root, so that background
-    levels of about a quarter serve as they do for maps that did not walk.
+    Water around a boat gets some of the boat's evidence, and so does water at the frame, while objects are rarely at the
+    frame (the boundary prior of saliency detection, Wei et al. 2012). The median along the frame is subtracted from each
+    map, then the propagated frame. A square root stretches the result, so that background levels of about 0.25 work as for
+    maps without a random walk.
 
     Args:
-        maps: (C, H, W) in [0, 1], walked.
-        frame: (H, W) in [0, 1], the walk of the frame.
+        maps: (C, H, W) in [0, 1], propagated.
+        frame: (H, W) in [0, 1], the propagated frame.
 
     Returns:
-        (C, H, W) float32 in [0, 1], the highest of all 1. A map that holds nothing above its frame becomes zeros.
+        (C, H, W) float32 in [0, 1] with maximum 1. A map without values above its frame becomes zero.
     """
     around = np.concatenate([maps[:, 0], maps[:, -1], maps[:, 1:-1, 0], maps[:, 1:-1, -1]], axis=1)
     level = np.median(around, axis=1)[:, None, None]
     peak = maps.max(axis=(1, 2), keepdims=True)
-    room = np.where(peak > level, peak - level, 1)  # a flat map has none
+    room = np.where(peak > level, peak - level, 1)  # avoids a division by zero for a flat map
     result: NDArray[np.float32] = _over_peak(((maps - level) / room * peak - frame).clip(0)) ** np.float32(0.5)
     return result
 
