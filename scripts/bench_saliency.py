@@ -1,14 +1,14 @@
-"""Saliency against grad-cam, torchcam and Captum: speed, side by side in one run.
+"""Compare the speed of saliency maps with grad-cam, torchcam and Captum, measured in one run.
 
-python scripts/bench_saliency.py --json saliency.json     what the table in docs/benchmarks.md shows
+python scripts/bench_saliency.py --json saliency.json     the table in docs/benchmarks.md
 python scripts/bench_saliency.py --photographs 4 --repeats 1 --networks lite0 --sizes 224       a quick look
 
-16 photographs of PASCAL VOC vehicles (WSSEG_DATA, or ../shared/data beside the project), efficientnet-lite0 and resnet50 under
-six classes, all of them asked for in every image. A and B take turns; each figure is the median of the repeats. "float32":
-both in float32. "default": wsseg in the precision that it chooses by itself, the others in float32, which is theirs. The
-rival is the fastest of those that have the method. Score-CAM takes one photograph and an earlier layer (112 and 256
-channels), without warm-up, and resnet50 at the smallest size alone: the others score all masked images again for every class,
-which takes minutes. Deletion takes two photographs and 100 steps.
+16 photographs of PASCAL VOC vehicles (WSSEG_DATA, or ../shared/data beside the project), efficientnet-lite0 and resnet50 with
+six classes, and maps of all classes for every image. The libraries take turns; each time is the median of the repeats.
+"float32": all in float32. "default": wsseg in its default precision, the others in float32, their default. wsseg is
+compared with the fastest library that has the method. Score-CAM is measured on one photograph at an earlier layer (112
+and 256 channels), without warm-up, and for resnet50 only at the smallest size, because the other libraries score all masked
+images again for every class, which takes minutes. Deletion is measured on two photographs with 100 steps.
 """
 
 import json
@@ -59,21 +59,21 @@ def photographs(count: int, size: int) -> Tensor:
 
 
 def network(name: str) -> Classifier:
-    """Return a classifier; the weights are of no matter for time."""
+    """Return a classifier with random weights, which do not affect the speed."""
     torch.manual_seed(0)
     backbone = timm.create_model(name, pretrained=False, num_classes=0, global_pool="")
     return Classifier(backbone, backbone.num_features, CLASSES).eval()
 
 
 def seconds(call: Call) -> float:
-    """Return the time of one call."""
+    """Return the seconds of one call."""
     start = time.perf_counter()
     call()
     return time.perf_counter() - start
 
 
 def ours(name: str, model: Classifier, images: Tensor, layer: str, precision: Any) -> Call:
-    """Return the call of one of our methods, as `make_seeds` makes it at one scale."""
+    """Return the call of a method of wsseg, as in `make_seeds` at one scale."""
     size = (images.shape[2], images.shape[3])
 
     def call() -> Tensor:
@@ -85,7 +85,7 @@ def ours(name: str, model: Classifier, images: Tensor, layer: str, precision: An
 
 
 def rivals(name: str, model: Classifier, images: Tensor, layer: str) -> dict[str, Call]:
-    """Return the calls of the libraries that have a method, each used as its manual says, one call a class."""
+    """Return the calls of the libraries that have a method, used as documented, with one call per class."""
     import pytorch_grad_cam as grad_cam
     import torchcam.methods as torchcam
     from captum.attr import LayerGradCam
@@ -127,7 +127,7 @@ def rivals(name: str, model: Classifier, images: Tensor, layer: str) -> dict[str
 
 
 def rise_loop(model: Classifier, images: Tensor, maps: Tensor, steps: int) -> list[float]:
-    """Deletion as RISE's own code has it (Petsiuk et al. 2018, evaluation.py): one image, one step at a time."""
+    """Compute deletion as in RISE's code (Petsiuk et al. 2018, evaluation.py), one image and one step at a time."""
     found = []
     for image, saliency in zip(images, maps, strict=True):
         places = saliency.numel()
@@ -144,9 +144,9 @@ def rise_loop(model: Classifier, images: Tensor, maps: Tensor, steps: int) -> li
 
 
 def measure(runs: dict[str, Call], repeats: int) -> dict[str, float]:
-    """Return the median time of each call, taking turns, after one call each to warm up.
+    """Return the median time of each call; calls take turns, after one warm-up call each.
 
-    The first call is all there is for no repeats, and for what is five times slower than the fastest rival.
+    Only the first call is measured if there are no repeats, or if it is five times slower than the fastest library.
     """
     first = {name: seconds(call) for name, call in runs.items()}
     fastest = min(first[name] for name in runs if name not in ("float32", "default"))
@@ -161,7 +161,7 @@ def measure(runs: dict[str, Call], repeats: int) -> dict[str, float]:
 
 
 def compared(name: str, mine: dict[str, Call], theirs: dict[str, Call], images: int, repeats: int) -> dict[str, float]:
-    """Return the row of a method on one network at one size."""
+    """Return the table row of a method for one network and size."""
     taken = measure({**mine, **theirs}, repeats)
     best = min(taken[rival] for rival in theirs)
     row = {
@@ -175,7 +175,7 @@ def compared(name: str, mine: dict[str, Call], theirs: dict[str, Call], images: 
 
 
 def share_in_forward() -> dict[str, float]:
-    """Return what part of `make_seeds`' time its network's forward pass takes, over real photographs, files included."""
+    """Return the fraction of `make_seeds`' time in the network's forward pass, on photographs, including files."""
     from wsseg.data.images import LabeledImages
     from wsseg.labels import ClassMap
     from wsseg.models.weights import network_bytes
@@ -201,7 +201,7 @@ def share_in_forward() -> dict[str, float]:
         return result
 
     class Stored:
-        """A classifier artifact that lies nowhere."""
+        """A classifier artifact without files."""
 
         folder = "bench"
 
@@ -222,7 +222,7 @@ def share_in_forward() -> dict[str, float]:
 
 
 @click.command(cls=Command)
-@click.option("--json", "output", type=click.Path(path_type=Path), help="File for the figures.")
+@click.option("--json", "output", type=click.Path(path_type=Path), help="File for the measurements.")
 @click.option("--photographs", "count", default=16, show_default=True)
 @click.option("--repeats", default=3, show_default=True)
 @click.option("--networks", default="lite0,resnet50", show_default=True)
@@ -232,7 +232,7 @@ def share_in_forward() -> dict[str, float]:
 def main(
     output: Path | None, count: int, repeats: int, networks: str, sizes: str, methods: str, overwrite: bool
 ) -> None:
-    """Measure, print and write."""
+    """Measure, print and write the results."""
     outputs = Outputs(None, overwrite=overwrite)
     outputs.check([output] if output else [])
     click.echo(

@@ -1,4 +1,4 @@
-"""Download public data sets and lay them out as the shipped configs expect them.
+"""Download public data sets and arrange them as the shipped configs expect.
 
     python scripts/prepare_data.py voc12 data        VOC 2012 with SBD's augmented list (2 GB + 1.4 GB)
     python scripts/prepare_data.py coco14 data       COCO 2014 (20 GB)
@@ -56,10 +56,10 @@ ARCHIVES = {
 
 
 def fetch(archive: Archive, folder: Path) -> Path:
-    """Return the archive in `folder`, downloaded where it is not there.
+    """Return the path of an archive in `folder`; download it if it is missing.
 
     Raises:
-        DatasetError: it cannot be downloaded, or its bytes are not those of the published digest.
+        DatasetError: the download fails, or the archive does not have the published digest.
     """
     target = folder / archive.name
     if not target.is_file():
@@ -68,18 +68,20 @@ def fetch(archive: Archive, folder: Path) -> Path:
             try:
                 download_url(archive.url, partial, archive.name)
             except OSError as error:
-                raise DatasetError(f"{archive.url}: {error}; download it by other means into {folder}") from error
+                raise DatasetError(f"{archive.url}: {error}; download it by other means to {folder}") from error
             Path(partial, archive.name).rename(target)
     if not check_md5(target, archive.md5):
-        raise DatasetError(f"{target}: its MD5 is not {archive.md5}; delete it, and it is downloaded anew")
+        raise DatasetError(
+            f"{target}: its MD5 is not {archive.md5}; delete it and run the command again to download it"
+        )
     return target
 
 
 def extract(archive: Path, target: Path, inner: str) -> None:
-    """Unpack the folder `inner` of an archive as `target`, in one step; nothing where it is there already.
+    """Unpack the folder `inner` of an archive to `target` atomically; do nothing if `target` exists.
 
     Raises:
-        DatasetError: the archive holds no such folder.
+        DatasetError: the archive does not contain the folder.
     """
     if target.is_dir():
         return
@@ -89,23 +91,23 @@ def extract(archive: Path, target: Path, inner: str) -> None:
         options = {} if archive.suffix == ".zip" else {"filter": "data"}  # no links or paths that leave the folder
         shutil.unpack_archive(archive, partial, **options)  # type: ignore[arg-type]
         if not Path(partial, inner).is_dir():
-            raise DatasetError(f"{archive}: holds no folder {inner}")
+            raise DatasetError(f"{archive}: no folder {inner} in this archive; expected: the published archive")
         Path(partial, inner).rename(target)
 
 
 def read_list(path: Path) -> list[str]:
-    """Return the first word of each line that has one."""
+    """Return the first word of each line that is not empty."""
     return [line.split()[0] for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
 
 
 def write_list(path: Path, ids: list[str]) -> None:
-    """Write one id a line."""
+    """Write one id per line."""
     atomic_write(path, "".join(f"{i}\n" for i in ids).encode())
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]}, help=__doc__)
 def cli() -> None:
-    """Replaced by the module's text."""
+    """Show the docstring of the module as help."""
 
 
 @cli.command()
@@ -153,9 +155,9 @@ def oxford_pet(data: Path) -> None:
     extract(fetch(ARCHIVES["pet_images"], archives), root / "images", "images")
     extract(fetch(ARCHIVES["pet_annotations"], archives), root / "annotations", "annotations")
     counts = []
-    for split, their_list in (("train", "trainval"), ("val", "test")):
+    for split, list_name in (("train", "trainval"), ("val", "test")):
         rows = []
-        for line in (root / "annotations" / f"{their_list}.txt").read_text(encoding="utf-8").splitlines():
+        for line in (root / "annotations" / f"{list_name}.txt").read_text(encoding="utf-8").splitlines():
             image_id, _, species, _ = line.split()  # species: 1 cat, 2 dog
             rows.append((image_id, int(species)))
         with click.progressbar(rows, label=f"masks of {split}", file=sys.stderr) as shown:
@@ -175,9 +177,9 @@ def oxford_pet(data: Path) -> None:
     finish(f"{counts[0]} train images (published: 3680), {counts[1]} val images (3669)", data, "oxford_pet")
 
 
-def finish(found: str, data: Path, config: str) -> None:
-    """Say what is there and what to do next."""
-    click.echo(f"{found}\nnext: WSSEG_DATA={data.resolve()} wsseg data check -c {config}")
+def finish(counts: str, data: Path, config: str) -> None:
+    """Print the numbers of images and the next command."""
+    click.echo(f"{counts}\nnext: WSSEG_DATA={data.resolve()} wsseg data check -c {config}")
 
 
 if __name__ == "__main__":
