@@ -1,12 +1,13 @@
 """The complete recipes on small parts of the demo dataset and of real photographs."""
 
 import json
+import os
 
 import numpy as np
 import pytest
 from PIL import Image as PILImage
 
-from tests.cli.test_main import wsseg
+from tests import commands
 
 QUICK = (
     "classifier.epochs=1",
@@ -16,6 +17,12 @@ QUICK = (
     "seeds.size=128",
     "segmenter.size=128",
 )
+
+
+def wsseg(*arguments, cwd, **environment):
+    """Run the command; return the finished process."""
+    inherited = {name: value for name, value in os.environ.items() if name != "WSSEG_STORE"}
+    return commands.run(*arguments, cwd=cwd, env=inherited | environment)
 
 
 def run(config, tmp_path, data, *overrides, recipe="cam_crf"):

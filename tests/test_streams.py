@@ -10,6 +10,8 @@ import pytest
 
 from wsseg import progress, streams
 
+pytestmark = pytest.mark.slow  # processes, or images made at full size
+
 WSSEG = f'"{sys.executable}" -m wsseg'
 
 

@@ -60,6 +60,7 @@ def assert_close(ours, other):
     assert ours.shape == other.shape and (ours - other).abs().max() <= 1e-4 * other.abs().max() and other.max() > 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("method", "name"),
     [

@@ -70,6 +70,7 @@ def test_a_map_of_zeros_stays_one_and_others_reach_one():
     assert np.isfinite(result.numpy()).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", [m for m in METHODS if m not in ATTENTION_METHODS])
 def test_every_method_gives_maps_of_the_classes_wanted(method):
     torch.manual_seed(0)

@@ -18,6 +18,8 @@ from scipy.io import savemat
 from wsseg.cli.main import cli as wsseg_cli
 from wsseg.data.masks import decode_mask, encode_mask
 
+pytestmark = pytest.mark.slow  # processes, or images made at full size
+
 SCRIPT = Path(__file__).parents[2] / "scripts" / "prepare_data.py"
 XML = "<annotation><object><name>{}</name><difficult>0</difficult></object></annotation>"
 
