@@ -112,7 +112,7 @@ def test_levels_and_crf_preset_are_chosen_without_true_masks(csv_data, tmp_path)
     terms = stages["pseudo_mask_quality"]["metrics"]["conditions"]["pseudo_masks"]
     assert terms["levels"] == kept["levels"] and terms["crf"] == kept["crf"]
     wrong = wsseg("run", "best", "-c", str(csv_data), "--set", "affinity_labels.levels=[]", cwd=tmp_path)
-    assert wrong.returncode == 1 and "expected here: two" in wrong.stderr and "Traceback" not in wrong.stderr
+    assert wrong.returncode == 1 and "expected in this table: two" in wrong.stderr and "Traceback" not in wrong.stderr
 
 
 EVERYTHING_ON = (
