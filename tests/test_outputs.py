@@ -189,7 +189,7 @@ def test_a_path_that_is_not_a_regular_file_is_not_replaced(tmp_path, store, kind
 
 def test_a_file_in_the_place_of_a_folder_is_refused(tmp_path, store):
     (tmp_path / "out").write_text("mine")
-    with pytest.raises(OutputError, match="out is a file; a folder is needed"):
+    with pytest.raises(OutputError, match="out is a file; expected: a folder"):
         Outputs(store).check([tmp_path / "out" / "deep" / "a.png"])
 
 
