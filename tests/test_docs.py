@@ -135,8 +135,9 @@ def test_the_site_builds(tmp_path):
     assert "fonts.googleapis" not in (tmp_path / "site" / "index.html").read_text(encoding="utf-8")
 
 
-def test_files_and_modules_that_the_contributors_guide_names_exist():
-    for page in [*(DOCS / "contributing").glob("*.md"), *(DOCS / "decisions").glob("*.md")]:
+def test_files_and_modules_that_the_pages_name_exist():
+    pages = [DOCS / "reliability.md", *(DOCS / "contributing").glob("*.md"), *(DOCS / "decisions").glob("*.md")]
+    for page in pages:
         text = page.read_text(encoding="utf-8")
         for name in re.findall(r"`((?:wsseg|tests|scripts|pipelines|configs|docs)/[\w./]*)`", text):
             assert (REPOSITORY / name).exists(), f"{page.name}: {name}"
