@@ -109,14 +109,14 @@ class CompletedStep:
 
 
 def test_a_failing_report_does_not_fail_the_run(tmp_path, monkeypatch, caplog):
-    from wsseg.report import contents
+    from wsseg.report import run_report
     from wsseg.running.plan import Plan
     from wsseg.store.objects import ArtifactStore
 
-    def gather(*_):
+    def gather(*_, **__):
         raise ZeroDivisionError("no images")
 
-    monkeypatch.setattr(contents, "gather", gather)
+    monkeypatch.setattr(run_report, "gather", gather)
     store = ArtifactStore(tmp_path)
     store.save_run("one", {"recipe": "r", "config_name": "c", "started": "", "status": "finished", "steps": {}})
     assert write_page(Plan(None, None, store, None, [CompletedStep()]), "one") is None

@@ -146,6 +146,6 @@ def test_the_network_is_as_before(name, images):
     assert not any(m._forward_hooks or m._backward_hooks or m._forward_pre_hooks for m in model.modules())
 
 
-def test_guided_backpropagation_says_where_it_is_nothing_but_the_gradient(images):
-    with pytest.raises(StageError, match=r"the network has none; expected: gradient"):
+def test_guided_backpropagation_requires_relu(images):
+    with pytest.raises(StageError, match=r"the network has none; use another method such as gradient"):
         guided_backpropagation(Convolutional(nn.ReLU6), images, [0])
