@@ -15,8 +15,8 @@ def test_a_run_with_masks_for_some_images(csv_data, tmp_path):
             (tmp_path / "data" / split / "masks" / f"{item_id}.png").unlink()
     store = ["--store", str(tmp_path / "store")]
     checked = CliRunner().invoke(cli, ["data", "check", "-c", str(csv_data), *store])
-    assert "note: 2 of 12 images have no mask and are not judged: 001, 004" in checked.output
-    assert "note: 3 of 6 images have no mask and are not judged: 000, 002, 005" in checked.output
+    assert "note: 2 of 12 images have no mask and are not evaluated: 001, 004" in checked.output
+    assert "note: 3 of 6 images have no mask and are not evaluated: 000, 002, 005" in checked.output
     done = CliRunner().invoke(cli, ["run", "full_supervision", "-c", str(csv_data), *store])
     assert done.exit_code == 0, done.output
     assert done.output.count("val masks: 3 of 6 images have no mask") == 1  # not again for the report

@@ -115,7 +115,7 @@ def track(items: Iterable[T], total: int, what: str, unit: str = "images", done:
         unit: plural noun for the units.
         done: units that an earlier, interrupted run has finished.
     """
-    if not log.isEnabledFor(logging.INFO) or _bar is not None:  # nested work shows no progress of its own
+    if total == 0 or not log.isEnabledFor(logging.INFO) or _bar is not None:  # nested work shows no progress of its own
         yield from items
     elif (
         any(isinstance(handler, LogHandler) and handler.level <= logging.INFO for handler in log.handlers)

@@ -18,16 +18,16 @@ from wsseg.store.objects import ArtifactStore
 
 
 def test_a_second_run_executes_no_step(toys):
-    assert run_toys(toys) == {"first": "ran", "second": "ran", "judged": "ran"}
-    assert run_toys(toys) == {"first": "cached", "second": "cached", "judged": "cached"}
+    assert run_toys(toys) == {"first": "ran", "second": "ran", "evaluated": "ran"}
+    assert run_toys(toys) == {"first": "cached", "second": "cached", "evaluated": "cached"}
     assert Write.runs == ["write", "copy", "write"]
 
 
 def test_a_changed_value_reruns_only_the_steps_that_depend_on_it(toys):
     run_toys(toys)
-    assert run_toys(toys, "copy.times=2") == {"first": "cached", "second": "ran", "judged": "cached"}
+    assert run_toys(toys, "copy.times=2") == {"first": "cached", "second": "ran", "evaluated": "cached"}
     assert run_toys(toys, "write.workers=4")["first"] == "cached"  # an execution value
-    assert run_toys(toys, "write.size=5") == {"first": "ran", "second": "ran", "judged": "ran"}
+    assert run_toys(toys, "write.size=5") == {"first": "ran", "second": "ran", "evaluated": "ran"}
     assert run_toys(toys)["first"] == "cached"  # the earlier artifacts are kept
 
 
@@ -56,7 +56,7 @@ def test_a_damaged_file_is_detected_when_it_is_read_and_rebuilt_with_repair(toys
     path = damage(plan, "003.txt", b"003 9")  # of the same size, but with another digest
     with pytest.raises(ArtifactError, match=r"items.003\.txt is missing or damaged.*--repair"):
         run_toys(toys, "copy.times=2")
-    assert run_toys(toys, "copy.times=2", repair=True) == {"first": "ran", "second": "ran", "judged": "cached"}
+    assert run_toys(toys, "copy.times=2", repair=True) == {"first": "ran", "second": "ran", "evaluated": "cached"}
     assert path.read_bytes() == b"003 1"
     assert toys().steps[0].artifact.manifest["metrics"] == {"made": 1}  # the other eleven are kept
 
@@ -78,7 +78,7 @@ def test_a_damaged_manifest_is_rebuilt(toys):
     (plan.steps[0].artifact.folder / "manifest.json").write_text("{")
     with pytest.raises(ArtifactError, match="manifest.json is missing or damaged"):
         run_toys(toys)
-    assert run_toys(toys, repair=True) == {"first": "ran", "second": "cached", "judged": "cached"}
+    assert run_toys(toys, repair=True) == {"first": "ran", "second": "cached", "evaluated": "cached"}
 
 
 def test_the_manifest_records_inputs_values_and_environment(toys):
@@ -109,7 +109,7 @@ def test_gc_during_a_run_keeps_the_artifacts_of_the_run(toys, monkeypatch):
 
     run_toys(toys)
     monkeypatch.setattr(Copy, "run", run)
-    assert run_toys(toys, "write.size=9") == {"first": "ran", "second": "ran", "judged": "ran"}
+    assert run_toys(toys, "write.size=9") == {"first": "ran", "second": "ran", "evaluated": "ran"}
     assert len(toys().store.runs()) == 1  # the older run was not in progress
 
 

@@ -20,7 +20,7 @@ def test_the_plan_gives_the_value_before_and_now(toys, monkeypatch):
     assert [p.why for p in toys().steps] == ["never ran"] * 3
     run_toys(toys)
     why = {p.step.name: p.why for p in toys("copy.times=2.5").steps}
-    assert why == {"first": "", "second": "copy.times: 1.0 -> 2.5", "judged": ""}
+    assert why == {"first": "", "second": "copy.times: 1.0 -> 2.5", "evaluated": ""}
     why = {p.step.name: p.why for p in toys("write.size=3").steps}
     assert why["first"] == "write.size: 1 -> 3" and why["second"] == "input 'first' will be recomputed"
     monkeypatch.setattr(Write, "version", 2)
@@ -41,14 +41,14 @@ def test_changed_data_is_a_changed_input(toys, csv_data):
     labels = csv_data.parent / "data" / "train" / "labels.csv"
     labels.write_text(labels.read_text().replace("000,red", "000,blue"))
     assert toys().steps[0].why.startswith("input 'data.train': ")
-    assert run_toys(toys) == {"first": "ran", "second": "ran", "judged": "cached"}
+    assert run_toys(toys) == {"first": "ran", "second": "ran", "evaluated": "cached"}
 
 
 def test_optional_steps_without_data_are_skipped(toys, csv_data):
     csv_data.write_text("\n".join(line for line in csv_data.read_text().splitlines() if not line.startswith("val")))
     plan = toys()
     assert [(p.step.name, p.state, p.why) for p in plan.steps][2] == (
-        "judged",
+        "evaluated",
         "skipped",
         "the config has no data.val",
     )

@@ -17,7 +17,7 @@ inputs = { images = "data.train" }
 [steps.second]
 stage = "copy"
 inputs = { thing = "first" }
-[steps.judged]
+[steps.evaluated]
 stage = "write"
 inputs = { images = "data.val" }
 optional = true

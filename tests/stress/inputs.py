@@ -273,7 +273,7 @@ def stress(count: int, folder: Path) -> dict[str, Any]:
     verdicts: Counter[str] = Counter()
     peaks = []
     share = max(1, count // 20)
-    # new processes, which hold the reader and no network: it is the reader's memory that is judged
+    # new processes, which hold the reader and no network: it is the reader's memory that is evaluated
     with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("spawn")) as pool:
         for name, (verdict, why), peak in pool.map(read_hostile, [(folder, name) for name in hostile_files()]):
             refused += verdict == "refused"

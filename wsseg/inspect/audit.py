@@ -107,7 +107,7 @@ class _Judge:
     ) -> None:  # fmt: skip
         self.model, self.spec, self.truth, self.method = model, spec, truth, method
         self.values, self.sample, self.device = values, sample, device
-        self.judged = frozenset(truth.ids if truth else ())
+        self.evaluated = frozenset(truth.ids if truth else ())
         self.values_by_metric: dict[str, list[Tensor]] = defaultdict(list)
         self.counts = torch.zeros(len(images.classes), 2, 256, dtype=torch.long)
         self.seeds = SeedJudge(images.classes)
@@ -131,7 +131,7 @@ class _Judge:
         maps = at_size(cams[None], size)[0]  # (C, h, w)
         for channel, class_map in zip(channels, maps, strict=True):
             self._faithfulness(image, class_map[None], channel)
-        if self.truth is not None and item.id in self.judged:
+        if self.truth is not None and item.id in self.evaluated:
             self._plausibility(item, cams.cpu(), self.truth)
 
     def _faithfulness(self, image: Tensor, class_map: Tensor, channel: int) -> None:

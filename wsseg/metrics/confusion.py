@@ -72,12 +72,12 @@ def decided_only(counts: Counts) -> Counts:
 
 
 def pixel_accuracy(counts: Counts) -> float:
-    """Return the fraction of judged pixels that are correct; undecided pixels are not."""
+    """Return the fraction of evaluated pixels that are correct; undecided pixels are not."""
     return float(np.trace(counts) / max(int(counts.sum()), 1))
 
 
 def coverage(counts: Counts) -> float:
-    """Return the fraction of judged pixels that are decided."""
+    """Return the fraction of evaluated pixels that are decided."""
     return float(counts[:, :-1].sum() / max(int(counts.sum()), 1))
 
 

@@ -53,8 +53,8 @@ def test_images_whose_objects_have_no_outline_are_not_judged(tmp_path):
     truth = truth_of(coco(tmp_path, [OUTLINE], [BOX], [], [{}, OUTLINE]))
     assert truth.ids == ["a", "c"]
     assert truth.notes == [
-        "1 of 4 images have objects without outlines (segmentation) and are not judged: b",
-        "1 of 4 images have objects with neither outline nor box and are not judged: d",
+        "1 of 4 images have objects without outlines (segmentation) and are not evaluated: b",
+        "1 of 4 images have objects with neither outline nor box and are not evaluated: d",
     ]
     assert np.array_equal(truth.mask("a"), drawn()) and not truth.mask("c").any()
 
@@ -64,7 +64,7 @@ def test_the_box_of_an_object_without_outline_is_not_judged(tmp_path):
     expected = drawn()
     expected[2:, :5] = 255
     assert np.array_equal(truth.mask("a"), expected)
-    assert truth.notes == ["1 objects have a box and no outline; the pixels inside their boxes are not judged"]
+    assert truth.notes == ["1 objects have a box and no outline; the pixels inside their boxes are not evaluated"]
 
 
 def test_points_and_lines_are_left_out_with_a_note(tmp_path):

@@ -110,8 +110,8 @@ def several(csv):
 def test_images_without_a_mask_are_not_judged(several):
     truth = truth_of(several)
     assert truth.ids == ["0", "1", "2", "3"]
-    assert truth.notes == ["2 of 6 images have no mask and are not judged: 4, 5"]
-    with pytest.raises(DatasetError, match="5: the image has no true mask and is not judged"):
+    assert truth.notes == ["2 of 6 images have no mask and are not evaluated: 4, 5"]
+    with pytest.raises(DatasetError, match="5: the image has no true mask and is not evaluated"):
         truth.mask("5")
 
 

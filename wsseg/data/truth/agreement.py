@@ -70,7 +70,7 @@ def problem_of(pairs: Sequence[Pair], names: tuple[str, ...], classes: ClassMap,
     binary = [pair for pair in without if pair.values <= {BACKGROUND, IGNORE_INDEX} and IGNORE_INDEX in pair.values]
     if _is_most(len(binary), len(labelled)):
         return (
-            f"{len(binary)} of {len(labelled)} labelled images have a mask of 0 and 255 only, and 255 means 'not judged'; "
+            f"{len(binary)} of {len(labelled)} labelled images have a mask of 0 and 255 only, and 255 means 'not evaluated'; "
             "expected 0 for the background and 1, 2, ... for the classes. If 255 marks objects of the only class, "
             "replace it by 1, for example with Pillow: mask.point(lambda v: v // 255)"
         )

@@ -10,18 +10,18 @@ from wsseg.data.file_memory import FileMemory
 from wsseg.data.images import LabeledImages
 from wsseg.data.orientation import turn
 from wsseg.data.outlines import Polygons, Runs
+from wsseg.data.truth.evaluated import EvaluatedImages
 from wsseg.data.truth.frames import photographs
-from wsseg.data.truth.judged import JudgedImages
 from wsseg.errors import DatasetError
 from wsseg.labels import BACKGROUND, IGNORE_INDEX
 from wsseg.types import Mask
 
 
-class CocoTruth(JudgedImages):
+class CocoTruth(EvaluatedImages):
     """True masks from COCO polygons and RLE. If objects overlap, the smaller one is on top.
 
     ``iscrowd`` regions become 255, as is usual for segmentation from instances. The box of an object without outline becomes
-    255 too; an image whose objects all have no outline is not judged. Coordinates on a canvas of another scale than the image
+    255 too; an image whose objects all have no outline is not evaluated. Coordinates on a canvas of another scale than the image
     file are scaled. Outlines are turned with a photograph that has an EXIF orientation, unless the file declares the upright
     size and that differs from the stored one.
 
@@ -48,23 +48,23 @@ class CocoTruth(JudgedImages):
         self._refuse(path, faults)
         self._leave_out("have objects without outlines (segmentation)", boxes_only)
         self._leave_out("have objects with neither outline nor box", unplaced)
-        judged = [o for item_id in self.ids for o in self._objects[item_id]]
-        polygons = [points for o in judged if isinstance(o.outline, Polygons) for points in o.outline.parts]
+        evaluated = [o for item_id in self.ids for o in self._objects[item_id]]
+        polygons = [points for o in evaluated if isinstance(o.outline, Polygons) for points in o.outline.parts]
         if polygons and max(float(points.max()) for points in polygons) <= 1:
             raise DatasetError(
                 f"{path}: all polygon coordinates are at most 1; expected coordinates in px, not fractions of the image"
             )
-        if not any(o.outline is not None for o in judged):
+        if not any(o.outline is not None for o in evaluated):
             raise DatasetError(
                 f"{path}: no image of {images.split} has an object with an outline (segmentation); this step needs them"
             )
-        if boxed := sum(o.outline is None for o in judged):
+        if boxed := sum(o.outline is None for o in evaluated):
             self.notes.append(
-                f"{boxed} objects have a box and no outline; the pixels inside their boxes are not judged"
+                f"{boxed} objects have a box and no outline; the pixels inside their boxes are not evaluated"
             )
-        if points := sum(o.left_out for o in judged):
+        if points := sum(o.left_out for o in evaluated):
             self.notes.append(f"{points} polygons are points or lines and are left out")
-        boxed_outlines = [o for o in judged if isinstance(o.outline, Polygons) and o.box is not None]
+        boxed_outlines = [o for o in evaluated if isinstance(o.outline, Polygons) and o.box is not None]
         mismatched = [o.where for o in boxed_outlines if not _overlap(o)]
         if len(mismatched) > len(boxed_outlines) // 2:
             self.notes.append(
@@ -112,7 +112,7 @@ class CocoTruth(JudgedImages):
         """Return the (H, W) uint8 true mask of an item.
 
         Raises:
-            DatasetError: the item is not judged.
+            DatasetError: the item is not evaluated.
         """
         self._check_judged(item_id)
         size = self._photographs[item_id].size

@@ -32,7 +32,7 @@ def load_truth(data: Any, images: LabeledImages, memory: FileMemory) -> MaskFile
 
     Raises:
         DatasetError: the config names no masks, no image has one, some cannot be used (the message lists all; with
-            ``on_bad_image = "skip"`` their images are not judged), or they contradict most of the image-level labels.
+            ``on_bad_image = "skip"`` their images are not evaluated), or they contradict most of the image-level labels.
     """
     if not has_truth(data, images.split):
         raise DatasetError(f"data.{images.split}: the config names no masks; this step needs them")

@@ -13,8 +13,8 @@ from wsseg.data.images import LabeledImages
 from wsseg.data.orientation import turned_with
 from wsseg.data.reading import read_mask_file
 from wsseg.data.truth.agreement import Pair, notes_on, problem_of
+from wsseg.data.truth.evaluated import EvaluatedImages
 from wsseg.data.truth.frames import photographs
-from wsseg.data.truth.judged import JudgedImages
 from wsseg.data.truth.mask_facts import MaskFacts, MaskMemory
 from wsseg.data.voc import mask_colors, voc_names
 from wsseg.errors import DatasetError
@@ -25,7 +25,7 @@ _SUFFIXES = (".png", ".PNG", ".tif", ".tiff", ".TIF", ".bmp", ".BMP")  # formats
 _EXAMPLES = 3  # files that a message names
 
 
-class MaskFileTruth(JudgedImages):
+class MaskFileTruth(EvaluatedImages):
     """True masks in image files whose values are class ids (palette or grey).
 
     In a VOC devkit with a ``labelmap.txt``, masks may also be colours. A mask that states no EXIF orientation of its own is
@@ -103,7 +103,7 @@ class MaskFileTruth(JudgedImages):
         """Return the (H, W) uint8 true mask of an item.
 
         Raises:
-            DatasetError: the item is not judged, or its file has changed since it was checked.
+            DatasetError: the item is not evaluated, or its file has changed since it was checked.
         """
         self._check_judged(item_id)
         path, photograph = self._paths[item_id], self._photographs[item_id]

@@ -1,4 +1,4 @@
-"""The images of a split that are judged: those with a usable true mask."""
+"""The images of a split that are evaluated: those with a usable true mask."""
 
 import hashlib
 import json
@@ -13,7 +13,7 @@ _VERSION = 2  # bump when the same files give other masks
 _EXAMPLES = 3  # images that a message names per fault
 
 
-class JudgedImages:
+class EvaluatedImages:
     """Base of both kinds of true masks.
 
     Args:
@@ -21,9 +21,9 @@ class JudgedImages:
         skip: leave out images whose mask cannot be used, instead of raising an error.
 
     Attributes:
-        ids: the images that are judged, sorted.
-        notes: one line per finding, such as images that are not judged.
-        key: changes with the masks, and with the images that are judged.
+        ids: the images that are evaluated, sorted.
+        notes: one line per finding, such as images that are not evaluated.
+        key: changes with the masks, and with the images that are evaluated.
     """
 
     def __init__(self, images: LabeledImages, skip: bool) -> None:
@@ -34,12 +34,12 @@ class JudgedImages:
         self._judged: frozenset[str] = frozenset()
 
     def _leave_out(self, reason: str, ids: list[str]) -> None:
-        """Do not judge some images, and note the reason."""
+        """Leave some images out of the evaluation, and note the reason."""
         if ids:
             left_out = set(ids)
             self.ids = [item_id for item_id in self.ids if item_id not in left_out]
             self.notes.append(
-                f"{len(ids)} of {len(self._images)} images {reason} and are not judged: {listed(sorted(ids))}"
+                f"{len(ids)} of {len(self._images)} images {reason} and are not evaluated: {listed(sorted(ids))}"
             )
 
     def _refuse(self, where: Path, faults: Mapping[str, str], advice: str = "") -> None:
@@ -55,15 +55,15 @@ class JudgedImages:
             return
         raise DatasetError(
             f"{where}: the masks of {len(faults)} of {len(self._images)} images cannot be used: {summary}; "
-            f'{advice}fix or remove them (an image without a mask is not judged), or set data.on_bad_image = "skip"'
+            f'{advice}fix or remove them (an image without a mask is not evaluated), or set data.on_bad_image = "skip"'
         )
 
     def _check_judged(self, item_id: str) -> None:
         if item_id not in self._judged:
-            raise DatasetError(f"{item_id}: the image has no true mask and is not judged")
+            raise DatasetError(f"{item_id}: the image has no true mask and is not evaluated")
 
     def _settle(self, content: Any) -> None:
-        """Fix the judged images and the key; `content` is what the masks depend on, as JSON values."""
+        """Fix the evaluated images and the key; `content` is what the masks depend on, as JSON values."""
         text = json.dumps([_VERSION, self._images.key, self.ids, content])
         self.key = hashlib.sha256(text.encode()).hexdigest()
         self._judged = frozenset(self.ids)
