@@ -16,7 +16,12 @@ log = logging.getLogger("wsseg")
 
 FEW = 64  # images of the first measured run, at least two training batches; the second run has twice as many
 _WARM_UP = 16  # images of a run before, which is not measured because first calls are slow
-_PER_IMAGE = ("seeds", "pseudo_masks", "predictions")  # kinds of artifacts whose size grows with the number of images
+_PER_IMAGE = (
+    "seeds",
+    "segments",
+    "pseudo_masks",
+    "predictions",
+)  # kinds of artifacts whose size grows with the number of images
 # a step that first examines a fixed number of images would take too large a share of a small run
 _WITHOUT_SAMPLES = ("walk.when=always",)
 

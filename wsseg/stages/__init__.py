@@ -2,12 +2,14 @@
 
 from wsseg.stages.evaluate_masks.stage import EvaluateMasks
 from wsseg.stages.make_seeds.stage import MakeSeeds
+from wsseg.stages.make_segments.stage import MakeSegments
 from wsseg.stages.measure_classifier.stage import MeasureClassifier
 from wsseg.stages.predict_masks.stage import PredictMasks
 from wsseg.stages.protocol import Stage
 from wsseg.stages.refine_masks.config import AffinityLabels, WalkedMasks
 from wsseg.stages.refine_masks.stage import RefineMasks
 from wsseg.stages.relabel_masks.stage import RelabelMasks
+from wsseg.stages.snap_masks.stage import SnapMasks
 from wsseg.stages.train_affinity.stage import TrainAffinity
 from wsseg.stages.train_classifier.stage import TrainClassifier
 from wsseg.stages.train_segmenter.stage import TrainSegmenter
@@ -17,7 +19,7 @@ STAGES: dict[str, Stage] = {
     stage.name: stage
     for stage in (
         TrainClassifier(), MeasureClassifier(), MakeSeeds(), RefineMasks(), TrainAffinity(), WalkSeeds(), TrainSegmenter(),
-        RelabelMasks(), PredictMasks(), EvaluateMasks(),
+        RelabelMasks(), PredictMasks(), EvaluateMasks(), MakeSegments(), SnapMasks(),
     )
 }  # fmt: skip
 

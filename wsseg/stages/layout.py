@@ -1,4 +1,4 @@
-"""Paths of masks, confidences and seeds in an artifact, by item id."""
+"""Paths of masks, confidences, seeds and segments in an artifact, by item id."""
 
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from wsseg.types import Mask
 MASK_FOLDER = "masks"
 CONFIDENCE_FOLDER = "confidence"
 SEED_FOLDER = "seeds"
+SEGMENT_FOLDER = "segments"
 
 
 def mask_path(folder: Path, item_id: str) -> Path:
@@ -29,6 +30,11 @@ def confidence_path(folder: Path, item_id: str) -> Path:
 def seed_path(folder: Path, item_id: str) -> Path:
     """Return the path of an item's seed in the artifact that is written to `folder`."""
     return folder / SEED_FOLDER / f"{item_id}.png"
+
+
+def segment_path(folder: Path, item_id: str) -> Path:
+    """Return the path of an item's segments in the artifact that is written to `folder`."""
+    return folder / SEGMENT_FOLDER / f"{item_id}.png"
 
 
 class ArtifactMasks:

@@ -1,0 +1,1 @@
+"""Snap pseudo-masks onto segments that follow the edges of the image."""
