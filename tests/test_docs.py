@@ -15,7 +15,7 @@ from tests import commands
 from tests.conftest import REPOSITORY, shrink_config, write_csv_data
 
 DOCS = REPOSITORY / "docs"
-PAGES = ("tutorial.md", "howto/look.md", "howto/export.md", "howto/python.md", "howto/run.md")
+PAGES = ("tutorial.md", "howto/look.md", "howto/quality.md", "howto/export.md", "howto/python.md", "howto/run.md")
 
 
 def blocks(page):

@@ -67,6 +67,18 @@ def test_a_run_and_the_commands_that_use_it(wsseg, csv_data, tmp_path):
     mask = np.asarray(PILImage.open(tmp_path / "out" / "sub" / "grey.png"))
     assert mask.shape == (203, 301) and mask.max() <= 2
 
+    # predict --confidence: calibrated only with the options of the evaluated predictions
+    (photos / "broken.jpg").unlink()
+    done = wsseg("predict", "segmenter", photos, "-o", "out2", "--confidence", "maps", "--only-unsure", "1")
+    assert f"temperature {last['temperature']:.2f}, fitted on 6 images with true masks" in done.stdout, done.stderr
+    assert np.asarray(PILImage.open(tmp_path / "maps" / "sub" / "grey.png")).shape == (203, 301)
+    first = (tmp_path / "maps" / "doubt.csv").read_text().splitlines()[1].split(",")[0]
+    assert [line.split()[0] for line in done.stdout.splitlines()[-2:]] == ["image", first]
+    done = wsseg("predict", "segmenter", photos, "-o", "out3", "--confidence", "maps3", "--crf", "off")
+    assert "not calibrated: no run has evaluated this network with these options" in done.stdout
+    done = wsseg("predict", "segmenter", photos, "-o", "maps3", "--confidence", "maps3")
+    assert done.returncode == 1 and "maps3 is also the folder of the masks" in done.stderr
+
     # evaluate: the folder of predictions gives the same result as the run
     (tmp_path / "classes.txt").write_text("red\nblue\n")
     store = tmp_path / "wsseg-store" / "objects" / stages["predictions"]["key"] / "masks"

@@ -47,6 +47,10 @@ def test_calibration_by_hand():
     judge.add(judge.count("a", truth, mask, np.array([[90, 20], [60, 90]], np.uint8)))
     assert judge.details()["calibration"] == [(0.6, 0.0, 1), (0.9, 1.0, 2)]
     assert judge.metrics()["calibration_error"] == pytest.approx((0.6 * 1 + 0.1 * 2) / 3)
+    assert judge.metrics()["calibration_error_scaled"] is None  # there is no second image to fit a temperature on
+    judge.add(judge.count("b", truth, mask, np.array([[90, 20], [60, 90]], np.uint8)))
+    assert judge.metrics()["calibration_error_scaled"] < judge.metrics()["calibration_error"]
+    assert judge.details()["calibration_scaled"] is not None and judge.metrics()["temperature"] < 1
     with pytest.raises(StageError, match="b: the confidence is"):
         judge.count("b", truth, mask, np.array([[90, 20]], np.uint8))
 

@@ -1,12 +1,16 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
+from PIL import Image as PILImage
 from torch import nn
 
 from wsseg.errors import StageError
 from wsseg.models.segmenter import SegmenterSpec
+from wsseg.outputs import Outputs
 from wsseg.stages.predict_masks.config import Config
-from wsseg.stages.predict_masks.prediction import Predictor, suppressed
+from wsseg.stages.predict_masks.prediction import Predictor, predict_files, suppressed
 
 SPEC = SegmenterSpec("fpn", "tu-test_resnet", {}, ("red", "blue"), 64, (0.5,) * 3, (0.5,) * 3)
 
@@ -66,3 +70,29 @@ def test_an_image_of_one_pixel_has_a_confidence():
         [np.zeros((1, 1, 3), np.uint8)]
     )[0]
     assert prediction.confidence.tolist() == [[67]]
+
+
+def test_probability_maps_have_the_size_of_their_image_and_255_is_certain(tmp_path: Path):
+    """Blue has a probability of 0.665, odds of 1.987; the temperature 0.5 squares the odds, which is 0.798."""
+    photograph = tmp_path / "photos" / "sub" / "a.png"
+    photograph.parent.mkdir(parents=True)
+    PILImage.new("RGB", (53, 21)).save(photograph)
+    predictor = Predictor(Constant(0.0, 1.0, 2.0), SPEC, Config(crf="off", device="cpu"))
+    for temperature, value in ((1.0, round(255 * 0.6652)), (0.5, round(255 * 0.798))):
+        folders = tmp_path / f"masks{temperature}", tmp_path / f"maps{temperature}"
+        doubts, unreadable = predict_files(
+            predictor, {"sub/a": photograph}, folders[0], Outputs(None), folders[1], temperature
+        )
+        assert not unreadable and [d.image_id for d in doubts] == ["sub/a"]
+        with PILImage.open(folders[1] / "sub" / "a.png") as image:
+            assert image.size == (53, 21) and image.mode == "L" and set(np.asarray(image).ravel().tolist()) == {value}
+        assert (folders[1] / "doubt.csv").read_text().splitlines()[1].startswith("sub/a,")
+        with PILImage.open(folders[0] / "sub" / "a.png") as image:
+            assert (np.asarray(image) == 2).all()  # scaling never changes a mask
+
+
+def test_without_a_folder_for_maps_only_masks_are_written(tmp_path: Path):
+    PILImage.new("RGB", (8, 8)).save(tmp_path / "a.png")
+    predictor = Predictor(Constant(0.0, 1.0, 2.0), SPEC, Config(crf="off", device="cpu"))
+    predict_files(predictor, {"a": tmp_path / "a.png"}, tmp_path / "masks", Outputs(None))
+    assert sorted(p.name for p in tmp_path.rglob("*.*")) == ["a.png", "a.png"]

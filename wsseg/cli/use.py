@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -21,7 +22,11 @@ from wsseg.cli.options import (
     store_option,
 )
 from wsseg.cli.tables import mebibytes, print_table
+from wsseg.errors import OutputError
 from wsseg.metrics.wording import percent
+
+if TYPE_CHECKING:
+    from wsseg.running.calibration import Calibration
 
 NETWORK_FORMATS = ("onnx", "torchscript", "torch_export")
 MASK_FORMATS = ("coco", "label_studio", "cvat", "huggingface")
@@ -37,6 +42,10 @@ MASK_FORMATS = ("coco", "label_studio", "cvat", "huggingface")
 @flip_option
 @click.option("--crf", type=click.Choice(["irn", "psa", "deeplab", "toco", "clip_es", "off"]), default="deeplab",
               show_default=True, help="Preset of the dense CRF.")  # fmt: skip
+@click.option("--confidence", "maps", type=FOLDER,
+              help="Folder for probability maps and the table doubt.csv.")  # fmt: skip
+@click.option("--only-unsure", type=click.IntRange(min=1), metavar="N",
+              help="List the N images that a person should look at first.")  # fmt: skip
 @overwrite_option
 @store_option
 def predict(
@@ -46,6 +55,8 @@ def predict(
     scales: tuple[float, ...],
     flip: bool,
     crf: str,
+    maps: Path | None,
+    only_unsure: int | None,
     overwrite: bool,
     store: Path,
 ) -> None:
@@ -56,24 +67,54 @@ def predict(
 
     \b
     wsseg predict segmenter photos -o masks
+    wsseg predict segmenter photos -o masks --confidence sure --only-unsure 20
     """
+    if maps is not None and maps.resolve() == output.resolve():
+        raise OutputError(f"--confidence: {maps} is also the folder of the masks (-o); choose another folder")
     opened = open_store(store)
     segmenter = open_artifact(opened, artifact, "segmenter")  # found before slow modules are imported
     from wsseg.data.photographs import photograph_files
     from wsseg.models.segmenter import load_segmenter
     from wsseg.outputs import Outputs
+    from wsseg.running.calibration import calibration_of
     from wsseg.stages.predict_masks.config import Config
+    from wsseg.stages.predict_masks.doubt import TABLE, most_doubtful
     from wsseg.stages.predict_masks.prediction import Predictor, predict_files
 
     unlisted: list[tuple[Path, str]] = []
     files = photograph_files(images, unlisted)
     model, spec = load_segmenter(segmenter.read_bytes, str(segmenter.folder))
-    predictor = Predictor(model, spec, Config(scales=scales, flip=flip, crf=crf))  # type: ignore[arg-type]
+    config = Config(scales=scales, flip=flip, crf=crf)  # type: ignore[arg-type]
+    calibration = calibration_of(opened, segmenter, config) if maps is not None or only_unsure else None
     outputs = Outputs(opened, [images, *files.values()], overwrite)
-    written, unreadable = predict_files(predictor, files, output, outputs)
+    temperature = calibration.temperature if calibration else 1.0
+    doubts, unreadable = predict_files(Predictor(model, spec, config), files, output, outputs, maps, temperature)
     ids = ", ".join(f"{i} {name}" for i, name in enumerate(("background", *spec.classes)))
-    click.echo(f"{written} masks in {output}; class ids: {ids}")
-    report_unreadable([*unlisted, *unreadable], written)
+    click.echo(f"{len(doubts)} masks in {output}; class ids: {ids}")
+    if maps is not None:
+        click.echo(f"probability maps and {TABLE} in {maps}; {_calibration_text(calibration)}")
+    if only_unsure:
+        rows = [
+            [
+                d.image_id,
+                percent(d.doubt),
+                percent(d.mean_probability),
+                ", ".join(spec.classes[k - 1] for k in d.class_ids),
+            ]
+            for d in most_doubtful(doubts)[:only_unsure]
+        ]
+        print_table(["image", "doubt %", "probability %", "classes"], rows, numbers=["doubt %", "probability %"])
+    report_unreadable([*unlisted, *unreadable], len(doubts))
+
+
+def _calibration_text(calibration: "Calibration | None") -> str:
+    """Return how the probabilities of maps were scaled."""
+    if calibration is None:
+        return "not calibrated: no run has evaluated this network with these options on true masks"
+    return (
+        f"temperature {calibration.temperature:.2f}, fitted on {calibration.images} images with true masks "
+        f"(calibration error {percent(calibration.before)} -> {percent(calibration.after)} %)"
+    )
 
 
 @click.command(cls=Command)

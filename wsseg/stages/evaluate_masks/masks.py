@@ -1,7 +1,6 @@
 """Metrics of masks against the truth."""
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +11,7 @@ from wsseg.data.masks import sampled
 from wsseg.errors import StageError
 from wsseg.labels import IGNORE_INDEX, ClassMap
 from wsseg.metrics.boundary import boundary_counts, boundary_iou
+from wsseg.metrics.calibration import calibration_error, cross_fitted, fit_temperature, ranges
 from wsseg.metrics.confusion import (
     Counts,
     confusion,
@@ -24,8 +24,6 @@ from wsseg.metrics.confusion import (
 from wsseg.metrics.objects import MEASURES, SIZES, object_counts
 from wsseg.stages.evaluate_masks.image_counts import ImageCounts
 from wsseg.types import Mask
-
-_RANGES = 20  # of confidence
 
 
 def named(values: NDArray[np.float64], classes: ClassMap) -> dict[str, float | None]:
@@ -69,7 +67,7 @@ class MaskJudge:
         self._confusion: Counts = np.zeros((labels, labels + 1), dtype=np.int64)
         self._boundary = np.zeros((labels, 2), dtype=np.int64)
         self._objects = np.zeros((labels, len(SIZES), len(MEASURES)), dtype=np.int64)
-        self._confidence = np.zeros((101, 2), dtype=np.int64)
+        self._confidence = np.zeros((2, 101, 2), dtype=np.int64)  # two halves: every second image
         self._images = 0
 
     def count(self, item_id: str, truth: Mask, mask: Mask, confidence: NDArray[np.uint8] | None = None) -> _MaskCounts:
@@ -91,7 +89,7 @@ class MaskJudge:
             counts = confusion(truth, mask, labels)
         except StageError as error:
             raise StageError(f"{item_id}: {error}") from error
-        boundary, by_confidence = np.zeros_like(self._boundary), np.zeros_like(self._confidence)
+        boundary, by_confidence = np.zeros_like(self._boundary), np.zeros_like(self._confidence[0])
         if self.with_boundary:
             boundary = boundary_counts(truth, mask, labels)
         if confidence is not None:
@@ -104,11 +102,16 @@ class MaskJudge:
         self._confusion += counts.confusion
         self._boundary += counts.boundary
         self._objects += counts.objects
-        self._confidence += counts.confidence
+        self._confidence[self._images % 2] += counts.confidence
         self._images += 1
 
     def metrics(self) -> dict[str, Any]:
-        """Return the metrics as fractions."""
+        """Return the metrics as fractions.
+
+        If the confidence is known, ``calibration_error`` is its expected calibration error; ``temperature`` is the one that
+        fits all images, and ``calibration_error_scaled`` the error of each half of the images under the temperature of the
+        other half (None for a single image).
+        """
         metrics = {**metrics_of(self._confusion, self.classes), "images": self._images}
         if self.with_boundary:
             bands = boundary_iou(self._boundary)
@@ -119,14 +122,18 @@ class MaskJudge:
             decided = metrics_of(decided_only(self._confusion), self.classes)
             metrics |= {"coverage": coverage(self._confusion), "miou_decided": decided["miou"]}
         if self._confidence.any():
-            metrics["calibration_error"] = calibration_error(self._calibration())
+            after = cross_fitted(self._confidence)
+            metrics["calibration_error"] = calibration_error(ranges([(self._confidence.sum(0), 1.0)]))
+            metrics["temperature"] = fit_temperature(self._confidence.sum(0))
+            metrics["calibration_error_scaled"] = None if after is None else calibration_error(after)
         return metrics
 
     def details(self) -> dict[str, Any]:
         """Return counts over all images.
 
         ``confusion`` has the truth in rows, and undecided in the last column. ``objects`` gives the numbers of
-        `wsseg.metrics.objects` by class name, size and measure. ``calibration`` is there if the confidence is known.
+        `wsseg.metrics.objects` by class name, size and measure. ``calibration`` and ``calibration_scaled`` (see `metrics`)
+        are there if the confidence is known: (mean confidence, fraction correct, pixels) of 20 ranges.
         """
         details: dict[str, Any] = {
             "confusion": self._confusion.tolist(),
@@ -138,17 +145,9 @@ class MaskJudge:
             },
         }
         if self._confidence.any():
-            details["calibration"] = self._calibration()
+            details["calibration"] = ranges([(self._confidence.sum(0), 1.0)])
+            details["calibration_scaled"] = cross_fitted(self._confidence)
         return details
-
-    def _calibration(self) -> list[tuple[float, float, int]]:
-        """Return (mean confidence, fraction correct, sampled pixels) of each of 20 ranges of confidence that occurs."""
-        ranges = []
-        for values in np.array_split(np.arange(101), _RANGES):
-            pixels, correct = self._confidence[values].T
-            if total := int(pixels.sum()):
-                ranges.append((float((pixels * values).sum() / total / 100), float(correct.sum() / total), total))
-        return ranges
 
 
 def _confidence_counts(item_id: str, truth: Mask, mask: Mask, confidence: NDArray[np.uint8]) -> NDArray[np.int64]:
@@ -161,13 +160,3 @@ def _confidence_counts(item_id: str, truth: Mask, mask: Mask, confidence: NDArra
     every = np.bincount(confidence[evaluated], minlength=101)
     correct = np.bincount(confidence[evaluated & (truth == mask)], minlength=101)
     return np.stack([every, correct], axis=1)
-
-
-def calibration_error(calibration: Sequence[tuple[float, float, int]]) -> float:
-    """Return the expected calibration error (Guo et al. 2017): mean |confidence - fraction correct|, weighted by pixels.
-
-    Args:
-        calibration: (mean confidence, fraction correct, pixels) of each range of confidence.
-    """
-    total = sum(pixels for _, _, pixels in calibration)
-    return sum(abs(confidence - correct) * pixels for confidence, correct, pixels in calibration) / total

@@ -19,7 +19,7 @@ from wsseg.store.files import atomic_write
 class EvaluateMasks:
     name = "evaluate_masks"
     table = "evaluation"
-    version = 4
+    version = 5
     Config = values.Config
     inputs: Mapping[str, Role] = {
         "masks": Role(("seeds", "pseudo_masks", "predictions")),

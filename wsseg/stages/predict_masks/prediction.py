@@ -14,14 +14,16 @@ from torch import nn
 from wsseg.crf.dense_crf import DenseCrf
 from wsseg.crf.settings import PRESETS
 from wsseg.data.batches import network_inputs, network_size
-from wsseg.data.masks import encode_mask, sampled
+from wsseg.data.masks import encode_grey, encode_mask, sampled
 from wsseg.data.photographs import open_images
 from wsseg.errors import StageError
+from wsseg.metrics.calibration import scaled
 from wsseg.models.cpu.folding import folded
 from wsseg.models.device import autocast, resolve_device
 from wsseg.models.segmenter import SegmenterSpec, enlarged_argmax, segment
 from wsseg.outputs import Outputs
 from wsseg.stages.predict_masks.config import Config
+from wsseg.stages.predict_masks.doubt import TABLE, ImageDoubt, doubt_table, image_doubt
 from wsseg.types import Image, Mask
 
 
@@ -31,12 +33,17 @@ class Prediction:
 
     Args:
         mask: (H, W) uint8 class ids.
-        confidence: uint8, probability of the mask's class in percent, at every eighth row and column (see
-            `wsseg.data.masks.sampled`).
+        probability: (H, W) float32, probability of the mask's class in [0, 1].
     """
 
     mask: Mask
-    confidence: NDArray[np.uint8]
+    probability: NDArray[np.float32]
+
+    @property
+    def confidence(self) -> NDArray[np.uint8]:
+        """The probability in percent, uint8, at every eighth row and column (`wsseg.data.masks.sampled`)."""
+        percent: NDArray[np.uint8] = np.rint(100 * np.clip(sampled(self.probability), 0, 1)).astype(np.uint8)
+        return percent
 
 
 class Predictor:
@@ -99,21 +106,15 @@ class Predictor:
         height, width = size
         if self.config.crf == "off":
             mask, highest = enlarged_argmax(scores, size)
-            return Prediction(mask, sampled_percent(highest))
+            return Prediction(mask, highest)
         large = np.stack([cv2.resize(s, (width, height), interpolation=cv2.INTER_LINEAR) for s in scores])
         large /= large.sum(axis=0, keepdims=True)
         refined = DenseCrf(photograph(), PRESETS[self.config.crf]).refine(large)
-        return Prediction(refined.argmax(axis=0).astype(np.uint8), sampled_percent(refined.max(axis=0)))
+        return Prediction(refined.argmax(axis=0).astype(np.uint8), refined.max(axis=0))
 
 
 def _same(image: Image) -> Image:
     return image
-
-
-def sampled_percent(probability: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """Return an (H, W) probability in percent, at the places of `wsseg.data.masks.sampled`."""
-    percent: NDArray[np.uint8] = np.rint(100 * np.clip(sampled(probability), 0, 1)).astype(np.uint8)
-    return percent
 
 
 def suppressed(scores: torch.Tensor, probabilities: torch.Tensor, lowest: float) -> torch.Tensor:
@@ -139,8 +140,13 @@ def _shrunk(image: Image, largest: tuple[int, int]) -> Image:
 
 
 def predict_files(
-    predictor: Predictor, files: Mapping[str, Path], output: Path, outputs: Outputs
-) -> tuple[int, list[tuple[Path, str]]]:
+    predictor: Predictor,
+    files: Mapping[str, Path],
+    output: Path,
+    outputs: Outputs,
+    maps: Path | None = None,
+    temperature: float = 1.0,
+) -> tuple[list[ImageDoubt], list[tuple[Path, str]]]:
     """Segment image files into indexed PNG files.
 
     Args:
@@ -148,17 +154,30 @@ def predict_files(
         files: paths of the images by id.
         output: folder of the masks ``<id>.png``; an id with / is written to a sub-folder.
         outputs: writes the files.
+        maps: folder of the probability maps ``<id>.png`` and of the table `doubt.TABLE`; None to write none. A map is a grey
+            PNG of the image's size: 255 times the probability of the mask's class, rounded.
+        temperature: scales the probabilities, see `wsseg.metrics.calibration.scaled`.
 
     Returns:
-        The number of masks written, and the files that could not be read, each with the reason.
+        The doubt about each mask written, and the files that could not be read, each with the reason.
 
     Raises:
-        OutputError: a mask would overwrite an input or another file of the user; it is raised before the first prediction.
+        OutputError: a file would overwrite an input or another file of the user; it is raised before the first prediction.
     """
-    outputs.check(output / f"{item_id}.png" for item_id in files)
+    folders = [output] if maps is None else [output, maps]
+    outputs.check([folder / f"{item_id}.png" for folder in folders for item_id in files])
+    if maps is not None:
+        outputs.check([maps / TABLE])
     unreadable: list[tuple[Path, str]] = []
-    written = 0
+    doubts = []
     for item_id, image in open_images(files, "predictions", unreadable):
-        outputs.write(output / f"{item_id}.png", encode_mask(predictor.predict([image])[0].mask))
-        written += 1
-    return written, unreadable
+        prediction = predictor.predict([image])[0]
+        probability = scaled(prediction.probability, temperature)
+        doubts.append(image_doubt(item_id, prediction.mask, probability))
+        if maps is not None:
+            grey = np.rint(255 * np.clip(probability, 0, 1)).astype(np.uint8)
+            outputs.write(maps / f"{item_id}.png", encode_grey(grey))
+        outputs.write(output / f"{item_id}.png", encode_mask(prediction.mask))
+    if maps is not None:
+        outputs.write(maps / TABLE, doubt_table(doubts, ("background", *predictor.spec.classes)))
+    return doubts, unreadable
