@@ -45,11 +45,13 @@ class FolderSplit:
         images: folder with one sub-folder per class.
         masks: folder with the same layout that contains indexed PNG masks.
         limit: number of images to use, evenly spaced over the sorted ids; 0 means all.
+        label_overlay: CSV file of corrected labels with the columns ``image,class,present``; see `wsseg.data.label_overlay`.
     """
 
     images: Path = setting()
     masks: Path | None = setting(None)
     limit: int = setting(0, low=0)
+    label_overlay: Path | None = setting(None)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,12 +80,14 @@ class CsvSplit:
         labels: CSV file with the header ``image_id,classes``; class names are separated by `separator`.
         masks: folder of indexed PNG masks, ``<image_id>.png``.
         limit: number of images to use, evenly spaced over the sorted ids; 0 means all.
+        label_overlay: CSV file of corrected labels with the columns ``image,class,present``; see `wsseg.data.label_overlay`.
     """
 
     images: Path = setting()
     labels: Path = setting()
     masks: Path | None = setting(None)
     limit: int = setting(0, low=0)
+    label_overlay: Path | None = setting(None)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,10 +115,12 @@ class VocSplit:
     Args:
         list: name of an image list in ``ImageSets/Segmentation``, or in ``ImageSets/Main`` if it is not there.
         limit: number of images to use, evenly spaced over the sorted ids; 0 means all.
+        label_overlay: CSV file of corrected labels with the columns ``image,class,present``; see `wsseg.data.label_overlay`.
     """
 
     list: str = setting()
     limit: int = setting(0, low=0)
+    label_overlay: Path | None = setting(None)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,11 +152,13 @@ class CocoSplit:
         images: folder of images.
         annotations: JSON file of COCO instances.
         limit: number of images to use, evenly spaced over the sorted ids; 0 means all.
+        label_overlay: CSV file of corrected labels with the columns ``image,class,present``; see `wsseg.data.label_overlay`.
     """
 
     images: Path = setting()
     annotations: Path = setting()
     limit: int = setting(0, low=0)
+    label_overlay: Path | None = setting(None)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -168,10 +176,12 @@ class DemoSplit:
     Args:
         images: number of images to generate.
         limit: number of images to use; 0 means all.
+        label_overlay: CSV file of corrected labels with the columns ``image,class,present``; see `wsseg.data.label_overlay`.
     """
 
     images: int = setting(low=1, high=100_000)
     limit: int = setting(0, low=0)
+    label_overlay: Path | None = setting(None)
 
 
 @dataclass(frozen=True, kw_only=True)

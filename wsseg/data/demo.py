@@ -110,7 +110,7 @@ def demo_data(data: DemoData, folder: Path) -> CsvData:
 
 def _csv_split(root: Path, split: str, part: DemoSplit) -> CsvSplit:
     folder = root / split
-    return CsvSplit(folder / "images", folder / "labels.csv", folder / "masks", part.limit)
+    return CsvSplit(folder / "images", folder / "labels.csv", folder / "masks", part.limit, part.label_overlay)
 
 
 def _photographs() -> dict[str, Image]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from wsseg.data.file_memory import FileMemory
+from wsseg.data.label_overlay import apply_overlay, read_overlay
 from wsseg.data.layouts import Listing, list_split
 from wsseg.data.sampling import evenly_spaced
 from wsseg.errors import DatasetError, listed, nearest
@@ -68,6 +69,10 @@ def load_images(
             f"{split}: {len(listing.label_without_image)} labels have no image: {listed(listing.label_without_image)}; "
             'add the images, remove the labels, or set data.on_bad_image = "skip"'
         )
+    if (overlay := getattr(data, split).label_overlay) is not None:
+        decisions = read_overlay(overlay, {*listing.labels, *listing.label_without_image})
+        known = dict.fromkeys((*listing.names, *classes.names))
+        log.info("%s: %s", split, apply_overlay(listing, decisions, overlay, known))
     skipped = dict.fromkeys(listing.label_without_image, "no image file")
     ids = evenly_spaced(sorted(listing.paths), getattr(data, split).limit or len(listing.paths))
     inspections = memory.inspect([listing.paths[i] for i in ids], f"reading {split} images")
