@@ -1,11 +1,12 @@
-"""The classifier: a timm backbone, global average pooling and a 1x1 convolution as head, for which CAM is exact."""
+"""The classifier: a timm backbone, a 1x1 convolution as head, and a pooling of its maps, for which CAM is one forward pass."""
 
 import difflib
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import timm
 import torch
@@ -25,6 +26,28 @@ from wsseg.models.weights import (
 )
 from wsseg.saliency.feature_maps import spatial
 
+Pooling = Literal["mean", "lse", "top"]
+OutputStride = Literal[8, 16, 32]
+_SHARPNESS = 1.0  # of the log-sum-exp
+_TOP = 0.1  # fraction of the places
+
+
+def pooled(maps: Tensor, pooling: Pooling) -> Tensor:
+    """Return the logits (N, K) of class maps (N, K, h, w).
+
+    Args:
+        maps: evidence of each class at each place.
+        pooling: ``mean`` (Zhou et al. 2016); ``lse``, log(mean(exp(maps))), which weights the places by their own evidence, so
+            that a small object is not diluted by the rest of the image (Pinheiro & Collobert 2015, equation 6); or ``top``, the
+            mean of the highest tenth of the places (Durand et al. 2017, WILDCAT).
+    """
+    if pooling == "mean":
+        return maps.mean(dim=(2, 3))
+    places = maps.float().flatten(2)
+    if pooling == "lse":
+        return (torch.logsumexp(_SHARPNESS * places, dim=2) - math.log(places.shape[2])) / _SHARPNESS
+    return places.topk(max(1, round(_TOP * places.shape[2])), dim=2).values.mean(2)
+
 
 @dataclass(frozen=True)
 class ClassifierSpec:
@@ -35,22 +58,28 @@ class ClassifierSpec:
         classes: class names, without the background.
         mean: mean of the input's channels, three values in [0, 1].
         std: standard deviation of the input's channels, three values in (0, 1].
+        size: long side in pixels of the images that it was trained on, at zoom 1.
+        pooling: how the maps become logits, see `pooled`.
+        output_stride: input pixels per place of the maps that it was trained with.
     """
 
     backbone: str
     classes: tuple[str, ...]
     mean: tuple[float, ...] = setting(low=0.0, high=1.0)
     std: tuple[float, ...] = setting(low=0.001, high=1.0)
+    size: int = setting(320, low=32, high=8192)
+    pooling: Pooling = setting("mean")
+    output_stride: OutputStride = setting(32)
 
     def __post_init__(self) -> None:
         check_statistics(self.mean, self.std)
 
 
 class Classifier(nn.Module):
-    """Multi-label classifier whose logits are the spatial means of its class maps.
+    """Multi-label classifier whose logits are pooled from its class maps.
 
-    The head is linear and has no bias, so that head(mean(features)) == mean(head(features)): a class map is exactly the
-    evidence of its class at each place (Zhou et al. 2016, "Learning Deep Features for Discriminative Localization").
+    The head is linear and has no bias: a class map is the evidence of its class at each place (Zhou et al. 2016, "Learning
+    Deep Features for Discriminative Localization"). With the pooling ``mean``, the logit is exactly the mean of the map.
 
     The identity layer ``last`` returns the features that are pooled; saliency methods read it if no other layer is named.
 
@@ -59,13 +88,22 @@ class Classifier(nn.Module):
         features: number of its feature maps, F.
         classes: number of classes without the background, K.
         channels_last: whether the backbone returns (N, h, w, F).
+        pooling: how the maps become logits, see `pooled`.
     """
 
     last_layer = "last"
 
-    def __init__(self, backbone: nn.Module, features: int, classes: int, channels_last: bool = False) -> None:
+    def __init__(
+        self,
+        backbone: nn.Module,
+        features: int,
+        classes: int,
+        channels_last: bool = False,
+        pooling: Pooling = "mean",
+    ) -> None:
         super().__init__()
         self.backbone = backbone
+        self.pooling = pooling
         self.channels_last = channels_last
         self.last = nn.Identity()
         self.head = nn.Conv2d(features, classes, kernel_size=1, bias=False)
@@ -85,10 +123,12 @@ class Classifier(nn.Module):
 
     def logits(self, features: Tensor) -> Tensor:
         """Return logits (N, K) of the last feature maps (N, F, h, w)."""
-        return self.head(features.mean(dim=(2, 3), keepdim=True)).flatten(1)  # type: ignore[no-any-return]
+        if self.pooling == "mean":  # head and mean commute, and the mean is smaller
+            return self.head(features.mean(dim=(2, 3), keepdim=True)).flatten(1)  # type: ignore[no-any-return]
+        return pooled(self.head(features), self.pooling)
 
     def class_maps(self, images: Tensor) -> Tensor:
-        """Return the evidence of each class at each place, (N, K, h, w); its spatial mean is the logit."""
+        """Return the evidence of each class at each place, (N, K, h, w); `pooled`, it is the logit."""
         return self.head(self.features(images))  # type: ignore[no-any-return]
 
 
@@ -117,20 +157,22 @@ def backbone_statistics(name: str) -> tuple[tuple[float, ...], tuple[float, ...]
     return tuple(config.mean), tuple(config.std)
 
 
-def build_classifier(spec: ClassifierSpec, output_stride: int = 32) -> Classifier:
+def build_classifier(spec: ClassifierSpec, output_stride: int | None = None) -> Classifier:
     """Return a classifier without trained weights.
 
     Args:
         spec: its description.
-        output_stride: input pixels per feature, 8, 16 or 32. Weights trained at 32 can be used at 8 and 16: strides become
-            dilations, and the same filters are applied at more places (Chen et al. 2018, DeepLab, section 3.1).
+        output_stride: input pixels per feature, 8, 16 or 32; None means that of the training. Weights trained at 32 can be used
+            at 8 and 16: strides become dilations, and the same filters are applied at more places (Chen et al. 2018, DeepLab,
+            section 3.1).
 
     Raises:
         StageError: the backbone is unknown, does not support the output stride, or has no spatial features.
     """
     check_backbone(spec.backbone)
-    features, channels_last = _features_of(spec.backbone, output_stride)
-    return Classifier(_backbone(spec.backbone, output_stride), features, len(spec.classes), channels_last)
+    stride = output_stride or spec.output_stride
+    features, channels_last = _features_of(spec.backbone, stride)
+    return Classifier(_backbone(spec.backbone, stride), features, len(spec.classes), channels_last, spec.pooling)
 
 
 def _backbone(name: str, output_stride: int) -> nn.Module:
@@ -217,7 +259,7 @@ def load_backbone_weights(model: Classifier, backbone: str, weights: str, file: 
 
 
 def load_classifier(
-    read: Callable[[str], bytes], where: str, output_stride: int = 32
+    read: Callable[[str], bytes], where: str, output_stride: int | None = None
 ) -> tuple[Classifier, ClassifierSpec]:
     """Load a trained classifier; returns it in eval mode, and its spec.
 

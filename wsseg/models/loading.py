@@ -13,19 +13,18 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from wsseg.data.transforms import TrainingImages
+from wsseg.data.transforms import Draw, TrainingImages
 from wsseg.parallel import worker_count
 from wsseg.workers import CONTEXT, follow_parent, startable
 
 
-def batch_loader(data: TrainingImages, batch_size: int, workers: int, rng_seed: int) -> DataLoader[dict[str, Tensor]]:
+def batch_loader(data: TrainingImages, batch_size: int, workers: int) -> DataLoader[dict[str, Tensor]]:
     """Return a loader that yields the batches of one epoch per iteration; worker processes persist between epochs.
 
     Args:
         data: the training images.
         batch_size: images per batch, over all processes.
         workers: processes that read images; with 0, this process reads them.
-        rng_seed: seed of the order, together with the epoch.
     """
     workers = worker_count(workers) if workers and startable() else 0
     options: dict[str, Any] = {}
@@ -36,9 +35,9 @@ def batch_loader(data: TrainingImages, batch_size: int, workers: int, rng_seed: 
     return DataLoader(
         _Drawn(data),
         batch_size=batch_size,
-        sampler=EpochOrder(data, rng_seed),
+        sampler=EpochOrder(data),
         num_workers=workers,
-        drop_last=len(data) > batch_size,
+        drop_last=data.draws > batch_size,
         generator=torch.Generator(),  # for the workers' seeds: with torch's own generator, their number would change dropout
         **options,
     )
@@ -72,33 +71,26 @@ def _arrays(samples: list[dict[str, Tensor]]) -> dict[str, NDArray[Any]]:
 
 
 class _Drawn(Dataset[dict[str, Tensor]]):
-    """Training images by (epoch, index), so that persistent workers augment an image differently in each epoch."""
+    """Training examples by `Draw`."""
 
     def __init__(self, data: TrainingImages) -> None:
         self.data = data
 
     def __len__(self) -> int:
-        return len(self.data)
+        return self.data.draws
 
-    def __getitem__(self, place: tuple[int, int]) -> dict[str, Tensor]:
-        self.data.epoch, index = place
-        return self.data[index]
+    def __getitem__(self, draw: Draw) -> dict[str, Tensor]:
+        return self.data.example(draw)
 
 
-class EpochOrder(torch.utils.data.Sampler[tuple[int, int]]):
-    """Yields (epoch, index) pairs: a permutation, or draws by the data's weights; they depend on (rng_seed, epoch) only."""
+class EpochOrder(torch.utils.data.Sampler[Draw]):
+    """Yields the draws of the data's current epoch."""
 
-    def __init__(self, data: TrainingImages, rng_seed: int) -> None:
-        self.data, self.rng_seed = data, rng_seed
+    def __init__(self, data: TrainingImages) -> None:
+        self.data = data
 
     def __len__(self) -> int:
-        return len(self.data)
+        return self.data.draws
 
-    def __iter__(self) -> Iterator[tuple[int, int]]:
-        epoch = self.data.epoch
-        generator = torch.Generator().manual_seed((self.rng_seed * 1_000_003 + epoch) % 2**63)
-        if self.data.weights is None:
-            order = torch.randperm(len(self.data), generator=generator)
-        else:
-            order = torch.multinomial(self.data.weights, len(self.data), replacement=True, generator=generator)
-        yield from ((epoch, index) for index in order.tolist())
+    def __iter__(self) -> Iterator[Draw]:
+        yield from self.data.order(self.data.epoch)

@@ -135,7 +135,7 @@ def fit(
             dataloader_config=DataLoaderConfiguration(split_batches=True),
             step_scheduler_with_optimizer=False,
         )
-    loader = batch_loader(data, schedule.batch_size, schedule.workers, schedule.rng_seed)
+    loader = batch_loader(data, schedule.batch_size, schedule.workers)
     steps = schedule.epochs * len(loader)
     optimizer = torch.optim.AdamW(_parameter_groups(model, fresh, schedule))
     model.to(memory_format=torch.channels_last)
@@ -222,14 +222,14 @@ def single_values_unnormalised(model: nn.Module) -> Iterator[None]:
             handle.remove()
 
 
-def try_training(outline: nn.Module, schedule: Schedule, count: int, size: int, what: str) -> None:
+def try_training(outline: nn.Module, schedule: Schedule, count: int, crop: tuple[int, int], what: str) -> None:
     """Pass a batch through a network on the device ``meta`` as the training will, without computing anything.
 
     Args:
         outline: the network on torch's device ``meta``.
         schedule: the values of the training.
         count: number of training images.
-        size: height and width of the crops, in pixels.
+        crop: (H, W) of the crops, in pixels.
         what: the config table, for errors.
 
     Raises:
@@ -239,7 +239,7 @@ def try_training(outline: nn.Module, schedule: Schedule, count: int, size: int, 
     batch = max(1, min(schedule.batch_size, count) // processes.count())
     try:
         with torch.device("meta"), single_values_unnormalised(outline):
-            outline.train()(torch.zeros(batch, 3, size, size))
+            outline.train()(torch.zeros(batch, 3, *crop))
     # networks raise any of these for a size that does not fit
     except (
         RuntimeError,
@@ -252,7 +252,7 @@ def try_training(outline: nn.Module, schedule: Schedule, count: int, size: int, 
     ) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise StageError(
-            f"{what}.size: the network does not accept {batch} crops of {size} px ({reason}); "
+            f"{what}.size: the network does not accept {batch} crops of {crop[0]}x{crop[1]} px ({reason}); "
             "expected for most networks: a multiple of 32"
         ) from error
 

@@ -17,8 +17,9 @@ class Config:
             means the last feature maps, which the classifier pools.
         target: score that is explained by methods that use gradients: ``logit``, ``sigmoid`` or ``softmax`` of the class, or
             ``margin`` (the logit minus the highest logit of another class).
-        size: long side of the images at scale 1, in pixels.
-        output_stride: input pixels per value of the class maps; 16 and 8 give finer maps by dilation and take longer.
+        size: long side of the images at scale 1, in pixels; that of the classifier's training if it is not set.
+        output_stride: input pixels per value of the class maps, that of the classifier's training if it is not set; 16 and 8
+            give finer maps by dilation and take longer.
         scales: factors on `size`; the maps are averaged over them.
         flip: average over the mirrored image as well.
         batch_size: number of images of equal size per forward pass; lower it if memory runs out.
@@ -35,8 +36,8 @@ class Config:
     ] = setting("cam")  # fmt: skip
     layers: tuple[str, ...] = setting(())
     target: Literal["logit", "sigmoid", "softmax", "margin"] = setting("logit")
-    size: int = setting(320, low=32, high=8192)
-    output_stride: Literal[8, 16, 32] = setting(32)
+    size: int | None = setting(None, low=32, high=8192)
+    output_stride: Literal[8, 16, 32] | None = setting(None)
     scales: tuple[float, ...] = setting((1.5, 2.5), low=0.1, high=8.0)
     flip: bool = setting(True)
     batch_size: int = setting(8, low=1, high=4096)

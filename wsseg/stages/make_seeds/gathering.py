@@ -37,7 +37,7 @@ def prototypes_by_class(
     features_by_class: dict[int, list[Tensor]] = {class_id: [] for class_id in samples}
     batches = batches_by_size([item for item in images.items if item.id in classes_by_id], config.batch_size)
     for batch in track(batches, len(batches), "prototypes", "batches"):
-        size = network_size(batch[0].size, config.size, min(config.scales))
+        size = network_size(batch[0].size, config.size or spec.size, min(config.scales))
         (tensor,) = read_batch(batch, spec.mean, spec.std, [size], device)
         with autocast(config.precision, device):
             features = in_parts(model.features, tensor.contiguous(memory_format=torch.channels_last))

@@ -17,7 +17,7 @@ from wsseg.types import Seed
 class MakeSeeds:
     name = "make_seeds"
     table = "seeds"
-    version = 4
+    version = 5
     Config = values.Config
     inputs: Mapping[str, Role] = {"images": Role(("images",)), "classifier": Role(("classifier",))}
     output = "seeds"
@@ -67,7 +67,7 @@ class MakeSeeds:
             present = sorted({class_id for item in batch for class_id in item.class_ids})
             cams = torch.zeros(len(batch), 0, *quarter(size))
             if present:
-                sizes = [network_size(size, config.size, scale) for scale in config.scales]
+                sizes = [network_size(size, config.size or spec.size, scale) for scale in config.scales]
                 tensors = read_batch(batch, spec.mean, spec.std, sizes, device)
                 with autocast(config.precision, device):
                     cams = multiscale_maps(maps_for(present), tensors, config.flip, quarter(size)).cpu()

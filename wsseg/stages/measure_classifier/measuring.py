@@ -17,7 +17,7 @@ from wsseg.stages.measure_classifier.config import Config
 
 @torch.inference_mode()
 def metrics_of(
-    model: Classifier, spec: ClassifierSpec, images: LabeledImages, size: int, config: Config
+    model: Classifier, spec: ClassifierSpec, images: LabeledImages, config: Config
 ) -> dict[str, Any]:
     """Return the `classification_metrics` of a classifier on images.
 
@@ -25,7 +25,6 @@ def metrics_of(
         model: the classifier, in eval mode.
         spec: its classes and the statistics of its input.
         images: images of the same classes.
-        size: long side of the images for the network, in pixels.
         config: batch size, precision and device.
     """
     device = resolve_device(config.device)
@@ -33,7 +32,7 @@ def metrics_of(
     logits, labels = [], []
     batches = batches_by_size(images.items, config.batch_size)
     for items in track(batches, len(batches), "classifier on val", "batches"):
-        (batch,) = read_batch(items, spec.mean, spec.std, [network_size(items[0].size, size, 1.0)], device)
+        (batch,) = read_batch(items, spec.mean, spec.std, [network_size(items[0].size, spec.size, 1.0)], device)
         with autocast(config.precision, device):
             logits.append(model(batch.contiguous(memory_format=torch.channels_last)).float().cpu().numpy())
         labels.append(torch.stack([present(item, len(images.classes)) for item in items]).numpy())

@@ -15,7 +15,7 @@ from wsseg.store.files import atomic_write
 class MeasureClassifier:
     name = "measure_classifier"
     table = "classifier_quality"
-    version = 1
+    version = 2
     Config = values.Config
     inputs: Mapping[str, Role] = {"images": Role(("images",)), "classifier": Role(("classifier",))}
     output = "classifier_report"
@@ -34,10 +34,9 @@ class MeasureClassifier:
         classifier: Artifact = inputs["classifier"]
         model, spec = load_classifier(classifier.read_bytes, str(classifier.folder))
         check_classes("classifier", spec.classes, images)
-        trained_with = classifier.manifest["config"]
-        size = int(trained_with["size"])
-        metrics = metrics_of(model, spec, images, size, config)
-        conditions = {"split": images.split, "images": len(images), "size": size, "rng_seed": trained_with["rng_seed"]}
+        metrics = metrics_of(model, spec, images, config)
+        rng_seed = classifier.manifest["config"]["rng_seed"]
+        conditions = {"split": images.split, "images": len(images), "size": spec.size, "rng_seed": rng_seed}
         report = {**metrics, "conditions": conditions}
         atomic_write(out / "report.json", json.dumps(report, indent=1).encode())
         return report

@@ -20,8 +20,14 @@ class Config:
         weights_file: a .safetensors, .pth, .pt or .bin file; required by ``weights = "file"``.
         frozen_levels: number of the backbone's first feature levels (strides 2, 4, 8 ...) whose weights stay fixed. Lower
             it if the images differ much from photographs; training then takes longer.
-        size: height and width of the training crops in pixels; a multiple of 32 fits most backbones.
-        epochs: passes over the training images.
+        size: long side of the training images at zoom 1, in pixels; a multiple of 32 fits most backbones. Without it, the smallest
+            of 256, 320, 416 and 512 is chosen at which ImageNet features predict held-out labels as well as at any of them. All
+            later steps use the same size unless their table sets another one.
+        pooling: how the class maps become logits: ``mean``; ``lse`` (log-sum-exp) or ``top`` (mean of the highest tenth), for which
+            a small object counts as much as a large one.
+        output_stride: input pixels per place of the class maps; 16 and 8 train finer maps by dilation and take longer.
+        epochs: passes over the training images. Without it, eight epochs, of as many images as it takes for 320 steps if
+            there are few.
         batch_size: images per step, over all processes.
         learning_rate: highest learning rate of the backbone.
         head_lr_multiplier: learning rate of the head as a multiple of `learning_rate`.
@@ -51,8 +57,10 @@ class Config:
     weights: Literal["package", "hub", "file", "none"] = setting("package")
     weights_file: Path | None = setting(None)
     frozen_levels: int = setting(2, low=0, high=5)
-    size: int = setting(320, low=32, high=4096)
-    epochs: int = setting(8, low=1, high=10_000)
+    size: int | None = setting(None, low=32, high=4096)
+    pooling: Literal["mean", "lse", "top"] = setting("mean")
+    output_stride: Literal[8, 16, 32] = setting(32)
+    epochs: int | None = setting(None, low=1, high=10_000)
     batch_size: int = setting(16, low=1, high=4096)
     learning_rate: float = setting(3e-4, low=0.0, high=10.0)
     head_lr_multiplier: float = setting(10.0, low=0.0, high=1000.0)
@@ -77,5 +85,5 @@ class Config:
             raise ConfigError(
                 'weights = "file" requires weights_file, the path of a .safetensors, .pth, .pt or .bin file'
             )
-        if self.consistency > 0 and self.consistency_under == "tile" and self.size % 64:
+        if self.consistency > 0 and self.consistency_under == "tile" and self.size and self.size % 64:
             raise ConfigError(f'size: found {self.size}; expected with consistency_under = "tile": a multiple of 64')

@@ -15,7 +15,7 @@ from wsseg.store.files import atomic_write
 class TrainClassifier:
     name = "train_classifier"
     table = "classifier"
-    version = 3
+    version = 4
     Config = values.Config
     inputs: Mapping[str, Role] = {"images": Role(("images",))}
     output = "classifier"
@@ -29,7 +29,7 @@ class TrainClassifier:
         check(config, inputs["images"])
 
     def run(self, config: values.Config, inputs: Mapping[str, Any], out: Path) -> dict[str, Any]:
-        """Write network.safetensors and network.json; metric: the `loss` of the last epoch."""
+        """Write network.safetensors and network.json; metrics: the `loss` of the last epoch, and the size that was `chosen`."""
         from wsseg.models.weights import network_bytes
         from wsseg.stages.train_classifier.training import train
 
@@ -37,4 +37,4 @@ class TrainClassifier:
         model, spec, history = train(config, images, out)
         atomic_write(out / "network.safetensors", network_bytes(model))
         atomic_write(out / "network.json", json.dumps({**asdict(spec), "history": history}, indent=1).encode())
-        return {"loss": history["loss"][-1]}
+        return {"loss": history["loss"][-1], **({} if config.size else {"chosen": {"size": spec.size}})}

@@ -1,5 +1,8 @@
 """Training of the multi-label classifier."""
 
+import json
+import logging
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
@@ -8,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from wsseg.data.images import LabeledImages
+from wsseg.data.sizes import crop_of
 from wsseg.data.transforms import TrainingImages, augmentation, present
 from wsseg.models.classifier import (
     Classifier,
@@ -16,6 +20,7 @@ from wsseg.models.classifier import (
     build_classifier,
     check_hub,
     load_backbone_weights,
+    pooled,
 )
 from wsseg.models.device import resolve_device
 from wsseg.models.freezing import freeze_levels
@@ -25,6 +30,14 @@ from wsseg.saliency.forward import frozen_eval
 from wsseg.stages.train_classifier.config import Config
 from wsseg.stages.train_classifier.consistency import equivariance_loss
 from wsseg.stages.train_classifier.erasing import erased
+from wsseg.stages.train_classifier.looking_size import SIZES, chosen_size
+from wsseg.store.files import atomic_write
+
+log = logging.getLogger("wsseg")
+
+
+EPOCHS = 8
+_STEPS = 320  # at least, if the config does not set the epochs
 
 
 def positive_weights(images: LabeledImages, balance: bool) -> Tensor:
@@ -73,35 +86,61 @@ def class_evidence(network: nn.Module, images: Tensor, labels: Tensor) -> Tensor
 
 def _schedule(config: Config) -> Schedule:
     return Schedule(
-        config.epochs, config.batch_size, config.learning_rate, config.head_lr_multiplier, config.weight_decay,
+        config.epochs or EPOCHS, config.batch_size, config.learning_rate, config.head_lr_multiplier, config.weight_decay,
         config.schedule, config.rng_seed, config.precision, config.device, config.workers,
     )  # fmt: skip
 
 
+def _spec(config: Config, images: LabeledImages, size: int) -> ClassifierSpec:
+    mean, std = backbone_statistics(config.backbone)
+    return ClassifierSpec(config.backbone, images.classes.names, mean, std, size, config.pooling, config.output_stride)
+
+
+def _chosen_size(config: Config, images: LabeledImages, out: Path) -> int:
+    """Return the size chosen from images and labels; it is kept in `out`, so that a run resumes without choosing again."""
+    path = out / "size.json"
+    if not path.is_file():
+        spec = _spec(config, images, 0)
+        model = build_classifier(spec, 32)
+        load_backbone_weights(model, config.backbone, config.weights, config.weights_file)
+        size, scores = chosen_size(model, spec, images, config.precision, config.device, config.rng_seed)
+        log.info("classifier: looks at images of %d px%s", size, _reason(scores))
+        atomic_write(path, json.dumps({"size": size, "held_out_map": scores}).encode())
+    return int(json.loads(path.read_bytes())["size"])
+
+
+def _reason(scores: Mapping[int, float]) -> str:
+    listed = ", ".join(f"{100 * score:.1f} at {size} px" for size, score in scores.items())
+    return f" (mAP of held-out labels: {listed})" if listed else ""
+
+
 def check(config: Config, images: LabeledImages) -> None:
     """Raise StageError if a classifier cannot be built, initialised or trained; nothing is downloaded."""
-    mean, std = backbone_statistics(config.backbone)
-    model = outlined(lambda: build_classifier(ClassifierSpec(config.backbone, images.classes.names, mean, std)))
+    spec = _spec(config, images, config.size or max(SIZES))
+    model = outlined(lambda: build_classifier(spec))
     if config.weights == "hub":
         check_hub(config.backbone)
     else:
         load_backbone_weights(model, config.backbone, config.weights, config.weights_file)
     freeze_levels(model.backbone, config.frozen_levels, config.backbone)
-    try_training(model, _schedule(config), len(images), config.size, "classifier")
+    try_training(model, _schedule(config), len(images), crop_of(images, spec.size), "classifier")
 
 
 def train(
     config: Config, images: LabeledImages, out: Path
 ) -> tuple[Classifier, ClassifierSpec, dict[str, list[float]]]:
     """Train a classifier; returns it in eval mode, its spec, and the loss and F1 of each epoch."""
-    mean, std = backbone_statistics(config.backbone)
-    spec = ClassifierSpec(config.backbone, images.classes.names, mean, std)
+    spec = _spec(config, images, config.size or _chosen_size(config, images, out))
     torch.manual_seed(config.rng_seed)  # for the initial weights of the head
     model = build_classifier(spec)
     load_backbone_weights(model, config.backbone, config.weights, config.weights_file)
     freeze_levels(model.backbone, config.frozen_levels, config.backbone)
-    transform = augmentation(config.size, (config.scale[0], config.scale[1]), config.color_jitter)
-    data = TrainingImages(images.items, len(images.classes), transform, mean, std, config.rng_seed)
+    zoom = (config.scale[0], config.scale[1])
+    transform = augmentation(crop_of(images, spec.size), spec.size, zoom, config.color_jitter)
+    draws = None if config.epochs else max(len(images), _STEPS * config.batch_size // EPOCHS)
+    data = TrainingImages(
+        images.items, len(images.classes), transform, spec.mean, spec.std, config.rng_seed, draws=draws
+    )
     if config.sampling == "balanced":
         data.weights = drawing_weights(images)
     schedule = _schedule(config)
@@ -117,8 +156,8 @@ def train(
             measure.add(decisions(logits, labels))
             return soft_margin_loss(logits, labels, weights)
         maps_of = partial(network, as_maps=True)
-        maps = maps_of(images)  # (N, K, h, w); their spatial means are the logits
-        logits = maps.mean(dim=(2, 3))
+        maps = maps_of(images)  # (N, K, h, w)
+        logits = pooled(maps, config.pooling)
         measure.add(decisions(logits, labels))
         distance = equivariance_loss(maps, maps_of, images, labels, config.consistency_under)
         return soft_margin_loss(logits, labels, weights) + config.consistency * distance
