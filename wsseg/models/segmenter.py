@@ -23,6 +23,7 @@ ARCHITECTURES = {
     name.lower(): cls for name, cls in vars(smp).items() if isinstance(cls, type) and hasattr(cls, "forward")
 }
 LARGEST_DECODER = 4096  # channels
+_FEWEST_CHANNELS = 16  # of a U-Net's finest level
 
 
 @dataclass(frozen=True)
@@ -82,16 +83,26 @@ def build_segmenter(spec: SegmenterSpec) -> nn.Module:
         )
     check_encoder(spec.encoder)
     signature = inspect.signature(ARCHITECTURES[spec.architecture]).parameters
-    options = [n for n, p in signature.items() if n.startswith(("decoder_", "encoder_")) and type(p.default) is int]
+    options = [
+        n
+        for n, p in signature.items()
+        if n.startswith(("decoder_", "encoder_")) and (type(p.default) is int or n == "decoder_channels")
+    ]
     for option in spec.decoder:  # the constructors ignore unknown options
         if option not in options:
             raise StageError(
                 f"decoder: {spec.architecture} has no {option!r}; expected: {', '.join(options)}{nearest(option, options)}; "
                 "decoder = {} keeps the defaults"
             )
+    decoder: dict[str, int | list[int]] = dict(spec.decoder)
+    default = signature["decoder_channels"].default if "decoder_channels" in signature else None
+    if "decoder_channels" in decoder and not isinstance(default, int):  # channels of each level, from coarse to fine
+        decoder["decoder_channels"] = [
+            max(spec.decoder["decoder_channels"] >> level, _FEWEST_CHANNELS) for level in range(len(default))
+        ]
     try:
         model: nn.Module = ARCHITECTURES[spec.architecture](
-            encoder_name=spec.encoder, encoder_weights=None, classes=len(spec.classes) + 1, **spec.decoder
+            encoder_name=spec.encoder, encoder_weights=None, classes=len(spec.classes) + 1, **decoder
         )
     except (KeyError, ValueError, TypeError, RuntimeError, AssertionError, NotImplementedError) as error:
         reason = str(error).strip().splitlines()[0]

@@ -16,9 +16,7 @@ from wsseg.stages.measure_classifier.config import Config
 
 
 @torch.inference_mode()
-def metrics_of(
-    model: Classifier, spec: ClassifierSpec, images: LabeledImages, config: Config
-) -> dict[str, Any]:
+def metrics_of(model: Classifier, spec: ClassifierSpec, images: LabeledImages, config: Config) -> dict[str, Any]:
     """Return the `classification_metrics` of a classifier on images.
 
     Args:

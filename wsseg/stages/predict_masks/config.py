@@ -25,7 +25,7 @@ class Config:
 
     scales: tuple[float, ...] = setting((1.0, 1.5), low=0.1, high=8.0)
     flip: bool = setting(True)
-    crf: Literal[Preset, "off"] = setting("deeplab")
+    crf: Literal[Preset, "off"] = setting("off")
     min_class_probability: float = setting(0.0, low=0.0, high=0.99)
     batch_size: int = setting(8, low=1, high=4096)
     precision: Literal["auto", "float32", "bfloat16", "float16"] = setting("auto")

@@ -31,7 +31,7 @@ class _Job:
 class RelabelMasks:
     name = "relabel_masks"
     table = "relabeling"
-    version = 4
+    version = 5
     Config = values.Config
     inputs: Mapping[str, Role] = {
         "images": Role(("images",)),
@@ -84,7 +84,7 @@ def _jobs(
     """Yield the jobs of the missing images, with the network's scores."""
     import torch
 
-    from wsseg.data.batches import batches_by_size, network_size, quarter, read_batch
+    from wsseg.data.batches import batches_by_size, network_size, read_batch
     from wsseg.models.cpu.folding import folded
     from wsseg.models.device import autocast, resolve_device
     from wsseg.models.segmenter import segment
@@ -99,7 +99,7 @@ def _jobs(
         sizes = [network_size(size, spec.size, scale) for scale in config.scales]
         tensors = read_batch(batch, spec.mean, spec.std, sizes, device)
         with autocast(config.precision, device):
-            batch_scores = segment(model, tensors, quarter(size), config.flip).float().cpu().numpy()
+            batch_scores = segment(model, tensors, sizes[0], config.flip).float().cpu().numpy()
         for item, scores in zip(batch, batch_scores, strict=True):
             if item.id in missing:
                 scores = among_present(scores, item.class_ids)

@@ -11,7 +11,7 @@ class Config:
     """Values of the config table ``[affinity]``.
 
     Args:
-        size: height and width of the training crops in pixels.
+        size: long side of the training images at zoom 1, in pixels.
         radius: largest distance of the pixel pairs that the loss compares, in boundary values (4 pixels each).
         epochs: passes over the training images.
         batch_size: images per step, over all processes.

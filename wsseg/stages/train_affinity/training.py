@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from wsseg.data.images import LabeledImages
+from wsseg.data.sizes import crop_of
 from wsseg.data.transforms import TrainingImages, augmentation
 from wsseg.models.boundary import STRIDE, BoundaryNetwork, BoundarySpec, affinity_loss
 from wsseg.models.classifier import ClassifierSpec, backbone_statistics, build_classifier, load_classifier
@@ -33,7 +34,7 @@ def check(config: Config, images: LabeledImages, backbone: str) -> None:
         source.backbone.state_dict(),
         f"affinity: the feature levels of the classifier's backbone {backbone!r} do not share its weights (choose a CNN)",
     )
-    try_training(model, _schedule(config), len(images), config.size, "affinity")
+    try_training(model, _schedule(config), len(images), crop_of(images, config.size), "affinity")
 
 
 def train(
@@ -45,7 +46,9 @@ def train(
     torch.manual_seed(config.rng_seed)  # for the initial weights of the branch
     model = BoundaryNetwork(spec.backbone)
     load_matching(model.backbone, source.backbone.state_dict(), str(classifier.folder))
-    transform = augmentation(config.size, (config.scale[0], config.scale[1]), config.color_jitter)
+    transform = augmentation(
+        crop_of(images, config.size), config.size, (config.scale[0], config.scale[1]), config.color_jitter
+    )
     data = TrainingImages(
         images.items, len(images.classes), transform, spec.mean, spec.std, config.rng_seed, masks.mask
     )

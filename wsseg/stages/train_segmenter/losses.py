@@ -48,6 +48,28 @@ def weighted_mean(losses: Tensor, weights: Tensor) -> Tensor:
     return (losses * weights).sum() / weights.sum().clamp_min(1e-6)
 
 
+def dice_loss(logits: Tensor, masks: Tensor, weights: Tensor) -> Tensor:
+    """Return the mean over classes, without the background, of 1 minus the Dice coefficient of the batch, a scalar in [0, 1].
+
+    Milletari et al. 2016 (V-Net, section 3), without squares, over all pixels of the batch (as in nnU-Net). A class counts the
+    same however small its objects are.
+
+    Args:
+        logits: (N, K + 1, H, W).
+        masks: (N, H, W) int64.
+        weights: (N, H, W) weight of each pixel; pixels of 255 are ignored.
+    """
+    weights = weights * (masks != IGNORE_INDEX)
+    probabilities = logits.float().softmax(1)
+    hits = probability_of(probabilities, masks) * weights
+    labels = masks.masked_fill(masks == IGNORE_INDEX, 0).flatten()
+    count = logits.shape[1]
+    both = hits.new_zeros(count).index_add_(0, labels, hits.flatten())
+    true = hits.new_zeros(count).index_add_(0, labels, weights.flatten())
+    predicted = (probabilities * weights[:, None]).sum(dim=(0, 2, 3))
+    return (1 - (2 * both + 1) / (true + predicted + 1))[1:].mean()
+
+
 def absent_loss(logits: Tensor, present: Tensor) -> Tensor:
     """Return the mean of -log(1 - p) over all pixels, including undecided ones; p is the probability of all absent classes.
 

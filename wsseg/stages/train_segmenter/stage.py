@@ -20,7 +20,7 @@ log = logging.getLogger("wsseg")
 class TrainSegmenter:
     name = "train_segmenter"
     table = "segmenter"
-    version = 4
+    version = 5
     Config = values.Config
     inputs: Mapping[str, Role] = {
         "images": Role(("images",)),
@@ -36,7 +36,9 @@ class TrainSegmenter:
         """Build the network without memory for its weights, compare it with the initial weights, and pass a batch through it."""
         from wsseg.stages.train_segmenter.training import check
 
-        check(config, inputs["images"], inputs["classifier"].backbone if "classifier" in inputs else None)
+        classifier = inputs.get("classifier")
+        backbone, size = (classifier.backbone, classifier.size) if classifier is not None else (None, None)
+        check(config, inputs["images"], backbone, size)
 
     def run(self, config: values.Config, inputs: Mapping[str, Any], out: Path) -> dict[str, Any]:
         """Write network.safetensors and network.json.
@@ -61,7 +63,8 @@ class TrainSegmenter:
         atomic_write(out / "network.safetensors", network_bytes(model))
         atomic_write(out / "network.json", json.dumps({**asdict(spec), "history": history}, indent=1).encode())
         left_out = len(inputs["images"]) - len(images)
-        return {"loss": history["loss"][-1], **({"images_without_mask": left_out} if left_out else {})}
+        chosen = {} if config.size else {"chosen": {"size": spec.size}}
+        return {"loss": history["loss"][-1], **({"images_without_mask": left_out} if left_out else {}), **chosen}
 
 
 def with_truth(images: LabeledImages, truth: TruthSource) -> LabeledImages:

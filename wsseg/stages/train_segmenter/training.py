@@ -3,15 +3,17 @@
 import math
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from wsseg.data.batches import network_size
 from wsseg.data.images import LabeledImages
-from wsseg.data.transforms import TrainingImages, augmentation
+from wsseg.data.sizes import crop_of
+from wsseg.data.transforms import Focus, TrainingImages, augmentation
 from wsseg.errors import StageError
-from wsseg.labels import IGNORE_INDEX
+from wsseg.labels import BACKGROUND, IGNORE_INDEX
 from wsseg.metrics.confusion import iou_per_class, mean_iou
 from wsseg.models.classifier import (
     ClassifierSpec,
@@ -27,76 +29,94 @@ from wsseg.models.training import Measure, Schedule, fit, try_training
 from wsseg.models.weights import outlined, read_state
 from wsseg.stages.protocol import MaskSource
 from wsseg.stages.train_segmenter.config import Config
-from wsseg.stages.train_segmenter.losses import absent_loss, per_pixel, weighted_mean
+from wsseg.stages.train_segmenter.losses import absent_loss, dice_loss, per_pixel, weighted_mean
 from wsseg.stages.train_segmenter.teacher import TaughtNetwork, cutmix, random_boxes, teacher_targets
 from wsseg.store.artifact import Artifact
 
 # px, distance of the pixels that the mIoU of an epoch counts; counting all of them would take 2 % of the training's time
 _SAMPLED = 4
+_USUAL_SIZE = 320  # px, long side of the images if neither the config nor a classifier sets it
+
+
+EPOCHS = 10
+_STEPS = 500  # at least, if the config does not set the epochs
 
 
 def _schedule(config: Config) -> Schedule:
     return Schedule(
-        config.epochs, config.batch_size, config.learning_rate, config.head_lr_multiplier, config.weight_decay,
+        config.epochs or EPOCHS, config.batch_size, config.learning_rate, config.head_lr_multiplier, config.weight_decay,
         config.schedule, config.rng_seed, config.precision, config.device, config.workers,
     )  # fmt: skip
 
 
-def check(config: Config, images: LabeledImages, backbone: str | None) -> None:
+def _spec(config: Config, images: LabeledImages, size: int) -> SegmenterSpec:
+    mean, std = encoder_statistics(config.encoder)
+    return SegmenterSpec(config.architecture, config.encoder, config.decoder, images.classes.names, size, mean, std)
+
+
+def check(config: Config, images: LabeledImages, backbone: str | None, looking_size: int | None) -> None:
     """Raise StageError if a segmenter cannot be built, initialised, trained or used for predictions; nothing is downloaded.
 
     Args:
         config: the values.
         images: the training images.
         backbone: name of the classifier's backbone, or None without a classifier.
+        looking_size: size of the classifier's images, or None if it is not known yet.
     """
-    mean, std = encoder_statistics(config.encoder)
-    classes = images.classes.names
-    spec = SegmenterSpec(config.architecture, config.encoder, config.decoder, classes, config.size, mean, std)
+    size = config.size or looking_size or _USUAL_SIZE
+    spec = _spec(config, images, size)
     model = outlined(lambda: build_segmenter(spec))
     if config.weights == "hub":
         check_hub(timm_name(config))
     else:
         source = None
         if backbone is not None:
-            source = outlined(lambda: build_classifier(ClassifierSpec(backbone, classes, mean, std))).backbone
+            classifier = ClassifierSpec(backbone, spec.classes, spec.mean, spec.std)
+            source = outlined(lambda: build_classifier(classifier)).backbone
         start_encoder(model, config, source)
     freeze_levels(model.get_submodule("encoder"), config.frozen_levels, config.encoder)
-    try_training(model, _schedule(config), len(images), config.size, "segmenter")
+    try_training(model, _schedule(config), len(images), crop_of(images, min(config.crop, size)), "segmenter")
     narrowest = min((item.size for item in images.items), key=lambda size: min(size) / max(size))
-    check_size(model, network_size(narrowest, config.size, 1.0))
+    check_size(model, network_size(narrowest, size, 1.0))
 
 
 def train(
     config: Config, images: LabeledImages, masks: MaskSource, classifier: Artifact | None, out: Path
 ) -> tuple[nn.Module, SegmenterSpec, dict[str, list[float]]]:
     """Train a segmenter; returns it in eval mode, its spec, and the loss and the mIoU with the training masks of each epoch."""
-    mean, std = encoder_statistics(config.encoder)
-    spec = SegmenterSpec(
-        config.architecture, config.encoder, config.decoder, images.classes.names, config.size, mean, std
-    )
+    source = None
+    size = config.size or _USUAL_SIZE
+    if classifier is not None:
+        network, classifier_spec = load_classifier(classifier.read_bytes, str(classifier.folder))
+        source, size = network.backbone, config.size or classifier_spec.size
+    spec = _spec(config, images, size)
     torch.manual_seed(config.rng_seed)  # for the initial weights of the decoder
     model = build_segmenter(spec)
-    source = None
-    if config.weights == "classifier" and classifier is not None:
-        source = load_classifier(classifier.read_bytes, str(classifier.folder))[0].backbone
     start_encoder(model, config, source)
     freeze_levels(model.get_submodule("encoder"), config.frozen_levels, config.encoder)
-    transform = augmentation(config.size, (config.scale[0], config.scale[1]), config.color_jitter)
-    data = TrainingImages(images.items, len(images.classes), transform, mean, std, config.rng_seed, masks.mask)
+    crop = crop_of(images, min(config.crop, size))
+    transform = augmentation(crop, size, (config.scale[0], config.scale[1]), config.color_jitter)
+    draws = None if config.epochs else max(len(images), _STEPS * config.batch_size // EPOCHS)
+    focus = Focus(config.foreground, images_by_class(images, masks)) if config.foreground > 0 else None
+    data = TrainingImages(
+        images.items, len(images.classes), transform, spec.mean, spec.std, config.rng_seed, masks.mask, draws, focus
+    )
     schedule = _schedule(config)
     fresh = nn.ModuleList(child for name, child in model.named_children() if name != "encoder")
 
-    def with_absent_loss(loss: Tensor, logits: Tensor, present: Tensor) -> Tensor:
-        weight = config.absent_class_weight
-        return loss + weight * absent_loss(logits, present) if weight > 0 else loss
+    def total_loss(logits: Tensor, masks: Tensor, weights: Tensor, present: Tensor) -> Tensor:
+        loss = weighted_mean(per_pixel(logits, masks, config.loss), weights)
+        if config.dice > 0:
+            loss = loss + config.dice * dice_loss(logits, masks, weights)
+        if config.absent_class_weight > 0:
+            loss = loss + config.absent_class_weight * absent_loss(logits, present)
+        return loss
 
     def loss_of(network: nn.Module, batch: dict[str, Tensor]) -> Tensor:
         logits = network(batch["image"])
         measure.add(agreement(logits, batch["mask"]))
-        losses = per_pixel(logits, batch["mask"], config.loss)
-        loss = weighted_mean(losses, (batch["mask"] != IGNORE_INDEX).float())
-        return with_absent_loss(loss, logits, batch["present"])
+        decided = (batch["mask"] != IGNORE_INDEX).float()
+        return total_loss(logits, batch["mask"], decided, batch["present"])
 
     def taught_loss_of(network: nn.Module, batch: dict[str, Tensor]) -> Tensor:
         taught.follow()
@@ -105,9 +125,10 @@ def train(
         box = random_boxes(len(images), (masks.shape[1], masks.shape[2]), images.device)
         mixed = cutmix(images, box).contiguous(memory_format=torch.channels_last)
         logits = network(mixed)
-        measure.add(agreement(logits, cutmix(target, box)))
-        loss = weighted_mean(per_pixel(logits, cutmix(target, box), config.loss), cutmix(weights, box))
-        return with_absent_loss(loss, logits, torch.maximum(labels, labels.roll(-1, 0)))  # the classes of both images
+        target, weights = cutmix(target, box), cutmix(weights, box)
+        measure.add(agreement(logits, target))
+        either = torch.maximum(labels, labels.roll(-1, 0))  # the classes of both images
+        return total_loss(logits, target, weights, either)
 
     measure = Measure("miou", (len(images.classes) + 1, len(images.classes) + 2), _miou)
     if config.ema_decay == 0:
@@ -116,6 +137,17 @@ def train(
     history = fit(taught, fresh, data, taught_loss_of, schedule, out, "segmenter", measure)
     taught.follow()
     return taught.teacher, spec, history
+
+
+def images_by_class(images: LabeledImages, masks: MaskSource) -> dict[int, list[int]]:
+    """Return the positions of the images whose mask contains the class, by class id."""
+    positions: dict[int, list[int]] = {}
+    for position, item in enumerate(images.items):
+        counts = np.bincount(masks.mask(item.id).ravel(), minlength=IGNORE_INDEX + 1)
+        for class_id in np.flatnonzero(counts[:IGNORE_INDEX]).tolist():
+            if class_id != BACKGROUND:
+                positions.setdefault(class_id, []).append(position)
+    return positions
 
 
 def agreement(logits: Tensor, masks: Tensor) -> Tensor:
