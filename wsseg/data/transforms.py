@@ -144,13 +144,13 @@ class Draw(NamedTuple):
 
     Args:
         epoch: the epoch, from 0.
-        index: position of the image in the data set.
+        image: position of the image in the data set.
         nth: how often the image was drawn before in the epoch, so that it is augmented differently each time.
         class_id: class that the crop contains a part of; 0 for a crop anywhere.
     """
 
     epoch: int
-    index: int
+    image: int
     nth: int = 0
     class_id: int = 0
 
@@ -237,9 +237,9 @@ class TrainingImages(Dataset[dict[str, torch.Tensor]]):
 
     def example(self, draw: Draw) -> dict[str, torch.Tensor]:
         """Return ``image`` (3, H, W) float32, ``present`` (K,) float32 and, with masks, ``mask`` (H, W) int64."""
-        item = self.items[draw.index]
+        item = self.items[draw.image]
         arrays: dict[str, Any] = {"image": read_photograph(item)}
-        entropy = [self.rng_seed, draw.epoch, draw.index, *([draw.nth] if draw.nth else [])]
+        entropy = [self.rng_seed, draw.epoch, draw.image, *([draw.nth] if draw.nth else [])]
         seeds = np.random.SeedSequence(entropy).generate_state(2)
         if self.mask_of is not None:
             arrays["mask"] = self.mask_of(item.id)

@@ -107,6 +107,7 @@ class _Judge:
     ) -> None:  # fmt: skip
         self.model, self.spec, self.truth, self.method = model, spec, truth, method
         self.values, self.sample, self.device = values, sample, device
+        self.size = values.size or spec.size
         self.evaluated = frozenset(truth.ids if truth else ())
         self.values_by_metric: dict[str, list[Tensor]] = defaultdict(list)
         self.counts = torch.zeros(len(images.classes), 2, 256, dtype=torch.long)
@@ -121,10 +122,10 @@ class _Judge:
         values = self.values
         channels = [class_id - 1 for class_id in item.class_ids]
         photograph = normalised(read_photograph(item), self.spec.mean, self.spec.std)[None].to(self.device)
-        size = network_size(item.size, values.size, 1.0)
+        size = network_size(item.size, self.size, 1.0)
         start = time.perf_counter()
         maps_of_batch = self._maps(self.model, channels)
-        inputs = [at_size(photograph, network_size(item.size, values.size, scale)) for scale in values.scales]
+        inputs = [at_size(photograph, network_size(item.size, self.size, scale)) for scale in values.scales]
         cams = normalise(multiscale_maps(maps_of_batch, inputs, values.flip, quarter(item.size))[0])
         self.seconds.append(time.perf_counter() - start)
         image = at_size(photograph, size)
@@ -178,7 +179,7 @@ class _Judge:
 
     def stability(self, items: Sequence[LabeledImage]) -> dict[str, Any]:
         """Return sensitivity, agreement under flips and shifts, and the correlation with maps of random weights."""
-        square = network_size((1, 1), self.values.size, 1.0)
+        square = network_size((1, 1), self.size, 1.0)
         images = torch.cat(
             [
                 at_size(normalised(read_photograph(i), self.spec.mean, self.spec.std)[None], square).to(self.device)

@@ -96,7 +96,7 @@ def build_segmenter(spec: SegmenterSpec) -> nn.Module:
             )
     decoder: dict[str, int | list[int]] = dict(spec.decoder)
     default = signature["decoder_channels"].default if "decoder_channels" in signature else None
-    if "decoder_channels" in decoder and not isinstance(default, int):  # channels of each level, from coarse to fine
+    if "decoder_channels" in decoder and isinstance(default, tuple):  # channels of each level, from coarse to fine
         decoder["decoder_channels"] = [
             max(spec.decoder["decoder_channels"] >> level, _FEWEST_CHANNELS) for level in range(len(default))
         ]

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from wsseg.config import check_zoom, setting
+from wsseg.stages.training_length import TrainingLength
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,10 @@ class Config:
     rng_seed: int = setting(0, low=0, high=2**32 - 1)
     device: Literal["auto", "cpu", "cuda", "mps"] = setting("auto", execution=True)
     workers: int = setting(0, low=0, high=256, execution=True)
+
+    def length(self, images: int) -> TrainingLength:
+        """Return the length of the training on a number of images."""
+        return TrainingLength(self.epochs, images)
 
     def __post_init__(self) -> None:
         check_zoom(self.scale)

@@ -6,6 +6,7 @@ from typing import Literal
 
 from wsseg.config import check_zoom, setting
 from wsseg.errors import ConfigError
+from wsseg.stages.training_length import TrainingLength, training_length
 
 
 @dataclass(frozen=True)
@@ -78,6 +79,10 @@ class Config:
     rng_seed: int = setting(0, low=0, high=2**32 - 1)
     device: Literal["auto", "cpu", "cuda", "mps"] = setting("auto", execution=True)
     workers: int = setting(0, low=0, high=256, execution=True)
+
+    def length(self, images: int) -> TrainingLength:
+        """Return the length of the training on a number of images."""
+        return training_length(self.epochs, images, self.batch_size, usual_epochs=8, fewest_steps=320)
 
     def __post_init__(self) -> None:
         check_zoom(self.scale)

@@ -63,7 +63,8 @@ def chosen_size(
     if len(sizes) == 1 or not len(judged):
         return sizes[-1] if len(sizes) == 1 else max(s for s in sizes if s <= 320), {}
     target = resolve_device(device)
-    network = folded(model.eval(), torch.zeros(1, 3, 64, 64)).to(target, memory_format=torch.channels_last)
+    network = folded(model.eval(), torch.zeros(1, 3, 64, 64))
+    network.to(target, memory_format=torch.channels_last)  # type: ignore[call-overload]
     scores = {}
     for size in track(sizes, len(sizes), "size of the images", "sizes"):
         with autocast(precision, target):

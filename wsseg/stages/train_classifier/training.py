@@ -36,10 +36,6 @@ from wsseg.store.files import atomic_write
 log = logging.getLogger("wsseg")
 
 
-EPOCHS = 8
-_STEPS = 320  # at least, if the config does not set the epochs
-
-
 def positive_weights(images: LabeledImages, balance: bool) -> Tensor:
     """Return the weights (K,) of the positives of each class: sqrt(negatives / positives), in [1, 10]; 1 without `balance`."""
     if not balance:
@@ -84,9 +80,9 @@ def class_evidence(network: nn.Module, images: Tensor, labels: Tensor) -> Tensor
     return (maps * labels[:, :, None, None]).sum(1)
 
 
-def _schedule(config: Config) -> Schedule:
+def _schedule(config: Config, images: LabeledImages) -> Schedule:
     return Schedule(
-        config.epochs or EPOCHS, config.batch_size, config.learning_rate, config.head_lr_multiplier, config.weight_decay,
+        config.length(len(images)).epochs, config.batch_size, config.learning_rate, config.head_lr_multiplier, config.weight_decay,
         config.schedule, config.rng_seed, config.precision, config.device, config.workers,
     )  # fmt: skip
 
@@ -123,7 +119,7 @@ def check(config: Config, images: LabeledImages) -> None:
     else:
         load_backbone_weights(model, config.backbone, config.weights, config.weights_file)
     freeze_levels(model.backbone, config.frozen_levels, config.backbone)
-    try_training(model, _schedule(config), len(images), crop_of(images, spec.size), "classifier")
+    try_training(model, _schedule(config, images), len(images), crop_of(images, spec.size), "classifier")
 
 
 def train(
@@ -137,13 +133,13 @@ def train(
     freeze_levels(model.backbone, config.frozen_levels, config.backbone)
     zoom = (config.scale[0], config.scale[1])
     transform = augmentation(crop_of(images, spec.size), spec.size, zoom, config.color_jitter)
-    draws = None if config.epochs else max(len(images), _STEPS * config.batch_size // EPOCHS)
+    draws = config.length(len(images)).draws
     data = TrainingImages(
         images.items, len(images.classes), transform, spec.mean, spec.std, config.rng_seed, draws=draws
     )
     if config.sampling == "balanced":
         data.weights = drawing_weights(images)
-    schedule = _schedule(config)
+    schedule = _schedule(config, images)
     weights = positive_weights(images, config.balance_loss).to(resolve_device(config.device))
 
     def loss_of(network: nn.Module, batch: dict[str, Tensor]) -> Tensor:

@@ -38,13 +38,9 @@ _SAMPLED = 4
 _USUAL_SIZE = 320  # px, long side of the images if neither the config nor a classifier sets it
 
 
-EPOCHS = 10
-_STEPS = 500  # at least, if the config does not set the epochs
-
-
-def _schedule(config: Config) -> Schedule:
+def _schedule(config: Config, images: LabeledImages) -> Schedule:
     return Schedule(
-        config.epochs or EPOCHS, config.batch_size, config.learning_rate, config.head_lr_multiplier, config.weight_decay,
+        config.length(len(images)).epochs, config.batch_size, config.learning_rate, config.head_lr_multiplier, config.weight_decay,
         config.schedule, config.rng_seed, config.precision, config.device, config.workers,
     )  # fmt: skip
 
@@ -75,7 +71,7 @@ def check(config: Config, images: LabeledImages, backbone: str | None, looking_s
             source = outlined(lambda: build_classifier(classifier)).backbone
         start_encoder(model, config, source)
     freeze_levels(model.get_submodule("encoder"), config.frozen_levels, config.encoder)
-    try_training(model, _schedule(config), len(images), crop_of(images, min(config.crop, size)), "segmenter")
+    try_training(model, _schedule(config, images), len(images), crop_of(images, min(config.crop, size)), "segmenter")
     narrowest = min((item.size for item in images.items), key=lambda size: min(size) / max(size))
     check_size(model, network_size(narrowest, size, 1.0))
 
@@ -96,12 +92,12 @@ def train(
     freeze_levels(model.get_submodule("encoder"), config.frozen_levels, config.encoder)
     crop = crop_of(images, min(config.crop, size))
     transform = augmentation(crop, size, (config.scale[0], config.scale[1]), config.color_jitter)
-    draws = None if config.epochs else max(len(images), _STEPS * config.batch_size // EPOCHS)
+    draws = config.length(len(images)).draws
     focus = Focus(config.foreground, images_by_class(images, masks)) if config.foreground > 0 else None
     data = TrainingImages(
         images.items, len(images.classes), transform, spec.mean, spec.std, config.rng_seed, masks.mask, draws, focus
     )
-    schedule = _schedule(config)
+    schedule = _schedule(config, images)
     fresh = nn.ModuleList(child for name, child in model.named_children() if name != "encoder")
 
     def total_loss(logits: Tensor, masks: Tensor, weights: Tensor, present: Tensor) -> Tensor:
