@@ -9,7 +9,7 @@ from PIL import Image as PILImage
 
 from wsseg.data.batches import batches_by_size, network_size, quarter
 from wsseg.data.reading import inspect_file
-from wsseg.data.transforms import TrainingImages, augmentation, normalised, resized_mask
+from wsseg.data.transforms import Draw, Focus, TrainingImages, augmentation, normalised, pixel_of, resized_mask
 from wsseg.types import LabeledImage
 
 
@@ -23,7 +23,7 @@ def images(tmp_path, count=3):
 
 
 def dataset(items, mask_of=None, seed=0):
-    return TrainingImages(items, 3, augmentation(32, (0.7, 1.5), 0.3), (0.5,) * 3, (0.5,) * 3, seed, mask_of)
+    return TrainingImages(items, 3, augmentation((32, 32), 32, (0.7, 1.5), 0.3), (0.5,) * 3, (0.5,) * 3, seed, mask_of)
 
 
 def test_augmentation_depends_only_on_seed_epoch_and_index(tmp_path):
@@ -50,7 +50,7 @@ def test_masks_move_with_their_image_and_are_padded_with_255(tmp_path):
     PILImage.fromarray(np.stack([values] * 3, axis=2)).save(path)
     mask = (values > 0).astype(np.uint8)
     data = TrainingImages(
-        [LabeledImage("x", path, (1,), (20, 60), inspect_file(path).sha256)], 1, augmentation(32, (0.5, 0.9), 0.0), (0,) * 3, (1,) * 3, 0,
+        [LabeledImage("x", path, (1,), (20, 60), inspect_file(path).sha256)], 1, augmentation((32, 32), 32, (0.5, 0.9), 0.0), (0,) * 3, (1,) * 3, 0,
         lambda _: mask,
     )  # fmt: skip
     for epoch in range(5):
@@ -60,6 +60,51 @@ def test_masks_move_with_their_image_and_are_padded_with_255(tmp_path):
         assert (target == 255).any()  # the image is smaller than the crop
         sure = (target != 255) & ((grey < 0.05) | (grey > 0.7))
         assert torch.equal(target[sure] == 1, grey[sure] > 0.5)
+
+
+def test_a_crop_around_a_pixel_contains_it():
+    transform = augmentation((32, 48), 96, (0.8, 1.5), 0.0)
+    mask = np.zeros((60, 96), np.uint8)
+    for y, x in ((0, 0), (59, 95), (30, 50), (3, 90)):
+        mask[:] = 0
+        mask[max(y - 1, 0) : y + 2, max(x - 1, 0) : x + 2] = 1
+        for draw in range(20):
+            transform.set_random_seed(draw)
+            result = transform(image=np.zeros((60, 96, 3), np.uint8), mask=mask, around=(y, x))
+            assert result["mask"].shape == (32, 48) and (result["mask"] == 1).any()
+
+
+def test_small_parts_are_drawn_as_often_as_large_ones():
+    region = np.zeros((40, 40), bool)
+    region[:20, :20] = region[30, 30] = True
+    rng = np.random.default_rng(0)
+    hits = sum(pixel_of(region, rng) == (30, 30) for _ in range(300))
+    assert 110 < hits < 190
+
+
+def test_the_focus_draws_each_class_equally_often(tmp_path):
+    items = images(tmp_path, 10)
+    masks = {item.id: np.full((40, 60), 1 if item.id != "7" else 3, np.uint8) for item in items}
+    focus = Focus(0.5, {1: [i for i in range(10) if i != 7], 3: [7]})
+    data = TrainingImages(
+        items, 3, augmentation((32, 32), 32, (0.7, 1.5), 0.0), (0.5,) * 3, (0.5,) * 3, 0, lambda i: masks[i], 400, focus
+    )
+    order = data.order(0)
+    counts = {class_id: sum(draw.class_id == class_id for draw in order) for class_id in (0, 1, 3)}
+    assert len(order) == 400 and 160 < counts[0] < 240 and 70 < counts[1] < 130 and 70 < counts[3] < 130
+    assert all(draw.image == 7 for draw in order if draw.class_id == 3)
+    assert order == data.order(0) != data.order(1)
+    assert len(set(order)) == 400  # an image that is drawn again is augmented differently
+    repeated = [draw for draw in order if draw.image == 7][:2]
+    assert not torch.equal(data.example(repeated[0])["image"], data.example(repeated[1])["image"])
+
+
+def test_an_epoch_may_be_longer_than_the_data(tmp_path):
+    data = dataset(images(tmp_path))
+    data.draws = 7
+    order = data.order(0)
+    assert [sorted(draw.image for draw in order[i : i + 3]) for i in (0, 3)] == [[0, 1, 2]] * 2
+    assert [draw.nth for draw in order] == [0, 0, 0, 1, 1, 1, 2] and order[0] == Draw(0, order[0].image)
 
 
 def test_normalised_subtracts_the_mean_and_divides_by_std():
@@ -91,7 +136,7 @@ def centre(weights):
     [((375, 500), 320, (0.5, 1.5)), ((200, 200), 256, (0.7, 1.5)), ((400, 640), 320, (1.0, 1.0)), ((96, 64), 96, (0.4, 0.9))],
 )  # fmt: skip
 def test_edges_of_masks_stay_aligned_with_their_images(size, crop, scale):
-    transform = augmentation(crop, scale, 0.0)
+    transform = augmentation((crop, crop), crop, scale, 0.0)
     offsets = []
     for draw in range(200):
         top, left = np.random.default_rng(draw).integers(np.array(size) // 3, np.array(size) // 2)
@@ -119,7 +164,7 @@ def test_a_resized_mask_gets_the_value_that_covers_most_of_each_pixel():
 
 @pytest.mark.parametrize("size", [(1, 300), (300, 1), (1, 1), (2, 4000)])
 def test_the_narrowest_photographs_keep_one_pixel(size):
-    transform = augmentation(32, (0.5, 0.5), 0.2)
+    transform = augmentation((32, 32), 32, (0.5, 0.5), 0.2)
     transform.set_random_seed(0)
     result = transform(image=np.full((*size, 3), 90, np.uint8), mask=np.ones(size, np.uint8))
     assert result["image"].shape == (32, 32, 3) and (result["mask"] == 1).any()

@@ -34,7 +34,7 @@ def data(tmp_path):
         PILImage.fromarray(np.full((32, 32, 3), 40 * i, np.uint8)).save(tmp_path / f"{i}.png")
         path = tmp_path / f"{i}.png"
         items.append(LabeledImage(str(i), path, (1,) if i > 2 else (), (32, 32), inspect_file(path).sha256))
-    return TrainingImages(items, 1, augmentation(32, (0.8, 1.2), 0.2), (0.5,) * 3, (0.5,) * 3, 0)
+    return TrainingImages(items, 1, augmentation((32, 32), 32, (0.8, 1.2), 0.2), (0.5,) * 3, (0.5,) * 3, 0)
 
 
 def schedule(**values):
@@ -256,7 +256,7 @@ def test_batches_that_do_not_fit_into_shared_memory_are_arrays(data, monkeypatch
     free = 8 * sum(t.nbytes for t in data[0].values())
     monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(free, 0, free))
     assert loading._fits_shared_memory(data, 6) and not loading._fits_shared_memory(data, 8)
-    loader = loading.batch_loader(data, 2, 1, 0)
+    loader = loading.batch_loader(data, 2, 1)
     assert loader.collate_fn is loading._arrays
     assert set(loader.collate_fn([data[0], data[1]])) == {"image", "present"}
 
@@ -317,7 +317,7 @@ def test_the_first_levels_of_any_encoder_are_frozen(name):
 def test_a_batch_with_one_value_per_channel_can_be_trained_on(tmp_path):
     PILImage.fromarray(np.full((32, 32, 3), 90, np.uint8)).save(tmp_path / "0.png")
     items = [LabeledImage("0", tmp_path / "0.png", (1,), (32, 32), inspect_file(tmp_path / "0.png").sha256)]
-    data = TrainingImages(items, 1, augmentation(32, (0.8, 1.2), 0.2), (0.5,) * 3, (0.5,) * 3, 0)
+    data = TrainingImages(items, 1, augmentation((32, 32), 32, (0.8, 1.2), 0.2), (0.5,) * 3, (0.5,) * 3, 0)
     torch.manual_seed(0)
     model = nn.Sequential(
         nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.AdaptiveAvgPool2d(1), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(4, 1)

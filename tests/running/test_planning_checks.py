@@ -27,8 +27,8 @@ def plan(csv_data, tmp_path):
     ("recipe", "overrides", "message"),
     [
         ("cam_crf", ["segmenter.architecture=unett"], "segmenter: architecture: found 'unett'; .*did you mean 'unet'"),
-        ("cam_crf", ["segmenter.architecture=unet"], "unet has no 'decoder_pyramid_channels'; .*decoder = {}"),
-        ("cam_crf", ["segmenter.decoder.decoder_pyramid_channels=0"], "found 0; expected: a whole number from 1 to 4096"),
+        ("cam_crf", ["segmenter.decoder.decoder_pyramid_channels=64"], "unet has no 'decoder_pyramid_channels'; .*decoder = {}"),
+        ("cam_crf", ["segmenter.decoder.decoder_channels=0"], "found 0; expected: a whole number from 1 to 4096"),
         ("cam_crf", ["segmenter.encoder=resnet_18"], "did you mean 'resnet18'.*timm as tu-NAME"),
         ("cam_crf", ["segmenter.encoder=tu-hf-hub:a/b"], "timm has no model 'hf-hub:a/b'"),
         ("cam_crf", ["segmenter.encoder=resnet18"], "the classifier's backbone is not the encoder 'resnet18'"),

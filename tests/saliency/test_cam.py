@@ -6,7 +6,7 @@ from torch import nn
 
 from wsseg.data.batches import at_size
 from wsseg.errors import StageError
-from wsseg.models.classifier import Classifier
+from wsseg.models.classifier import Classifier, pooled
 from wsseg.saliency.attention import ATTENTION_METHODS
 from wsseg.saliency.cam import multiscale_maps, normalise
 from wsseg.saliency.methods import METHODS, maps_of, methods_for
@@ -39,6 +39,25 @@ def test_cam_by_hand(classifier):
 def test_the_mean_of_the_class_maps_is_the_logit(classifier):
     images = torch.randn(2, 3, 5, 7)
     assert torch.allclose(classifier.class_maps(images).mean((2, 3)), classifier(images), atol=1e-6)
+
+
+@pytest.mark.parametrize("pooling", ["mean", "lse", "top"])
+def test_logits_are_pooled_maps(classifier, pooling):
+    classifier.pooling = pooling
+    images = torch.randn(2, 3, 5, 7)
+    maps = classifier.class_maps(images)
+    by_hand = {
+        "mean": maps.mean((2, 3)),
+        "lse": maps.exp().mean((2, 3)).log(),
+        "top": maps.flatten(2).sort(descending=True).values[:, :, :4].mean(2),  # a tenth of 35 places
+    }
+    assert torch.allclose(classifier(images), by_hand[pooling], atol=1e-5)
+
+
+def test_a_small_object_is_not_diluted_by_log_sum_exp():
+    maps = torch.full((1, 1, 20, 20), -4.0)
+    maps[..., 3, 4] = 9
+    assert float(pooled(maps, "mean")) < 0 < 2 < float(pooled(maps, "lse"))
 
 
 def test_only_the_channels_asked_for_in_their_order(classifier):

