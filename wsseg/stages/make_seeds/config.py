@@ -20,6 +20,8 @@ class Config:
         size: long side of the images at scale 1, in pixels; that of the classifier's training if it is not set.
         output_stride: input pixels per value of the class maps, that of the classifier's training if it is not set; 16 and 8
             give finer maps by dilation and take longer.
+        normality: multiply each map by how unusual its place is, compared with the images without a class (PatchCore): ``auto`` does
+            so if at least 30 images, and a tenth of all, show no class.
         scales: factors on `size`; the maps are averaged over them.
         flip: average over the mirrored image as well.
         batch_size: number of images of equal size per forward pass; lower it if memory runs out.
@@ -38,6 +40,7 @@ class Config:
     target: Literal["logit", "sigmoid", "softmax", "margin"] = setting("logit")
     size: int | None = setting(None, low=32, high=8192)
     output_stride: Literal[8, 16, 32] | None = setting(None)
+    normality: Literal["auto", "on", "off"] = setting("auto")
     scales: tuple[float, ...] = setting((1.5, 2.5), low=0.1, high=8.0)
     flip: bool = setting(True)
     batch_size: int = setting(8, low=1, high=4096)

@@ -1,10 +1,12 @@
 """The stage `make_seeds`: writes one small PNG per image. Torch is imported in `run`."""
 
+import logging
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from wsseg.data.images import LabeledImages
+from wsseg.errors import StageError
 from wsseg.progress import track
 from wsseg.stages.layout import SEED_FOLDER, seed_path
 from wsseg.stages.make_seeds import config as values
@@ -12,6 +14,11 @@ from wsseg.stages.protocol import Role, check_classes
 from wsseg.store.artifact import Artifact
 from wsseg.store.files import atomic_write
 from wsseg.types import Seed
+
+if TYPE_CHECKING:
+    from wsseg.stages.make_seeds.normal_images import NormalityMaps
+
+log = logging.getLogger("wsseg")
 
 
 class MakeSeeds:
@@ -40,6 +47,7 @@ class MakeSeeds:
         from wsseg.models.device import autocast, resolve_device
         from wsseg.saliency.cam import multiscale_maps, normalise
         from wsseg.saliency.methods import Maps, maps_of
+        from wsseg.saliency.normality import weighted
         from wsseg.saliency.seeds import encode_seed
 
         images: LabeledImages = inputs["images"]
@@ -60,6 +68,7 @@ class MakeSeeds:
 
             maps_for = local_prototypes(model, spec, images, config, device, out)
 
+        normality = _normality(config, model, spec, images, device, out)
         batches = batches_by_size(images.items, config.batch_size)
         missing = [b for b in batches if not all(seed_path(out, item.id).is_file() for item in b)]
         for batch in track(missing, len(batches), "seeds", "batches", len(batches) - len(missing)):
@@ -68,9 +77,14 @@ class MakeSeeds:
             cams = torch.zeros(len(batch), 0, *quarter(size))
             if present:
                 sizes = [network_size(size, config.size or spec.size, scale) for scale in config.scales]
+                if normality is not None:
+                    sizes.append(normality.size(batch[0]))
                 tensors = read_batch(batch, spec.mean, spec.std, sizes, device)
+                scaled = tensors[: len(config.scales)]
                 with autocast(config.precision, device):
-                    cams = multiscale_maps(maps_for(present), tensors, config.flip, quarter(size)).cpu()
+                    cams = multiscale_maps(maps_for(present), scaled, config.flip, quarter(size)).cpu()
+                if normality is not None:
+                    cams = weighted(cams, normality.of(tensors[-1]))
             for item, maps in zip(batch, cams, strict=True):
                 if seed_path(out, item.id).is_file():
                     continue  # written before an interruption
@@ -80,4 +94,22 @@ class MakeSeeds:
                 seed = Seed(item.class_ids, normalise(maps).numpy() if len(maps) else maps.numpy(), size)
                 atomic_write(seed_path(out, item.id), encode_seed(seed))
         total = sum(path.stat().st_size for path in (out / SEED_FOLDER).rglob("*.png"))
-        return {"images": len(images), "bytes_per_image": total / len(images)}
+        chosen = {"chosen": {"normality": "off" if normality is None else "on"}} if config.normality == "auto" else {}
+        return {"images": len(images), "bytes_per_image": total / len(images), **chosen}
+
+
+def _normality(
+    config: values.Config, model: Any, spec: Any, images: LabeledImages, device: Any, out: Path
+) -> "NormalityMaps | None":
+    """Return the maps of what is unusual; None if there are too few images without a class, or the backbone has no levels."""
+    from wsseg.stages.make_seeds.normal_images import NormalityMaps, enough
+
+    if config.normality == "off" or (config.normality == "auto" and not enough(images)):
+        return None
+    try:
+        return NormalityMaps(model, spec, images, config, device, out)
+    except StageError as error:
+        if config.normality == "on":
+            raise
+        log.info("seeds: images without a class are not used: %s", error)
+        return None

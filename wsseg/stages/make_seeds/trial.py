@@ -28,6 +28,8 @@ def check(config: Config, images: LabeledImages, backbone: str) -> None:
     targeted = (*WEIGHTINGS, *GRADIENT_METHODS, *ATTENTION_METHODS)
     if config.target == "margin" and config.method in targeted and len(images.classes) == 1:
         raise StageError('seeds.target: found "margin" with one class; expected: logit, sigmoid')
+    if config.normality == "on" and sum(not item.class_ids for item in images.items) < 2:
+        raise StageError('seeds.normality: found "on"; expected with fewer than two images without a class: auto, off')
     family = config.method in WEIGHTINGS or config.method in ACTIVATION_METHODS
     layers = config.layers if family else ()
     for name in layers:
