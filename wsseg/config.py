@@ -345,7 +345,7 @@ def _convert(hint: Any, value: Any, limits: Mapping[str, Any], where: str, path:
 
     if dataclasses.is_dataclass(hint):
         return _parse_table(typing.cast(type, hint), value, where, path)
-    if isinstance(hint, types.UnionType):  # T | None
+    if _is_optional(hint):
         inner = next(t for t in typing.get_args(hint) if t is not type(None))
         return _convert(inner, value, limits, where, path)
     if _is_literal(hint):
@@ -460,13 +460,18 @@ def _shown(text: str, most: int = _LONGEST_SHOWN) -> str:
     return text if len(text) <= most else f"{text[: most - 3]}..."
 
 
+def _is_optional(hint: Any) -> bool:
+    """Return whether a type is ``T | None``; with a Literal, Python writes it as a typing.Union."""
+    return isinstance(hint, types.UnionType) or typing.get_origin(hint) is typing.Union
+
+
 def _is_literal(hint: Any) -> bool:
     return typing.get_origin(hint) is Literal
 
 
 def _describe(hint: Any, limits: Mapping[str, Any]) -> str:
     """Return a description of the valid values of a field."""
-    if isinstance(hint, types.UnionType):
+    if _is_optional(hint):
         return _describe(next(t for t in typing.get_args(hint) if t is not type(None)), limits)
     if _is_literal(hint):
         return ", ".join(json.dumps(v) for v in typing.get_args(hint))

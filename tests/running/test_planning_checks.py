@@ -34,7 +34,7 @@ def plan(csv_data, tmp_path):
         ("cam_crf", ["segmenter.encoder=resnet18"], "the classifier's backbone is not the encoder 'resnet18'"),
         ("cam_crf", ["segmenter.encoder=mit_b0", "segmenter.weights=hub"], "'mit_b0' is not a timm model; expected for it: file, none"),
         ("cam_crf", ["segmenter.encoder=tu-test_vit", "segmenter.weights=none"], "with encoder 'tu-test_vit' cannot be built"),
-        ("cam_crf", ["segmenter.size=100"], "segmenter.size: the network does not accept 4 crops of 100 px"),
+        ("cam_crf", ["segmenter.architecture=fpn", "segmenter.crop=40"], "segmenter: the network does not accept 4 crops of 40x40 px"),
         ("cam_crf", ["segmenter.weights=package"], 'weights = "package" fits the backbone tf_efficientnet_lite0 only'),
         ("cam_crf", ["segmenter.frozen_levels=5", "segmenter.encoder=tu-convnext_atto", "segmenter.weights=none"], "has 4 feature levels"),
         ("cam_crf", ["classifier.backbone=resnet_18"], "classifier: backbone: timm has no model 'resnet_18'; did you mean resnet18"),

@@ -12,7 +12,7 @@ from wsseg.stages.measure_classifier.config import Config
 from wsseg.stages.measure_classifier.measuring import metrics_of
 from wsseg.types import LabeledImage
 
-SPEC = ClassifierSpec("none", ("red", "blue"), (0.5,) * 3, (0.5,) * 3)
+SPEC = ClassifierSpec("none", ("red", "blue"), (0.5,) * 3, (0.5,) * 3, 128)
 
 
 class Colours(nn.Module):
@@ -44,7 +44,7 @@ def test_metrics_by_hand(tmp_path, batch_size):
     model = Colours()
     images = LabeledImages("val", ClassMap(("red", "blue")), items, {}, "key")
     config = Config(batch_size=batch_size, precision="float32", device="cpu")
-    metrics = metrics_of(model, SPEC, images, 128, config)
+    metrics = metrics_of(model, SPEC, images, config)
     assert metrics == {"map": 0.75, "exact_match": pytest.approx(2 / 3), "ap": {"red": 1.0, "blue": 0.5}, "images": 3}
     assert {size[2:] for size in model.sizes} == {(96, 128), (128, 64)}  # the long side is the training size
     assert torch.is_grad_enabled()

@@ -252,7 +252,7 @@ def try_training(outline: nn.Module, schedule: Schedule, count: int, crop: tuple
     ) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise StageError(
-            f"{what}.size: the network does not accept {batch} crops of {crop[0]}x{crop[1]} px ({reason}); "
+            f"{what}: the network does not accept {batch} crops of {crop[0]}x{crop[1]} px ({reason}); "
             "expected for most networks: a multiple of 32"
         ) from error
 

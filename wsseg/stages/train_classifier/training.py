@@ -92,6 +92,12 @@ def _spec(config: Config, images: LabeledImages, size: int) -> ClassifierSpec:
     return ClassifierSpec(config.backbone, images.classes.names, mean, std, size, config.pooling, config.output_stride)
 
 
+def _crop(config: Config, images: LabeledImages, size: int) -> tuple[int, int]:
+    """Return the (H, W) of the crops; quarters of a crop need sides that are multiples of 64."""
+    tiled = config.consistency > 0 and config.consistency_under == "tile"
+    return (size, size) if tiled else crop_of(images, size)
+
+
 def _chosen_size(config: Config, images: LabeledImages, out: Path) -> int:
     """Return the size chosen from images and labels; it is kept in `out`, so that a run resumes without choosing again."""
     path = out / "size.json"
@@ -119,7 +125,7 @@ def check(config: Config, images: LabeledImages) -> None:
     else:
         load_backbone_weights(model, config.backbone, config.weights, config.weights_file)
     freeze_levels(model.backbone, config.frozen_levels, config.backbone)
-    try_training(model, _schedule(config, images), len(images), crop_of(images, spec.size), "classifier")
+    try_training(model, _schedule(config, images), len(images), _crop(config, images, spec.size), "classifier")
 
 
 def train(
@@ -132,7 +138,7 @@ def train(
     load_backbone_weights(model, config.backbone, config.weights, config.weights_file)
     freeze_levels(model.backbone, config.frozen_levels, config.backbone)
     zoom = (config.scale[0], config.scale[1])
-    transform = augmentation(crop_of(images, spec.size), spec.size, zoom, config.color_jitter)
+    transform = augmentation(_crop(config, images, spec.size), spec.size, zoom, config.color_jitter)
     draws = config.length(len(images)).draws
     data = TrainingImages(
         images.items, len(images.classes), transform, spec.mean, spec.std, config.rng_seed, draws=draws
