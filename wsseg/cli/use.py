@@ -40,7 +40,7 @@ MASK_FORMATS = ("coco", "label_studio", "cvat", "huggingface")
 )
 @scale_option(1.0, 1.5)
 @flip_option
-@click.option("--crf", type=click.Choice(["irn", "psa", "deeplab", "toco", "clip_es", "off"]), default="deeplab",
+@click.option("--crf", type=click.Choice(["irn", "psa", "deeplab", "toco", "clip_es", "off"]), default="off",
               show_default=True, help="Preset of the dense CRF.")  # fmt: skip
 @click.option("--confidence", "maps", type=FOLDER,
               help="Folder for probability maps and the table doubt.csv.")  # fmt: skip
