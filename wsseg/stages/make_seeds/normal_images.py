@@ -28,7 +28,7 @@ FEWEST = 30  # images without a class
 SHARE = 0.1  # of all images
 _IMAGES = 200  # evenly spaced images without a class
 _PATCHES = 6000
-_STRIDES = (8, 16)  # of the feature levels
+_STRIDES = (4, 8, 16)  # of the feature levels
 
 
 def enough(images: LabeledImages) -> bool:
@@ -38,7 +38,7 @@ def enough(images: LabeledImages) -> bool:
 
 
 class PatchFeatures(nn.Module):
-    """The feature levels of a classifier's backbone with the strides 8 and 16, as patch features (N, F, h, w).
+    """The feature levels of a classifier's backbone with the strides 4, 8 and 16, as patch features (N, F, h, w).
 
     Args:
         backbone: name of the timm model.
@@ -56,7 +56,7 @@ class PatchFeatures(nn.Module):
         except (RuntimeError, AttributeError, ValueError, TypeError, AssertionError) as error:
             raise StageError(f"{backbone!r} has no feature levels") from error
         if not levels:
-            raise StageError(f"{backbone!r} has no feature levels with the strides 8 and 16")
+            raise StageError(f"{backbone!r} has no feature levels with the strides 4, 8 and 16")
         load_matching(network, classifier.backbone.state_dict(), f"feature levels of {backbone!r}")
         self.network, self.levels = network, levels
 
