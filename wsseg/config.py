@@ -14,7 +14,7 @@ import re
 import tomllib
 import types
 import typing
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -44,6 +44,7 @@ def setting(
     low: float | None = None,
     high: float | None = None,
     execution: bool = False,
+    role: str = "",
 ) -> Any:
     """Declare a field of a config dataclass.
 
@@ -52,8 +53,10 @@ def setting(
         low: smallest valid number (for a list, of each element).
         high: largest valid number.
         execution: True for values that do not affect the result (workers, device); no key of an artifact depends on them.
+        role: an optional input of the stage without which the value has no effect; a key depends on the value only if the
+            stage has that input.
     """
-    metadata = {"low": low, "high": high, "execution": execution}
+    metadata = {"low": low, "high": high, "execution": execution, "role": role}
     if isinstance(default, dict):
         return dataclasses.field(default_factory=lambda: dict(default), metadata=metadata)
     return dataclasses.field(default=default, metadata=metadata)
@@ -501,15 +504,21 @@ def plain(value: Any) -> Any:
     return as_config_path(str(value)) if isinstance(value, Path) else value
 
 
-def hashed(config: Any) -> dict[str, Any]:
-    """Return the values that an artifact's key depends on: all except the execution fields.
+def hashed(config: Any, roles: Collection[str] = ()) -> dict[str, Any]:
+    """Return the values that an artifact's key depends on.
 
-    A file is represented by the digest of its content, not by its path.
+    These are all except the execution fields and the values of optional inputs that the stage does not have. A file is
+    represented by the digest of its content, not by its path.
+
+    Args:
+        config: the values of a stage.
+        roles: the inputs of the stage.
     """
     values = plain(config)
     for field in dataclasses.fields(config):
         value = getattr(config, field.name)
-        if field.metadata.get("execution"):
+        role = field.metadata.get("role", "")
+        if field.metadata.get("execution") or (role and role not in roles):
             values.pop(field.name, None)
         elif isinstance(value, Path):
             try:

@@ -31,10 +31,14 @@ class _Data:
     on_bad_image: Literal["stop", "skip"] = setting("stop")
 
     def __post_init__(self) -> None:
-        """Convert class names to the Unicode form in which labels are read."""
+        """Convert class names to the Unicode form in which labels are read, and refuse marks of val."""
         for name in ("classes", "mask_classes"):
             if hasattr(self, name):
                 object.__setattr__(self, name, tuple(map(composed, getattr(self, name))))
+        if getattr(getattr(self, "val", None), "marks", None) is not None:
+            raise ConfigError(
+                "val.marks: images of val are evaluated and cannot be marked; remove it, or name train.marks"
+            )
 
 
 @dataclass(frozen=True)
@@ -46,12 +50,14 @@ class FolderSplit:
         masks: folder with the same layout that contains indexed PNG masks.
         limit: number of images to use, evenly spaced over the sorted ids; 0 means all.
         label_overlay: CSV file of corrected labels with the columns ``image,class,present``; see `wsseg.data.label_overlay`.
+        marks: folder of marks, ``<image_id>.png``, of images of train; see `wsseg.data.marks`.
     """
 
     images: Path = setting()
     masks: Path | None = setting(None)
     limit: int = setting(0, low=0)
     label_overlay: Path | None = setting(None)
+    marks: Path | None = setting(None)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,6 +87,7 @@ class CsvSplit:
         masks: folder of indexed PNG masks, ``<image_id>.png``.
         limit: number of images to use, evenly spaced over the sorted ids; 0 means all.
         label_overlay: CSV file of corrected labels with the columns ``image,class,present``; see `wsseg.data.label_overlay`.
+        marks: folder of marks, ``<image_id>.png``, of images of train; see `wsseg.data.marks`.
     """
 
     images: Path = setting()
@@ -88,6 +95,7 @@ class CsvSplit:
     masks: Path | None = setting(None)
     limit: int = setting(0, low=0)
     label_overlay: Path | None = setting(None)
+    marks: Path | None = setting(None)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,11 +124,13 @@ class VocSplit:
         list: name of an image list in ``ImageSets/Segmentation``, or in ``ImageSets/Main`` if it is not there.
         limit: number of images to use, evenly spaced over the sorted ids; 0 means all.
         label_overlay: CSV file of corrected labels with the columns ``image,class,present``; see `wsseg.data.label_overlay`.
+        marks: folder of marks, ``<image_id>.png``, of images of train; see `wsseg.data.marks`.
     """
 
     list: str = setting()
     limit: int = setting(0, low=0)
     label_overlay: Path | None = setting(None)
+    marks: Path | None = setting(None)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -153,12 +163,14 @@ class CocoSplit:
         annotations: JSON file of COCO instances.
         limit: number of images to use, evenly spaced over the sorted ids; 0 means all.
         label_overlay: CSV file of corrected labels with the columns ``image,class,present``; see `wsseg.data.label_overlay`.
+        marks: folder of marks, ``<image_id>.png``, of images of train; see `wsseg.data.marks`.
     """
 
     images: Path = setting()
     annotations: Path = setting()
     limit: int = setting(0, low=0)
     label_overlay: Path | None = setting(None)
+    marks: Path | None = setting(None)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -177,11 +189,13 @@ class DemoSplit:
         images: number of images to generate.
         limit: number of images to use; 0 means all.
         label_overlay: CSV file of corrected labels with the columns ``image,class,present``; see `wsseg.data.label_overlay`.
+        marks: folder of marks, ``<image_id>.png``, of images of train; see `wsseg.data.marks`.
     """
 
     images: int = setting(low=1, high=100_000)
     limit: int = setting(0, low=0)
     label_overlay: Path | None = setting(None)
+    marks: Path | None = setting(None)
 
 
 @dataclass(frozen=True, kw_only=True)

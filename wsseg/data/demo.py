@@ -110,7 +110,8 @@ def demo_data(data: DemoData, folder: Path) -> CsvData:
 
 def _csv_split(root: Path, split: str, part: DemoSplit) -> CsvSplit:
     folder = root / split
-    return CsvSplit(folder / "images", folder / "labels.csv", folder / "masks", part.limit, part.label_overlay)
+    images, labels, masks = folder / "images", folder / "labels.csv", folder / "masks"
+    return CsvSplit(images, labels, masks, limit=part.limit, label_overlay=part.label_overlay, marks=part.marks)
 
 
 def _photographs() -> dict[str, Image]:

@@ -107,8 +107,8 @@ def _list_folder(data: FolderData, part: FolderSplit) -> Listing:
 
 
 def _other_folders(data: FolderData | CsvData, part: FolderSplit | CsvSplit) -> frozenset[Path]:
-    """Return the folders of the data set that hold masks or the images of the other split."""
-    folders = [folder for s in (data.train, data.val) if s for folder in (s.images, s.masks) if folder]
+    """Return the folders of the data set that hold masks, marks or the images of the other split."""
+    folders = [folder for s in (data.train, data.val) if s for folder in (s.images, s.masks, s.marks) if folder]
     return frozenset(folder.resolve() for folder in folders) - {part.images.resolve()}
 
 

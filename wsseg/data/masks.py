@@ -43,6 +43,11 @@ def encode_grey(pixels: NDArray[np.uint8]) -> bytes:
     return buffer.getvalue()
 
 
+def with_mark(mask: Mask, mark: Mask) -> Mask:
+    """Return a mask in which the pixels of which a mark says something have its value; both (H, W) uint8."""
+    return np.where(mark == IGNORE_INDEX, mask, mark)
+
+
 def with_lost_classes(mask: Mask, previous: Mask, class_ids: Sequence[int]) -> Mask:
     """Return a refined mask in which a lost class keeps its former pixels where the refined mask has background or 255.
 

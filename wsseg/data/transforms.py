@@ -184,6 +184,7 @@ class TrainingImages(Dataset[dict[str, torch.Tensor]]):
         mask_of: returns the (H, W) uint8 mask of an item id; None to train on labels only.
         draws: number of examples per epoch; None means the number of images.
         focus: oversampling of the foreground; None to place all crops anywhere.
+        marks_of: returns the (H, W) uint8 mark of an item id, 255 where nothing was said; None without marks.
     """
 
     def __init__(
@@ -197,12 +198,15 @@ class TrainingImages(Dataset[dict[str, torch.Tensor]]):
         mask_of: Callable[[str], Mask] | None = None,
         draws: int | None = None,
         focus: Focus | None = None,
+        marks_of: Callable[[str], Mask] | None = None,
     ) -> None:
         self.items, self.classes, self.transform = items, classes, transform
         self.mean, self.std = mean, std
         self.rng_seed, self.epoch, self.mask_of = rng_seed, 0, mask_of
         self.draws = len(items) if draws is None else draws
-        self.focus = focus
+        self.focus, self.marks_of = focus, marks_of
+        if marks_of is not None:
+            transform.add_targets({"marks": "mask"})
         self.weights: torch.Tensor | None = None  # (N,) sampling weight of each item; None draws all items alike
 
     def __len__(self) -> int:
@@ -236,7 +240,7 @@ class TrainingImages(Dataset[dict[str, torch.Tensor]]):
         return draws
 
     def example(self, draw: Draw) -> dict[str, torch.Tensor]:
-        """Return ``image`` (3, H, W) float32, ``present`` (K,) float32 and, with masks, ``mask`` (H, W) int64."""
+        """Return ``image`` (3, H, W) float32, ``present`` (K,) float32 and, if there are any, ``mask`` and ``marks`` (H, W) int64."""
         item = self.items[draw.image]
         arrays: dict[str, Any] = {"image": read_photograph(item)}
         entropy = [self.rng_seed, draw.epoch, draw.image, *([draw.nth] if draw.nth else [])]
@@ -245,11 +249,14 @@ class TrainingImages(Dataset[dict[str, torch.Tensor]]):
             arrays["mask"] = self.mask_of(item.id)
             if draw.class_id:
                 arrays["around"] = pixel_of(arrays["mask"] == draw.class_id, np.random.default_rng(seeds[1]))
+        if self.marks_of is not None:
+            arrays["marks"] = self.marks_of(item.id)
         self.transform.set_random_seed(int(seeds[0]))
         arrays = self.transform(**arrays)
         sample = {"image": normalised(arrays["image"], self.mean, self.std), "present": present(item, self.classes)}
-        if self.mask_of is not None:
-            sample["mask"] = torch.from_numpy(arrays["mask"].astype(np.int64))
+        for name in ("mask", "marks"):
+            if name in arrays:
+                sample[name] = torch.from_numpy(arrays[name].astype(np.int64))
         return sample
 
 

@@ -58,7 +58,7 @@ class PlannedStep:
             "key": self.key,
             "stage": stage.name,
             "version": stage.version,
-            "config": hashed(self.config),
+            "config": hashed(self.config, self.inputs),
             "inputs": self.inputs,
         }
 
@@ -131,14 +131,22 @@ def make_plan(recipe_name: str, config_name: str, store: ArtifactStore, override
             continue
         for role, source in step.inputs.items():
             if source in SOURCES:
-                if sources.has(source):
-                    planned.inputs[role] = sources.get(source).key
+                if sources.has(source) and (key := _source_key(planned, role, sources.get(source))):
+                    planned.inputs[role] = key
             elif steps[source].state != SKIPPED:
                 planned.inputs[role] = steps[source].key
-        planned.key = key_of(step.stage.name, step.stage.version, hashed(planned.config), planned.inputs)
+        planned.key = key_of(
+            step.stage.name, step.stage.version, hashed(planned.config, planned.inputs), planned.inputs
+        )
         _look_up(planned, store, earlier.get(step.name), steps)
     _check_steps(steps, config, sources)
     return Plan(recipe, config, store, sources, list(steps.values()), overrides)
+
+
+def _source_key(planned: PlannedStep, role: str, source: Any) -> str:
+    """Return the key of a source, or of the part of the marks that a step uses; empty if it uses none."""
+    part = planned.step.stage.inputs[role].part
+    return str(source.key if part is None else source.key_of(part(planned.config)))
 
 
 def _with_precision(config: Any) -> Any:
@@ -233,7 +241,7 @@ def _look_up(
 
 def _differences(planned: PlannedStep, before: Mapping[str, Any], steps: Mapping[str, PlannedStep]) -> list[str]:
     """Return the differences between a step's record and its plan, as ``NAME: BEFORE -> NOW``."""
-    stage, now = planned.step.stage, hashed(planned.config)
+    stage, now = planned.step.stage, hashed(planned.config, planned.inputs)
     lines = []
     if before["stage"] != stage.name or before["version"] != stage.version:
         lines.append(f"stage: {before['stage']} v{before['version']} -> {stage.name} v{stage.version}")

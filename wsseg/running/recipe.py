@@ -6,8 +6,8 @@ A recipe is a TOML file with a ``description`` and one table ``[steps.NAME]`` pe
     stage = "make_seeds"
     inputs = { images = "data.train", classifier = "classifier" }
 
-An input is the name of another step, or a source: ``data.train``, ``data.val`` (images with image-level labels) or
-``truth.train``, ``truth.val`` (true masks, drawn by a person). ``optional = true`` marks a step that is skipped if the
+An input is the name of another step, or a source: ``data.train``, ``data.val`` (images with image-level labels),
+``marks.train`` (what a person said of some pixels) or ``truth.train``, ``truth.val`` (true masks, drawn by a person). ``optional = true`` marks a step that is skipped if the
 config does not name its source (diagnostics, evaluation). ``table = "NAME"`` gives a step another config table than the
 default one of its stage, so that a recipe can run a stage twice with different values. A step that learns from true masks
 states ``supervision = "truth"``; apart from it, only `evaluate_masks` may take true masks.
@@ -23,7 +23,13 @@ from wsseg.errors import RecipeError, nearest
 from wsseg.stages import STAGES, TABLES
 from wsseg.stages.protocol import Stage
 
-SOURCES = {"data.train": "images", "data.val": "images", "truth.train": "truth", "truth.val": "truth"}
+SOURCES = {
+    "data.train": "images",
+    "data.val": "images",
+    "marks.train": "marks",
+    "truth.train": "truth",
+    "truth.val": "truth",
+}
 # roles of earlier versions, and their replacements
 _MOVED = {
     ("train_classifier", "val_images"): "; add a step with the stage measure_classifier to measure the classifier"

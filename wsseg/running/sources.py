@@ -1,4 +1,4 @@
-"""The data set of a config: images with labels, and true masks, by split."""
+"""The data set of a config: images with labels, marks, and true masks, by split."""
 
 import logging
 import os
@@ -12,6 +12,8 @@ from wsseg.config import parse_table
 from wsseg.data.config import DATA_KINDS, DemoData, input_paths
 from wsseg.data.file_memory import FileMemory
 from wsseg.data.images import LabeledImages, load_images
+from wsseg.data.layouts import list_split
+from wsseg.data.marks import Marks
 from wsseg.errors import (
     ArtifactError,
     ConfigError,
@@ -24,7 +26,7 @@ log = logging.getLogger("wsseg")
 
 
 class Sources:
-    """The data set of a config: images with labels and true masks by split. Each is read once.
+    """The data set of a config: images with labels, marks and true masks by split. Each is read once.
 
     Args:
         data: the data config.
@@ -60,10 +62,13 @@ class Sources:
         from wsseg.data.truth.loading import has_truth
 
         kind, split = source.split(".")
-        return has_truth(self.data, split) if kind == "truth" else getattr(self.data, split) is not None
+        if kind == "truth":
+            return has_truth(self.data, split)
+        part = getattr(self.data, split)
+        return (part.marks if kind == "marks" else part) is not None
 
     def get(self, source: str) -> Any:
-        """Return ``data.SPLIT`` (`LabeledImages`) or ``truth.SPLIT``; both have a `key`."""
+        """Return ``data.SPLIT`` (`LabeledImages`), ``marks.train`` (`Marks`) or ``truth.SPLIT``; all have a `key`."""
         if source not in self._loaded:
             self._loaded[source] = self._load(*source.split("."))
         return self._loaded[source]
@@ -76,8 +81,19 @@ class Sources:
             for note in truth.notes:
                 log.warning("%s masks: %s", split, note)
             return truth
+        if kind == "marks":
+            return self._load_marks()
         classes = None if split == "train" else self.get("data.train").classes
         return load_images(self.data, split, self._memory, classes)
+
+    def _load_marks(self) -> Marks:
+        part, images = self.data.train, self.get("data.train")
+        left_out = {*images.skipped, *(list_split(self.data, "train").paths if part.limit else ())}
+        judged = self.get("data.val") if self.has("data.val") else None
+        marks = Marks(part.marks, images, self._memory, judged, left_out - {item.id for item in images.items})
+        for note in marks.notes:
+            log.warning("train: %s", note)
+        return marks
 
 
 def images_of(store: ArtifactStore, artifact: Artifact) -> LabeledImages:

@@ -4,15 +4,18 @@ The PNG's text fields are ``class_ids`` (such as ``1 5``) and ``size`` (``H W`` 
 """
 
 import io
+from collections.abc import Sequence
 from dataclasses import replace
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image as PILImage
 from PIL.PngImagePlugin import PngInfo
 
 from wsseg.errors import ArtifactError
-from wsseg.types import Seed
+from wsseg.labels import IGNORE_INDEX
+from wsseg.types import Mask, Seed
 
 LEVELS = 255  # a map's value v in [0, 1] is stored as round(255 v)
 
@@ -47,6 +50,30 @@ def decode_seed(data: bytes) -> Seed:
     except (OSError, KeyError, ValueError, AttributeError) as error:
         raise ArtifactError(f"not a seed file: {error}") from error
     return Seed(class_ids, maps.astype(np.float32) / np.float32(LEVELS), (height, width))
+
+
+def with_mark(maps: NDArray[np.float32], class_ids: Sequence[int], mark: Mask) -> NDArray[np.float32]:
+    """Return class maps in which the places of which a mark says something have 1 (the class) or 0 (the others).
+
+    A place of a coarser grid than the mark's gets the value that covers most of it, 255 aside: thin strokes stay.
+
+    Args:
+        maps: (C, h, w) float32 in [0, 1].
+        class_ids: ids of the C classes.
+        mark: (H, W) uint8: class ids, 255 where nothing was said.
+    """
+    height, width = maps.shape[1:]
+    values = [int(value) for value in np.unique(mark) if value != IGNORE_INDEX]
+    if not values or not len(maps):
+        return maps
+    covered = [
+        cv2.resize((mark == value).astype(np.float32), (width, height), interpolation=cv2.INTER_AREA)
+        for value in values
+    ]
+    said = np.array(values)[np.argmax(covered, axis=0)]
+    anywhere = np.max(covered, axis=0) > 0
+    fixed = np.stack([said == class_id for class_id in class_ids]).astype(np.float32)
+    return np.where(anywhere, fixed, maps)
 
 
 def enlarged(seed: Seed) -> Seed:

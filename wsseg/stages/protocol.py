@@ -1,6 +1,6 @@
 """The protocol of a stage: its inputs, its output and its methods."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -13,14 +13,22 @@ from wsseg.types import Mask
 
 @dataclass(frozen=True)
 class Role:
-    """An input of a stage: the kinds that it accepts, and whether a recipe may omit it."""
+    """An input of a stage.
+
+    Args:
+        kinds: the kinds that it accepts.
+        optional: whether a recipe may omit it.
+        part: for marks, the part that a stage with these values uses (see `wsseg.data.marks.Part`); the stage is computed
+            again only if that part changes, and does not get the marks if it is empty. None means all.
+    """
 
     kinds: tuple[str, ...]
     optional: bool = False
+    part: Callable[[Any], str] | None = None
 
 
 class MaskSource(Protocol):
-    """Masks by item id: the common interface of true masks, pseudo-masks and predictions."""
+    """Masks by item id: the common interface of true masks, pseudo-masks, predictions and marks."""
 
     key: str
 
@@ -34,6 +42,12 @@ class TruthSource(MaskSource, Protocol):
 
     split: str
     classes: ClassMap
+    ids: list[str]
+
+
+class MarkSource(MaskSource, Protocol):
+    """Marks of training images: 255 where nothing was said."""
+
     ids: list[str]
 
 

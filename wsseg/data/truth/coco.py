@@ -7,11 +7,11 @@ from numpy.typing import NDArray
 from wsseg.data.coco import CocoObject, read_coco
 from wsseg.data.config import CocoData
 from wsseg.data.file_memory import FileMemory
+from wsseg.data.frames import photographs
 from wsseg.data.images import LabeledImages
 from wsseg.data.orientation import turn
 from wsseg.data.outlines import Polygons, Runs
 from wsseg.data.truth.evaluated import EvaluatedImages
-from wsseg.data.truth.frames import photographs
 from wsseg.errors import DatasetError
 from wsseg.labels import BACKGROUND, IGNORE_INDEX
 from wsseg.types import Mask

@@ -9,12 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wsseg.data.file_memory import FileMemory
+from wsseg.data.frames import photographs
 from wsseg.data.images import LabeledImages
 from wsseg.data.orientation import turned_with
 from wsseg.data.reading import read_mask_file
 from wsseg.data.truth.agreement import Pair, notes_on, problem_of
 from wsseg.data.truth.evaluated import EvaluatedImages
-from wsseg.data.truth.frames import photographs
 from wsseg.data.truth.mask_facts import MaskFacts, MaskMemory
 from wsseg.data.voc import mask_colors, voc_names
 from wsseg.errors import DatasetError

@@ -32,6 +32,23 @@ def scores_of(seed: Seed, background: str, level: float) -> Scores:
     return normalised
 
 
+def marked_scores(scores: Scores, class_ids: Sequence[int], mark: Mask) -> Scores:
+    """Return scores in which the pixels of a mark have the score 1 for what was said; a `Refinement` once the rest is bound.
+
+    Pixels of a class that the image's labels do not name keep their scores.
+
+    Args:
+        scores: (C + 1, H, W), background first.
+        class_ids: ids of the C classes.
+        mark: (H, W) uint8: class ids, 255 where nothing was said.
+    """
+    channels = np.array((0, *class_ids), np.uint8)
+    said = np.isin(mark, channels)
+    result = scores.copy()
+    result[:, said] = mark[said] == channels[:, None]
+    return result
+
+
 def labels_at(seed: Seed, background: str, level: float, refinements: Sequence[Refinement]) -> Mask:
     """Return the (H, W) class ids at one background level, after applying the refinements in order."""
     scores = scores_of(seed, background, level)

@@ -13,11 +13,11 @@ from wsseg.errors import StageError
 from wsseg.parallel import map_processes, worker_count
 from wsseg.progress import track
 from wsseg.stages.layout import SEED_FOLDER, mask_path, mask_shares
-from wsseg.stages.protocol import Role
+from wsseg.stages.protocol import MarkSource, Role
 from wsseg.stages.refine_masks import config as values
 from wsseg.store.artifact import Artifact
 from wsseg.store.files import atomic_write
-from wsseg.types import LabeledImage
+from wsseg.types import LabeledImage, Mask
 
 if TYPE_CHECKING:
     from wsseg.stages.refine_masks.choice import CandidateScore
@@ -31,6 +31,7 @@ class _Job:
     seed: bytes
     config: values.Config
     target: Path
+    mark: Mask | None
 
 
 class RefineMasks:
@@ -42,6 +43,7 @@ class RefineMasks:
         "images": Role(("images",)),
         "seeds": Role(("seeds",)),
         "classifier": Role(("classifier",), optional=True),
+        "marks": Role(("marks",), optional=True),
     }
     output = "pseudo_masks"
     distributed = False
@@ -57,7 +59,7 @@ class RefineMasks:
             check_installed()
 
     def run(self, config: values.Config, inputs: Mapping[str, Any], out: Path) -> dict[str, Any]:
-        """Write masks/<id>.png for each image.
+        """Write masks/<id>.png for each image; pixels of which a mark says something have its value.
 
         Metrics: `images`, the fractions `background` and `undecided` of all pixels, and `chosen` if values were chosen.
         """
@@ -69,10 +71,14 @@ class RefineMasks:
             config = replace(config, crf=chosen["crf"], levels=tuple(chosen["levels"]))
         missing = [item for item in images.items if not mask_path(out, item.id).is_file()]
 
+        marks: MarkSource | None = inputs.get("marks")
+        marked = set(marks.ids) if marks else set()
+
         def jobs() -> Iterator[_Job]:
             for item in missing:
                 seed = seeds.read_bytes(f"{SEED_FOLDER}/{item.id}.png")
-                yield _Job(item, seed, config, mask_path(out, item.id))
+                mark = marks.mask(item.id) if marks and item.id in marked else None
+                yield _Job(item, seed, config, mask_path(out, item.id), mark)
 
         # one process uses the GPU; numba and pydensecrf use one core per process
         workers = 1 if config.engine == "torch" else worker_count(config.workers)
@@ -136,14 +142,16 @@ def _refine_one(job: _Job) -> None:
     """Write one pseudo-mask; runs in a worker process."""
     from wsseg.crf.dense_crf import DenseCrf
     from wsseg.crf.settings import PRESETS
-    from wsseg.data.masks import encode_mask
+    from wsseg.data.masks import encode_mask, with_mark
     from wsseg.data.reading import read_photograph
     from wsseg.saliency.seeds import decode_seed, enlarged
-    from wsseg.stages.refine_masks.policy import Refinement, pseudo_mask
+    from wsseg.stages.refine_masks.policy import Refinement, marked_scores, pseudo_mask
 
     config = job.config
     seed = enlarged(decode_seed(job.seed))
     refinements: list[Refinement] = []
+    if job.mark is not None:  # first, so that the CRF spreads what was said
+        refinements.append(partial(marked_scores, class_ids=seed.class_ids, mark=job.mark))
     if config.pamr_iterations and seed.class_ids:
         from wsseg.saliency.pixel_adaptive import adapted
 
@@ -153,7 +161,7 @@ def _refine_one(job: _Job) -> None:
         settings = replace(settings, iterations=config.iterations or settings.iterations)
         refinements.append(DenseCrf(read_photograph(job.image), settings, config.engine, config.exact).refine)
     mask = pseudo_mask(seed, config.background, config.levels, refinements)
-    atomic_write(job.target, encode_mask(mask))
+    atomic_write(job.target, encode_mask(mask if job.mark is None else with_mark(mask, job.mark)))
 
 
 def _no_classifier(config: values.Config) -> str:

@@ -12,7 +12,7 @@ from wsseg.data.images import LabeledImages
 from wsseg.parallel import map_processes, worker_count
 from wsseg.progress import track
 from wsseg.stages.layout import ArtifactMasks, mask_path, mask_shares
-from wsseg.stages.protocol import MaskSource, Role, check_classes
+from wsseg.stages.protocol import MarkSource, MaskSource, Role, check_classes
 from wsseg.stages.relabel_masks import config as values
 from wsseg.store.artifact import Artifact
 from wsseg.store.files import atomic_write
@@ -26,6 +26,7 @@ class _Job:
     previous: Mask
     config: values.Config
     target: Path
+    mark: Mask | None
 
 
 class RelabelMasks:
@@ -37,6 +38,7 @@ class RelabelMasks:
         "images": Role(("images",)),
         "segmenter": Role(("segmenter",)),
         "previous": Role(("pseudo_masks",)),
+        "marks": Role(("marks",), optional=True),
     }
     output = "pseudo_masks"
     distributed = False
@@ -46,7 +48,7 @@ class RelabelMasks:
         """All values are valid with all inputs."""
 
     def run(self, config: values.Config, inputs: Mapping[str, Any], out: Path) -> dict[str, Any]:
-        """Write masks/<id>.png for each image.
+        """Write masks/<id>.png for each image; pixels of which a mark says something have its value.
 
         Metrics: `images`, the fractions `background` and `undecided` of all pixels, and the fraction `changed` since the
         `previous` masks of the pixels that are decided in both.
@@ -61,7 +63,7 @@ class RelabelMasks:
         check_classes("segmenter", spec.classes, images)
         missing = [item for item in images.items if not mask_path(out, item.id).is_file()]
         previous = ArtifactMasks(inputs["previous"])
-        jobs = _jobs(config, images, {item.id for item in missing}, previous, model, spec, out)
+        jobs = _jobs(config, images, {item.id for item in missing}, previous, inputs.get("marks"), model, spec, out)
         results = map_processes(_relabel_one, jobs, worker_count(config.workers))
         for _ in track(results, len(images), "pseudo-masks", done=len(images) - len(missing)):
             pass
@@ -77,6 +79,7 @@ def _jobs(
     images: LabeledImages,
     missing: set[str],
     previous: MaskSource,
+    marks: MarkSource | None,
     model: Any,
     spec: Any,
     out: Path,
@@ -90,6 +93,7 @@ def _jobs(
     from wsseg.models.segmenter import segment
     from wsseg.stages.relabel_masks.relabeling import among_present
 
+    marked = set(marks.ids) if marks else set()
     device = resolve_device(config.device)
     model = folded(model, torch.zeros(1, 3, 64, 64)).to(device, memory_format=torch.channels_last)
     for batch in batches_by_size(images.items, config.batch_size):
@@ -103,14 +107,15 @@ def _jobs(
         for item, scores in zip(batch, batch_scores, strict=True):
             if item.id in missing:
                 scores = among_present(scores, item.class_ids)
-                yield _Job(item, scores, previous.mask(item.id), config, mask_path(out, item.id))
+                mark = marks.mask(item.id) if marks and item.id in marked else None
+                yield _Job(item, scores, previous.mask(item.id), config, mask_path(out, item.id), mark)
 
 
 def _relabel_one(job: _Job) -> None:
     """Write one pseudo-mask; runs in a worker process."""
     from wsseg.crf.dense_crf import DenseCrf
     from wsseg.crf.settings import PRESETS
-    from wsseg.data.masks import encode_mask, with_lost_classes
+    from wsseg.data.masks import encode_mask, with_lost_classes, with_mark
     from wsseg.data.reading import read_photograph
     from wsseg.stages.relabel_masks.relabeling import relabelled
 
@@ -120,4 +125,4 @@ def _relabel_one(job: _Job) -> None:
         crf = DenseCrf(read_photograph(item), PRESETS[config.crf])
     mask = relabelled(job.scores, item.class_ids, item.size, crf, config.min_confidence)
     mask = with_lost_classes(mask, job.previous, item.class_ids)
-    atomic_write(job.target, encode_mask(mask))
+    atomic_write(job.target, encode_mask(mask if job.mark is None else with_mark(mask, job.mark)))

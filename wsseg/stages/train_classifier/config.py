@@ -45,6 +45,12 @@ class Config:
         consistency: weight of the equivariance loss on the class maps (SEAM, Puzzle-CAM); 0 turns it off.
         consistency_under: transformation whose maps must agree with the image's: ``scale`` (half the side), ``flip``
             (mirrored) or ``tile`` (four quarters; `size` must be a multiple of 64).
+        marks_loss: loss on the evidence inside marks: ``cam`` (share of the absolute class map), ``energy`` (of its positive
+            part), ``input_gradient`` (of the squared gradient of the input, which takes a second backward pass) or ``off``.
+        marks_negative_weight: weight of the evidence where a person said that it does not belong (M-).
+        marks_positive_weight: weight of the evidence outside of what a person marked as the class (M+). 0, because strokes cover
+            a part of an object only, and the loss would take the evidence from the rest of it.
+        marks_ramp: share of the epochs over which both weights rise from 0, in [0, 1].
         scale: smallest and largest random zoom; at 1 the long side is `size` pixels.
         color_jitter: strength of the colour jitter, in [0, 1].
         precision: data type of autocast; ``auto`` is bfloat16 if the device computes in it natively, float16 on an older CUDA
@@ -73,6 +79,10 @@ class Config:
     erase_fraction: float = setting(0.15, low=0.01, high=0.9)
     consistency: float = setting(0.0, low=0.0, high=1000.0)
     consistency_under: Literal["scale", "flip", "tile"] = setting("scale")
+    marks_loss: Literal["cam", "energy", "input_gradient", "off"] = setting("cam", role="marks")
+    marks_negative_weight: float = setting(1.0, low=0.0, high=1000.0, role="marks")
+    marks_positive_weight: float = setting(0.0, low=0.0, high=1000.0, role="marks")
+    marks_ramp: float = setting(0.5, low=0.0, high=1.0, role="marks")
     scale: tuple[float, ...] = setting((0.7, 1.5), low=0.1, high=10.0)
     color_jitter: float = setting(0.3, low=0.0, high=1.0)
     precision: Literal["auto", "float32", "bfloat16", "float16"] = setting("auto")
@@ -83,6 +93,12 @@ class Config:
     def length(self, images: int) -> TrainingLength:
         """Return the length of the training on a number of images."""
         return training_length(self.epochs, images, self.batch_size, usual_epochs=8, fewest_steps=320)
+
+    def used_marks(self) -> Literal["all", "negative", "none"]:
+        """Return the part of the marks that the training uses."""
+        if self.marks_loss == "off" or self.marks_negative_weight == self.marks_positive_weight == 0:
+            return "none"
+        return "negative" if self.marks_positive_weight == 0 else "all"
 
     def __post_init__(self) -> None:
         check_zoom(self.scale)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from wsseg.data.images import LabeledImages
-from wsseg.stages.protocol import Role
+from wsseg.stages.protocol import MarkSource, Role
 from wsseg.stages.train_classifier import config as values
 from wsseg.store.files import atomic_write
 
@@ -17,7 +17,10 @@ class TrainClassifier:
     table = "classifier"
     version = 4
     Config = values.Config
-    inputs: Mapping[str, Role] = {"images": Role(("images",))}
+    inputs: Mapping[str, Role] = {
+        "images": Role(("images",)),
+        "marks": Role(("marks",), optional=True, part=values.Config.used_marks),
+    }
     output = "classifier"
     distributed = True
     measures = False
@@ -29,12 +32,20 @@ class TrainClassifier:
         check(config, inputs["images"])
 
     def run(self, config: values.Config, inputs: Mapping[str, Any], out: Path) -> dict[str, Any]:
-        """Write network.safetensors and network.json; metrics: the `loss` of the last epoch, and the size that was `chosen`."""
+        """Write network.safetensors and network.json.
+
+        Metrics: the `loss` of the last epoch, the size that was `chosen`, and with marks those of `marks_check.marks_metrics`.
+        """
         from wsseg.models.weights import network_bytes
+        from wsseg.stages.train_classifier.marks_check import marks_metrics, without_held_out
         from wsseg.stages.train_classifier.training import train
 
         images: LabeledImages = inputs["images"]
-        model, spec, history = train(config, images, out)
+        marks: MarkSource | None = inputs.get("marks")
+        learned, held_out = without_held_out(images, marks) if marks else (images, None)
+        model, spec, history = train(config, learned, out, marks)
+        marked = marks_metrics(config, model, spec, images, marks, held_out) if marks and held_out else {}
         atomic_write(out / "network.safetensors", network_bytes(model))
         atomic_write(out / "network.json", json.dumps({**asdict(spec), "history": history}, indent=1).encode())
-        return {"loss": history["loss"][-1], **({} if config.size else {"chosen": {"size": spec.size}})}
+        chosen = {} if config.size else {"chosen": {"size": spec.size}}
+        return {"loss": history["loss"][-1], **chosen, **marked}

@@ -27,10 +27,12 @@ from wsseg.models.freezing import freeze_levels
 from wsseg.models.training import Measure, Schedule, fit, try_training
 from wsseg.models.weights import outlined
 from wsseg.saliency.forward import frozen_eval
+from wsseg.stages.protocol import MarkSource
 from wsseg.stages.train_classifier.config import Config
 from wsseg.stages.train_classifier.consistency import equivariance_loss
 from wsseg.stages.train_classifier.erasing import erased
 from wsseg.stages.train_classifier.looking_size import SIZES, chosen_size
+from wsseg.stages.train_classifier.marks_loss import marks_loss, ramp
 from wsseg.store.files import atomic_write
 
 log = logging.getLogger("wsseg")
@@ -129,7 +131,7 @@ def check(config: Config, images: LabeledImages) -> None:
 
 
 def train(
-    config: Config, images: LabeledImages, out: Path
+    config: Config, images: LabeledImages, out: Path, marks: MarkSource | None = None
 ) -> tuple[Classifier, ClassifierSpec, dict[str, list[float]]]:
     """Train a classifier; returns it in eval mode, its spec, and the loss and F1 of each epoch."""
     spec = _spec(config, images, config.size or _chosen_size(config, images, out))
@@ -140,8 +142,9 @@ def train(
     zoom = (config.scale[0], config.scale[1])
     transform = augmentation(_crop(config, images, spec.size), spec.size, zoom, config.color_jitter)
     draws = config.length(len(images)).draws
+    marks_of = marks.mask if marks else None
     data = TrainingImages(
-        images.items, len(images.classes), transform, spec.mean, spec.std, config.rng_seed, draws=draws
+        images.items, len(images.classes), transform, spec.mean, spec.std, config.rng_seed, draws=draws, marks_of=marks_of
     )
     if config.sampling == "balanced":
         data.weights = drawing_weights(images)
@@ -153,16 +156,27 @@ def train(
         if config.erase != "off":
             evidence = class_evidence(network, images, labels) if config.erase == "salient" else None
             images = erased(images, config.erase, config.erase_fraction, evidence)
-        if config.consistency == 0:
+        if config.consistency == 0 and marks is None:
             logits = network(images)
             measure.add(decisions(logits, labels))
             return soft_margin_loss(logits, labels, weights)
         maps_of = partial(network, as_maps=True)
+        images.requires_grad_(marks is not None and config.marks_loss == "input_gradient")
         maps = maps_of(images)  # (N, K, h, w)
         logits = pooled(maps, config.pooling)
         measure.add(decisions(logits, labels))
-        distance = equivariance_loss(maps, maps_of, images, labels, config.consistency_under)
-        return soft_margin_loss(logits, labels, weights) + config.consistency * distance
+        loss = soft_margin_loss(logits, labels, weights)
+        if config.consistency > 0:
+            loss = loss + config.consistency * equivariance_loss(
+                maps, maps_of, images, labels, config.consistency_under
+            )
+        if marks is not None and config.marks_loss != "off":
+            weight = ramp(data.epoch, schedule.epochs, config.marks_ramp)
+            loss = loss + weight * marks_loss(
+                config.marks_loss, images, maps, logits, batch["marks"], labels, config.marks_negative_weight,
+                config.marks_positive_weight,
+            )  # fmt: skip
+        return loss
 
     measure = Measure("f1", (len(images.classes), 3), mean_f1)
     return model, spec, fit(model, model.head, data, loss_of, schedule, out, "classifier", measure)

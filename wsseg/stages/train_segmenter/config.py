@@ -43,6 +43,8 @@ class Config:
         ema_decay: decay per step of a moving average of the network (mean teacher), in [0, 1); 0 turns it off. The average
             weights each pixel's loss by its agreement, labels pixels of 255, teaches through CutMix, and is the network that
             is kept.
+        marks_weight: weight of the loss at pixels of which a mark says something; pixels that were inferred have at most 1. Raise
+            it if a few marked images stand against thousands without marks.
         stop_below_change: fraction of the masks' pixels, in [0, 1]. If a round of self-training changed no more than that, the
             network of the round before is kept and nothing is trained.
         scale: smallest and largest random zoom; at 1 the long side is `size` pixels.
@@ -73,6 +75,7 @@ class Config:
     dice: float = setting(1.0, low=0.0, high=100.0)
     absent_class_weight: float = setting(0.0, low=0.0, high=1000.0)
     ema_decay: float = setting(0.0, low=0.0, high=0.9999)
+    marks_weight: float = setting(5.0, low=0.0, high=1000.0, role="marks")
     stop_below_change: float = setting(0.01, low=0.0, high=1.0)
     scale: tuple[float, ...] = setting((0.7, 1.5), low=0.1, high=10.0)
     color_jitter: float = setting(0.3, low=0.0, high=1.0)

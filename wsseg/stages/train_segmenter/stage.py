@@ -27,6 +27,7 @@ class TrainSegmenter:
         "masks": Role(("pseudo_masks", "truth")),  # truth requires supervision = "truth" in the recipe
         "classifier": Role(("classifier",), optional=True),
         "previous": Role(("segmenter",), optional=True),  # the network of the previous round, which made the masks
+        "marks": Role(("marks",), optional=True),
     }
     output = "segmenter"
     distributed = True
@@ -59,7 +60,7 @@ class TrainSegmenter:
 
         masks: MaskSource = ArtifactMasks(inputs["masks"]) if isinstance(inputs["masks"], Artifact) else inputs["masks"]
         images = inputs["images"] if isinstance(masks, ArtifactMasks) else with_truth(inputs["images"], inputs["masks"])
-        model, spec, history = train(config, images, masks, inputs.get("classifier"), out)
+        model, spec, history = train(config, images, masks, inputs.get("classifier"), out, inputs.get("marks"))
         atomic_write(out / "network.safetensors", network_bytes(model))
         atomic_write(out / "network.json", json.dumps({**asdict(spec), "history": history}, indent=1).encode())
         left_out = len(inputs["images"]) - len(images)

@@ -30,6 +30,7 @@ from wsseg.models.weights import outlined, read_state
 from wsseg.stages.protocol import MaskSource
 from wsseg.stages.train_segmenter.config import Config
 from wsseg.stages.train_segmenter.losses import absent_loss, dice_loss, per_pixel, weighted_mean
+from wsseg.stages.train_segmenter.marks_loss import with_said
 from wsseg.stages.train_segmenter.teacher import TaughtNetwork, cutmix, random_boxes, teacher_targets
 from wsseg.store.artifact import Artifact
 
@@ -82,7 +83,12 @@ def check(config: Config, images: LabeledImages, backbone: str | None, looking_s
 
 
 def train(
-    config: Config, images: LabeledImages, masks: MaskSource, classifier: Artifact | None, out: Path
+    config: Config,
+    images: LabeledImages,
+    masks: MaskSource,
+    classifier: Artifact | None,
+    out: Path,
+    marks: MaskSource | None = None,
 ) -> tuple[nn.Module, SegmenterSpec, dict[str, list[float]]]:
     """Train a segmenter; returns it in eval mode, its spec, and the loss and the mIoU with the training masks of each epoch."""
     source = None
@@ -99,9 +105,10 @@ def train(
     transform = augmentation(crop, size, (config.scale[0], config.scale[1]), config.color_jitter)
     draws = config.length(len(images)).draws
     focus = Focus(config.foreground, images_by_class(images, masks)) if config.foreground > 0 else None
+    marks_of = marks.mask if marks else None
     data = TrainingImages(
-        images.items, len(images.classes), transform, spec.mean, spec.std, config.rng_seed, masks.mask, draws, focus
-    )
+        images.items, len(images.classes), transform, spec.mean, spec.std, config.rng_seed, masks.mask, draws, focus, marks_of,
+    )  # fmt: skip
     schedule = _schedule(config, images)
     fresh = nn.ModuleList(child for name, child in model.named_children() if name != "encoder")
 
@@ -117,12 +124,14 @@ def train(
         logits = network(batch["image"])
         measure.add(agreement(logits, batch["mask"]))
         decided = (batch["mask"] != IGNORE_INDEX).float()
-        return total_loss(logits, batch["mask"], decided, batch["present"])
+        weights = with_said(decided, batch.get("marks"), config.marks_weight)
+        return total_loss(logits, batch["mask"], weights, batch["present"])
 
     def taught_loss_of(network: nn.Module, batch: dict[str, Tensor]) -> Tensor:
         taught.follow()
         images, masks, labels = batch["image"], batch["mask"], batch["present"]
         target, weights = teacher_targets(masks, network(images, taught=True).float().softmax(1), labels)
+        weights = with_said(weights, batch.get("marks"), config.marks_weight)
         box = random_boxes(len(images), (masks.shape[1], masks.shape[2]), images.device)
         mixed = cutmix(images, box).contiguous(memory_format=torch.channels_last)
         logits = network(mixed)

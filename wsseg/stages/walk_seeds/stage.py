@@ -17,13 +17,13 @@ from numpy.typing import NDArray
 from wsseg.data.images import LabeledImages
 from wsseg.parallel import map_processes, worker_count
 from wsseg.progress import track
-from wsseg.saliency.seeds import decode_seed, encode_seed, enlarged
+from wsseg.saliency.seeds import decode_seed, encode_seed, enlarged, with_mark
 from wsseg.stages.layout import SEED_FOLDER, ArtifactMasks, seed_path
-from wsseg.stages.protocol import MaskSource, Role
+from wsseg.stages.protocol import MarkSource, MaskSource, Role
 from wsseg.stages.walk_seeds import config as values
 from wsseg.store.artifact import Artifact
 from wsseg.store.files import atomic_write
-from wsseg.types import LabeledImage, Seed
+from wsseg.types import LabeledImage, Mask, Seed
 
 log = logging.getLogger("wsseg")
 
@@ -34,6 +34,7 @@ class _Job:
     seed: Seed
     boundary: NDArray[np.float32]
     config: values.Config
+    mark: Mask | None
 
 
 class WalkSeeds:
@@ -46,6 +47,7 @@ class WalkSeeds:
         "seeds": Role(("seeds",)),
         "affinity": Role(("affinity",)),
         "sure": Role(("pseudo_masks",), optional=True),  # the masks that the affinities were learned from
+        "marks": Role(("marks",), optional=True),
     }
     output = "seeds"
     distributed = False
@@ -55,9 +57,9 @@ class WalkSeeds:
         """All values are valid with all inputs."""
 
     def run(self, config: values.Config, inputs: Mapping[str, Any], out: Path) -> dict[str, Any]:
-        """Write seeds/<id>.png for each image; metrics: `images`, `bytes_per_image` (mean) and `chosen`."""
+        """Write seeds/<id>.png for each image; places of which a mark says something have the values 0 and 1. Metrics: `images`, `bytes_per_image` (mean) and `chosen`."""
         images: LabeledImages = inputs["images"]
-        network = _Boundaries(config, inputs["affinity"])
+        network = _Boundaries(config, inputs["affinity"], inputs.get("marks"))
         seeds: Artifact = inputs["seeds"]
         chosen: dict[str, Any] = {"when": "always"}
         if config.when == "auto" and "sure" in inputs:
@@ -77,7 +79,7 @@ class WalkSeeds:
 class _Boundaries:
     """Predicts the boundaries of images and yields the jobs of the walk."""
 
-    def __init__(self, config: values.Config, affinity: Artifact) -> None:
+    def __init__(self, config: values.Config, affinity: Artifact, marks: MarkSource | None) -> None:
         import torch
 
         from wsseg.models.boundary import load_boundary_network
@@ -85,6 +87,7 @@ class _Boundaries:
         from wsseg.models.device import resolve_device
 
         self.config, self.device = config, resolve_device(config.device)
+        self.marks, self.marked = marks, set(marks.ids) if marks else set()
         model, self.spec = load_boundary_network(affinity.read_bytes, str(affinity.folder))
         model = folded(model, torch.zeros(1, 3, 64, 64))
         self.model = model.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -105,20 +108,25 @@ class _Boundaries:
             for item, boundary in zip(batch, batch_boundaries, strict=True):
                 if item.id in missing:
                     seed = decode_seed(seeds.read_bytes(f"{SEED_FOLDER}/{item.id}.png"))
-                    yield _Job(item, seed, boundary, self.config)
+                    mark = self.marks.mask(item.id) if self.marks and item.id in self.marked else None
+                    yield _Job(item, seed, boundary, self.config, mark)
 
 
 def _walk_one(job: _Job) -> tuple[LabeledImage, Seed]:
     """Return one walked seed; runs in a worker process."""
     from wsseg.saliency.walk import walked
 
-    seed, config = job.seed, job.config
+    seed, config, mark = job.seed, job.config, job.mark
     height, width = job.boundary.shape
     maps = np.zeros((0, height, width), np.float32)
     if seed.class_ids:
         # area averaging, in case the grid of the walk is coarser than that of the seed
         maps = np.stack([cv2.resize(m, (width, height), interpolation=cv2.INTER_AREA) for m in seed.maps])
+        if mark is not None:  # evidence starts where it was said, and not where it was denied
+            maps = with_mark(maps, seed.class_ids, mark)
         maps = walked(maps, job.boundary, config.radius, config.beta, config.steps, config.boundary_prior)
+        if mark is not None:
+            maps = with_mark(maps, seed.class_ids, mark)
     return job.item, Seed(seed.class_ids, maps, seed.size)
 
 
