@@ -4,13 +4,13 @@ import click
 
 import wsseg
 from wsseg import streams
-from wsseg.cli import completion, data, look, run, store, use
+from wsseg.cli import completion, data, look, marks, run, store, use
 from wsseg.cli.options import Command
 
 COMMANDS = (
     run.run, run.plan, run.list_shipped,
     store.status, store.verify, store.gc, store.show,
-    data.init, data.data,
+    data.init, data.data, marks.marks,
     look.report, look.view, look.explain, look.audit,
     use.predict, use.export, use.evaluate,
 )  # fmt: skip

@@ -24,7 +24,7 @@ def marked_regions(marks: Tensor, present: Tensor, size: tuple[int, int]) -> tup
     """
     count, classes = present.shape
     shares = torch.zeros(count, classes + 1, *size, device=marks.device)
-    for value in marks.unique().tolist():
+    for value in torch.unique(marks).tolist():
         if value != IGNORE_INDEX:
             shares[:, value] = F.interpolate((marks == value).float()[:, None], size=size, mode="area")[:, 0]
     none, positive = shares[:, :1], shares[:, 1:]
