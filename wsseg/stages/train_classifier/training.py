@@ -144,7 +144,14 @@ def train(
     draws = config.length(len(images)).draws
     marks_of = marks.mask if marks else None
     data = TrainingImages(
-        images.items, len(images.classes), transform, spec.mean, spec.std, config.rng_seed, draws=draws, marks_of=marks_of
+        images.items,
+        len(images.classes),
+        transform,
+        spec.mean,
+        spec.std,
+        config.rng_seed,
+        draws=draws,
+        marks_of=marks_of,
     )
     if config.sampling == "balanced":
         data.weights = drawing_weights(images)
