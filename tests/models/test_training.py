@@ -18,10 +18,11 @@ from wsseg.data.reading import inspect_file
 from wsseg.data.transforms import TrainingImages, augmentation
 from wsseg.errors import DatasetError, MachineError, StageError, explaining
 from wsseg.models import loading, training
+from wsseg.models.checkpoint import checkpoint_bytes, load_checkpoint
 from wsseg.models.device import resolve_device
 from wsseg.models.freezing import freeze_levels
 from wsseg.models.segmenter import SegmenterSpec, build_segmenter, check_size, enlarged_argmax, segment
-from wsseg.models.training import Measure, Schedule, fit, learning_rate_factor
+from wsseg.models.training import EpochLoss, Measure, Schedule, fit, learning_rate_factor
 from wsseg.models.weights import outlined
 from wsseg.store.artifact import CHECKPOINT
 from wsseg.types import LabeledImage
@@ -336,11 +337,85 @@ def test_float16_on_a_cpu_is_rejected(data, tmp_path):
         fit(model, model[5], data, loss_of, schedule(precision="float16"), tmp_path, "tiny")
 
 
+def plain_network():
+    """Return a network whose images do not influence each other, so that parts of a batch add up to the batch."""
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 1))
+
+
+def test_a_training_that_runs_out_of_memory_goes_on_with_parts_of_the_batch(data, tmp_path, caplog):
+    steps, seen = [], []
+
+    def hungry_loss_of(model, batch):
+        seen.append(len(batch["image"]))
+        if len(batch["image"]) > 2 and len(seen) > 1:  # the first step succeeds, and must not count twice
+            raise RuntimeError("[enforce fail at alloc_cpu.cpp:118] . DefaultCPUAllocator: can't allocate memory")
+        return loss_of(model, batch)
+
+    expected, model = plain_network(), plain_network()
+    values = schedule(batch_size=3, epochs=2)
+    history = fit(expected, expected[4], data, loss_of, values, folder(tmp_path, "roomy"), "tiny")
+    parts = fit(
+        model, model[4], data, hungry_loss_of, values, folder(tmp_path, "tight"), "tiny", None, lambda: steps.append(1)
+    )
+    assert "tiny: out of memory; each batch is now computed in parts of 2 images" in caplog.text
+    assert seen == [3, 3, *[2, 1] * 4] and len(steps) == 2 + 4
+    assert parts["loss"] == pytest.approx(history["loss"], rel=1e-5)
+    for name, tensor in state(model).items():
+        torch.testing.assert_close(tensor, state(expected)[name], rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("error", ["not enough memory: no images at all", "can't allocate memory"])
+def test_a_training_that_cannot_be_divided_further_fails(data, tmp_path, error):
+    seen = []
+
+    def failing(model, batch):
+        seen.append(len(batch["image"]))
+        raise RuntimeError(f"DefaultCPUAllocator: {error}")
+
+    model = network()
+    with pytest.raises(RuntimeError, match=error):
+        fit(model, model[5], data, failing, schedule(batch_size=4), tmp_path, "tiny")
+    assert seen == ([4, 2, 1] if "allocate" in error else [4])
+
+
+def test_a_resumed_float16_training_keeps_its_scale(tmp_path):
+    """The scale of float16's gradients changes in the training; one that starts anew would skip other steps."""
+    model = network()
+    optimizer = torch.optim.AdamW(model.parameters())
+    scaler = torch.amp.GradScaler("cpu", init_scale=512.0)
+    scaler.scale(torch.ones(()))
+    scaler.update(128.0)
+    (tmp_path / CHECKPOINT).write_bytes(checkpoint_bytes(model, optimizer, {"loss": [1.0]}, scaler))
+    resumed = torch.amp.GradScaler("cpu", init_scale=512.0)
+    assert load_checkpoint(tmp_path / CHECKPOINT, network(), optimizer, resumed) == {"loss": [1.0]}
+    assert resumed.state_dict() == scaler.state_dict() and resumed.get_scale() == 128.0
+
+
+def test_on_an_accelerator_losses_are_read_in_groups(monkeypatch):
+    shown = []
+    monkeypatch.setattr(training, "metric", shown.append)
+    losses = EpochLoss(group=2)
+    for value in (1.0, 3.0, 5.0):
+        losses.add(torch.tensor(value))
+    assert shown == ["loss 2.0000"]
+    assert losses.mean() == losses.mean() == 3.0
+    assert EpochLoss(group=2).mean() == 0.0
+
+
+def test_an_accelerator_gets_reading_processes_by_default(monkeypatch):
+    monkeypatch.setattr(loading, "worker_count", lambda workers: workers or 16)
+    cpu, accelerator = torch.device("cpu"), torch.device("cuda")
+    assert [loading.reading_workers(n, cpu) for n in (None, 0, 3)] == [0, 0, 3]
+    assert [loading.reading_workers(n, accelerator) for n in (None, 0, 3)] == [8, 0, 3]
+    monkeypatch.setattr(loading.processes, "count", lambda: 4)
+    assert loading.reading_workers(None, accelerator) == 4
+
+
 # lines with float64 whose tensors are always on the CPU
 _ON_CPU = (
     "places = torch.arange(length, dtype=torch.float64)",
     "return best.masked_fill(size[:, 0] == 0, torch.nan), (place + 1).double() / (_BINS - 1)",
-    "total, count = torch.zeros((), dtype=torch.float64), 0",
 )
 
 

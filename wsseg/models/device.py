@@ -72,6 +72,14 @@ def autocast(precision: Precision, device: "torch.device") -> "torch.autocast":
     return torch.autocast(device.type, dtype=dtype or torch.bfloat16, enabled=dtype is not None)
 
 
+def release_memory(device: "torch.device") -> None:
+    """Return the memory that torch keeps for new tensors to an accelerator; on a CPU there is nothing to do."""
+    import torch
+
+    if device.type != "cpu":
+        torch.get_device_module(device).empty_cache()
+
+
 @cache
 def precision_here(device: Device) -> Precision:
     """Return what the precision ``auto`` means on this machine.

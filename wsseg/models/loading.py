@@ -13,20 +13,37 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from wsseg import processes
 from wsseg.data.transforms import Draw, TrainingImages
 from wsseg.parallel import worker_count
 from wsseg.workers import CONTEXT, follow_parent, startable
 
+_MOST_BY_DEFAULT = 8  # reading processes per training process
 
-def batch_loader(data: TrainingImages, batch_size: int, workers: int) -> DataLoader[dict[str, Tensor]]:
+
+def reading_workers(workers: int | None, device: torch.device) -> int:
+    """Return the number of reading processes of a training for a setting of ``workers``; None chooses by the device.
+
+    An accelerator waits while images are read, so each training process gets its share of the cores, at most eight. On a CPU
+    they would take cores from the training, so it gets none.
+    """
+    if workers is not None:
+        return worker_count(workers) if workers else 0
+    return 0 if device.type == "cpu" else max(1, min(_MOST_BY_DEFAULT, worker_count(0) // processes.count()))
+
+
+def batch_loader(
+    data: TrainingImages, batch_size: int, workers: int, pinned: bool = False
+) -> DataLoader[dict[str, Tensor]]:
     """Return a loader that yields the batches of one epoch per iteration; worker processes persist between epochs.
 
     Args:
         data: the training images.
         batch_size: images per batch, over all processes.
         workers: processes that read images; with 0, this process reads them.
+        pinned: whether batches are in pinned memory, from which CUDA copies while it computes.
     """
-    workers = worker_count(workers) if workers and startable() else 0
+    workers = workers if workers and startable() else 0
     options: dict[str, Any] = {}
     if workers:
         options = {"multiprocessing_context": CONTEXT, "worker_init_fn": follow_parent, "persistent_workers": True}
@@ -37,6 +54,7 @@ def batch_loader(data: TrainingImages, batch_size: int, workers: int) -> DataLoa
         batch_size=batch_size,
         sampler=EpochOrder(data),
         num_workers=workers,
+        pin_memory=pinned,
         drop_last=data.draws > batch_size,
         generator=torch.Generator(),  # for the workers' seeds: with torch's own generator, their number would change dropout
         **options,

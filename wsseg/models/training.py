@@ -1,6 +1,7 @@
 """The training loop: epochs, learning rate schedule, autocast and checkpoints."""
 
 import contextlib
+import gc
 import logging
 import math
 from collections.abc import Callable, Iterator
@@ -11,6 +12,7 @@ from typing import Any, Literal
 import torch
 from accelerate import Accelerator, DataLoaderConfiguration
 from accelerate.state import AcceleratorState
+from accelerate.utils.memory import should_reduce_batch_size
 from torch import Tensor, nn
 
 from wsseg import processes
@@ -19,13 +21,14 @@ from wsseg.errors import StageError
 from wsseg.models.checkpoint import checkpoint_bytes, load_checkpoint
 from wsseg.models.cpu.allocation import freed_memory_kept
 from wsseg.models.cpu.depthwise import DepthwiseGradientsInFloat32
-from wsseg.models.device import Device, Precision, resolve_device, training_precision
-from wsseg.models.loading import batch_loader, workers_ended
+from wsseg.models.device import Device, Precision, release_memory, resolve_device, training_precision
+from wsseg.models.loading import batch_loader, reading_workers, workers_ended
 from wsseg.progress import epoch_done, metric, track
 from wsseg.store.artifact import CHECKPOINT
 from wsseg.store.files import atomic_write
 
 log = logging.getLogger("wsseg")
+_STEPS_BETWEEN_READS = 50  # of the loss on an accelerator: reading it waits for the work that is queued there
 
 
 @dataclass(frozen=True)
@@ -42,7 +45,8 @@ class Schedule:
         rng_seed: seed of all random numbers.
         precision: data type of autocast, see `resolve_precision`.
         device: device of the training; ``auto`` is the first accelerator, or the CPU if there is none.
-        workers: processes that read and augment images; with 0 the training process reads them.
+        workers: processes that read and augment images; with 0 the training process reads them. None chooses, see
+            `reading_workers`.
     """
 
     epochs: int
@@ -54,7 +58,7 @@ class Schedule:
     rng_seed: int
     precision: Precision
     device: Device
-    workers: int
+    workers: int | None
 
 
 def learning_rate_factor(schedule: str, step: int, steps: int) -> float:
@@ -85,7 +89,33 @@ class Measure:
 
     def add(self, counts: Tensor) -> None:
         """Add the counts of one step."""
-        self.counts += counts.detach().cpu()
+        self.counts = self.counts.to(counts.device) + counts.detach()
+
+
+class EpochLoss:
+    """The mean loss of an epoch. Losses stay on their device and are read in groups, so that a step waits for no result.
+
+    Args:
+        group: number of losses that are read at once.
+    """
+
+    def __init__(self, group: int) -> None:
+        self._group = group
+        self._unread: list[Tensor] = []
+        self._total, self._count = 0.0, 0
+
+    def add(self, loss: Tensor) -> None:
+        """Add the scalar loss of one step, and show the mean beside the progress bar if a group is complete."""
+        self._unread.append(loss.detach())
+        if len(self._unread) == self._group:
+            metric(f"loss {self.mean():.4f}")
+
+    def mean(self) -> float:
+        """Return the mean of all losses; 0 without any."""
+        for value in torch.stack(self._unread).tolist() if self._unread else ():
+            self._total, self._count = self._total + value, self._count + 1
+        self._unread.clear()
+        return self._total / max(self._count, 1)
 
 
 @freed_memory_kept()
@@ -98,19 +128,25 @@ def fit(
     out: Path,
     what: str,
     measure: Measure | None = None,
+    before_step: Callable[[], None] = lambda: None,
 ) -> dict[str, list[float]]:
     """Train `model` in place. An interrupted training resumes after its last complete epoch and ends in the same bytes.
+
+    If the device runs out of memory, the training goes back to its last complete epoch and computes each batch in parts of
+    half as many images. Their gradients are summed, weighted by their number of images, so that steps and learning rates
+    stay the same; batch normalisations see fewer images at once, so that the network's bytes depend on the parts.
 
     Args:
         model: the network.
         fresh: the part of the network without pre-trained weights; its learning rate is `head_lr_multiplier` times higher.
         data: augmented training images; its `epoch` is set.
-        loss_of: returns the scalar loss of a batch.
+        loss_of: returns the scalar loss of a batch, or of a part of it.
         schedule: the values of the training.
         out: folder of the checkpoint, which is kept until the artifact is complete: a kill after the last epoch loses no
             work either.
         what: name of the network in log lines.
         measure: metric that `loss_of` counts besides the loss.
+        before_step: is called once before each step.
 
     Returns:
         The mean ``loss`` of each epoch, and the metric of `measure` under its name.
@@ -124,6 +160,36 @@ def fit(
         raise StageError(
             f"batch_size: found {schedule.batch_size}; expected with {processes.count()} processes: a multiple of {processes.count()}"
         )
+    initial = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    at_once = schedule.batch_size // processes.count()
+    while True:
+        try:
+            return _fit(model, fresh, data, loss_of, schedule, out, what, measure, before_step, at_once)
+        except RuntimeError as error:  # torch.OutOfMemoryError is one
+            # the other processes of a launcher would wait for this one
+            if at_once == 1 or processes.count() > 1 or not should_reduce_batch_size(error):
+                raise
+        at_once = (at_once + 1) // 2
+        log.warning("%s: out of memory; each batch is now computed in parts of %d images", what, at_once)
+        gc.collect()  # the error's traceback held the tensors of the failed step
+        release_memory(resolve_device(schedule.device))
+        model.zero_grad(set_to_none=True)
+        model.load_state_dict(initial)
+
+
+def _fit(
+    model: nn.Module,
+    fresh: nn.Module,
+    data: TrainingImages,
+    loss_of: Callable[[nn.Module, dict[str, Tensor]], Tensor],
+    schedule: Schedule,
+    out: Path,
+    what: str,
+    measure: Measure | None,
+    before_step: Callable[[], None],
+    at_once: int,
+) -> dict[str, list[float]]:
+    """Train like `fit`, with at most `at_once` images in memory at a time."""
     device = resolve_device(schedule.device)
     dtype = training_precision(schedule.precision, device)
     mixed = {None: "no", torch.bfloat16: "bf16", torch.float16: "fp16"}[dtype]
@@ -132,10 +198,11 @@ def fit(
         accelerator = Accelerator(
             cpu=device.type == "cpu",
             mixed_precision=mixed,
-            dataloader_config=DataLoaderConfiguration(split_batches=True),
+            dataloader_config=DataLoaderConfiguration(split_batches=True, non_blocking=device.type == "cuda"),
             step_scheduler_with_optimizer=False,
         )
-    loader = batch_loader(data, schedule.batch_size, schedule.workers)
+    workers = reading_workers(schedule.workers, device)
+    loader = batch_loader(data, schedule.batch_size, workers, pinned=device.type == "cuda")
     steps = schedule.epochs * len(loader)
     optimizer = torch.optim.AdamW(_parameter_groups(model, fresh, schedule))
     model.to(memory_format=torch.channels_last)
@@ -143,7 +210,10 @@ def fit(
     if measure is not None:
         history[measure.name] = []
     checkpoint = out / CHECKPOINT
-    if checkpoint.is_file() and (earlier := load_checkpoint(checkpoint, model, optimizer)) is not None:
+    if (
+        checkpoint.is_file()
+        and (earlier := load_checkpoint(checkpoint, model, optimizer, accelerator.scaler)) is not None
+    ):
         history = earlier
         log.info("%s: resumes after epoch %d of %d", what, len(history["loss"]), schedule.epochs)
     scheduler = torch.optim.lr_scheduler.LambdaLR(
@@ -166,21 +236,24 @@ def fit(
                     p.requires_grad for p in module.parameters()
                 ):
                     module.eval()
-            total, count = torch.zeros((), dtype=torch.float64), 0
+            losses = EpochLoss(1 if device.type == "cpu" else _STEPS_BETWEEN_READS)
             if measure is not None:
                 measure.counts.zero_()
             for batch in track(loader, len(loader), f"{what} epoch {epoch + 1}/{schedule.epochs}", "steps"):
                 batch = {name: torch.as_tensor(value, device=accelerator.device) for name, value in batch.items()}
                 batch["image"] = batch["image"].contiguous(memory_format=torch.channels_last)
-                with accelerator.autocast(), quick_gradients:
-                    loss = loss_of(prepared, batch)
-                accelerator.backward(loss)
+                before_step()
+                step_losses = []
+                for part, share in _parts(batch, at_once):
+                    with accelerator.autocast(), quick_gradients:
+                        loss = loss_of(prepared, part) * share
+                    accelerator.backward(loss)
+                    step_losses.append(loss.detach())
                 optimizer.step()
                 scheduler.step()
                 optimizer.zero_grad(set_to_none=True)
-                total, count = total + loss.detach().cpu().double(), count + 1  # MPS has no float64
-                metric(f"loss {float(total) / count:.4f}")
-            mean = float(total) / max(count, 1)
+                losses.add(torch.stack(step_losses).sum())
+            mean = losses.mean()
             if accelerator.num_processes > 1:
                 mean = float(accelerator.reduce(torch.tensor(mean, device=accelerator.device), "mean"))
             if not math.isfinite(mean):
@@ -197,9 +270,17 @@ def fit(
             log.info("%s: epoch %d/%d, %s", what, epoch + 1, schedule.epochs, summary)
             epoch_done(epoch + 1, schedule.epochs, metrics)
             if accelerator.is_main_process:
-                atomic_write(checkpoint, checkpoint_bytes(model, optimizer.optimizer, history))
+                atomic_write(checkpoint, checkpoint_bytes(model, optimizer.optimizer, history, accelerator.scaler))
     model.eval()
     return history
+
+
+def _parts(batch: dict[str, Tensor], at_once: int) -> Iterator[tuple[dict[str, Tensor], float]]:
+    """Yield parts of a batch of at most `at_once` images, and the fraction of the batch's images in each part."""
+    count = len(batch["image"])
+    for start in range(0, count, at_once):
+        part = {name: values[start : start + at_once] for name, values in batch.items()}
+        yield part, len(part["image"]) / count
 
 
 @contextlib.contextmanager

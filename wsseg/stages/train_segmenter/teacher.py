@@ -28,6 +28,8 @@ class TaughtNetwork(nn.Module):
         self.teacher = copy.deepcopy(student).requires_grad_(False).eval()
         self.decay = decay
         self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
+        self._known_steps: int | None = None  # reading the buffer in every step would wait for the device
+        self.register_load_state_dict_post_hook(lambda module, _: setattr(module, "_known_steps", None))
 
     def train(self, mode: bool = True) -> "TaughtNetwork":
         """Set the student's mode; the teacher is always in eval mode."""
@@ -46,7 +48,9 @@ class TaughtNetwork(nn.Module):
     def follow(self) -> None:
         """Move the teacher towards the student, at first by 1 / (step + 1), so that its initial weights lose influence soon."""
         steps: Tensor = self.steps  # type: ignore[assignment]
-        keep = min(self.decay, 1 - 1 / (int(steps) + 1))
+        known = int(steps) if self._known_steps is None else self._known_steps
+        keep = min(self.decay, 1 - 1 / (known + 1))
+        self._known_steps = known + 1
         steps += 1
         for target, source in zip(self.teacher.state_dict().values(), self.student.state_dict().values(), strict=True):
             if target.is_floating_point():

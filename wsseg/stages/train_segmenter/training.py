@@ -128,7 +128,6 @@ def train(
         return total_loss(logits, batch["mask"], weights, batch["present"])
 
     def taught_loss_of(network: nn.Module, batch: dict[str, Tensor]) -> Tensor:
-        taught.follow()
         images, masks, labels = batch["image"], batch["mask"], batch["present"]
         target, weights = teacher_targets(masks, network(images, taught=True).float().softmax(1), labels)
         weights = with_said(weights, batch.get("marks"), config.marks_weight)
@@ -144,7 +143,7 @@ def train(
     if config.ema_decay == 0:
         return model, spec, fit(model, fresh, data, loss_of, schedule, out, "segmenter", measure)
     taught = TaughtNetwork(model, config.ema_decay)
-    history = fit(taught, fresh, data, taught_loss_of, schedule, out, "segmenter", measure)
+    history = fit(taught, fresh, data, taught_loss_of, schedule, out, "segmenter", measure, taught.follow)
     taught.follow()
     return taught.teacher, spec, history
 
@@ -171,9 +170,11 @@ def agreement(logits: Tensor, masks: Tensor) -> Tensor:
     """
     targets, labels = masks[:, 2::_SAMPLED, 2::_SAMPLED], logits.shape[1]
     predictions = logits[:, :, 2::_SAMPLED, 2::_SAMPLED].detach().argmax(1)
-    pairs = (targets * labels + predictions)[targets != IGNORE_INDEX]
-    counts = torch.bincount(pairs, minlength=labels**2).reshape(labels, labels)
-    return F.pad(counts, (0, 1))
+    # ignored pixels get a place of their own: selecting the others, or torch.bincount, would wait for the device
+    pairs = torch.where(targets == IGNORE_INDEX, labels**2, targets * labels + predictions).flatten()
+    counts = torch.zeros(labels**2 + 1, dtype=torch.long, device=pairs.device)
+    counts.scatter_add_(0, pairs, torch.ones_like(pairs))
+    return F.pad(counts[:-1].reshape(labels, labels), (0, 1))
 
 
 def _miou(counts: Tensor) -> float:
