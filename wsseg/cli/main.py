@@ -9,7 +9,7 @@ from wsseg.cli.options import Command
 
 COMMANDS = (
     run.run, run.plan, run.list_shipped,
-    store.status, store.verify, store.gc, store.show,
+    store.status, store.verify, store.gc, store.show, store.store,
     data.init, data.data, marks.marks,
     look.report, look.view, look.explain, look.audit,
     use.predict, use.export, use.evaluate,

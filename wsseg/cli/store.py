@@ -1,4 +1,4 @@
-"""Commands about the artifact store: ``status``, ``verify``, ``gc``, ``show``."""
+"""Commands about the artifact store: ``status``, ``verify``, ``gc``, ``show``, ``store push``, ``store pull``."""
 
 import json
 from pathlib import Path
@@ -9,6 +9,7 @@ import click
 from wsseg.cli import completion
 from wsseg.cli.options import Command, fail, open_store, store_option
 from wsseg.cli.tables import mebibytes
+from wsseg.errors import counted
 
 if TYPE_CHECKING:
     from wsseg.store.objects import ArtifactStore
@@ -158,6 +159,53 @@ def show(artifact: str, as_config: bool, store: Path) -> None:
             _print_toml(record["config"])
             return
     raise ArtifactError(f"{artifact}: no run of this store refers to it, so its config is unknown")
+
+
+@click.group()
+def store() -> None:
+    """Share a store between machines: push, pull."""
+
+
+@store.command(cls=Command)
+@click.argument("url")
+@click.argument("run", required=False)
+@store_option
+def push(url: str, run: str | None, store: Path) -> None:
+    """Send finished artifacts, and the records of runs, to URL.
+
+    URL is a place that all machines reach: s3://BUCKET/FOLDER, gs://..., sftp://..., or a folder. RUN is the id of a run or
+    its first characters; without it all artifacts are sent. What is there is not sent again.
+
+    \b
+    wsseg store push s3://team/wsseg
+    wsseg store push /mnt/shared/wsseg 20260401-10
+    """
+    from wsseg.store.remote import RemoteStore
+
+    click.echo(_transferred("sent", *RemoteStore(url).push(open_store(store), run)))
+
+
+@store.command(cls=Command)
+@click.argument("url")
+@click.argument("run", required=False)
+@store_option
+def pull(url: str, run: str | None, store: Path) -> None:
+    """Fetch artifacts, and the records of runs, from URL.
+
+    A later run of the same recipe, config and data finds them as cached. Every file is compared with its digest. Pull only
+    what people that you trust have pushed: a digest shows damage, and not who computed a result.
+
+    \b
+    wsseg store pull s3://team/wsseg
+    wsseg store pull /mnt/shared/wsseg 20260401-10
+    """
+    from wsseg.store.remote import RemoteStore
+
+    click.echo(_transferred("fetched", *RemoteStore(url).pull(open_store(store, make=True), run)))
+
+
+def _transferred(verb: str, artifacts: int, files: int, size: int) -> str:
+    return f"{verb} {counted(artifacts, 'artifact')}: {counted(files, 'file')}, {mebibytes(size)}"
 
 
 def _print_toml(values: dict[str, Any]) -> None:

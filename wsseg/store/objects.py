@@ -28,7 +28,7 @@ from wsseg.store.files import (
     sync_folder,
 )
 from wsseg.store.runs import are_keys, read_record
-from wsseg.store.table import table_text
+from wsseg.store.table import parse_table, table_text
 
 log = logging.getLogger("wsseg")
 _REMOVED = ".removed"  # suffix of folders that are being removed
@@ -62,6 +62,28 @@ def _is_manifest(manifest: Any) -> bool:
         and all(isinstance(manifest.get(name), dict) for name in ("metrics", "provenance"))
         and are_keys(manifest.get("inputs", {}))
     )
+
+
+def _read_manifest(path: Path, key: str) -> dict[str, Any]:
+    """Return the manifest of the artifact `key`.
+
+    Raises:
+        ArtifactError: it is missing, damaged, or of another artifact.
+        FormatError: another version of wsseg wrote it in another format.
+    """
+    try:
+        if not stat.S_ISREG(os.lstat(path).st_mode):
+            raise ValueError("it is not a regular file")
+        manifest: dict[str, Any] = json.loads(path.read_bytes())
+        digest = manifest.pop("sha256")
+    except (OSError, ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
+        raise ArtifactError(f"{path} is missing or damaged; run with --repair to rebuild it") from error
+    if hashlib.sha256(canonical_json(manifest)).hexdigest() != digest or manifest.get("key") != key:
+        raise ArtifactError(f"{path} is damaged (its digest differs); run with --repair to rebuild it")
+    check_format(manifest, path)
+    if not _is_manifest(manifest):
+        raise ArtifactError(f"{path} is not a manifest of an artifact; run with --repair to rebuild it")
+    return manifest
 
 
 class ArtifactStore:
@@ -126,20 +148,7 @@ class ArtifactStore:
             raise ArtifactError(f"{folder} is a link, which may lead out of the store; replace it by the folder itself")
         if not folder.is_dir():
             return None
-        path = folder / MANIFEST
-        try:
-            if not stat.S_ISREG(os.lstat(path).st_mode):
-                raise ValueError("it is not a regular file")
-            manifest = json.loads(path.read_bytes())
-            digest = manifest.pop("sha256")
-        except (OSError, ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
-            raise ArtifactError(f"{path} is missing or damaged; run with --repair to rebuild it") from error
-        if hashlib.sha256(canonical_json(manifest)).hexdigest() != digest or manifest.get("key") != key:
-            raise ArtifactError(f"{path} is damaged (its digest differs); run with --repair to rebuild it")
-        check_format(manifest, path)
-        if not _is_manifest(manifest):
-            raise ArtifactError(f"{path} is not a manifest of an artifact; run with --repair to rebuild it")
-        return Artifact(key, folder, manifest)
+        return Artifact(key, folder, _read_manifest(folder / MANIFEST, key))
 
     def keys(self) -> list[str]:
         """Return the keys of all complete artifacts."""
@@ -171,8 +180,34 @@ class ArtifactStore:
         body = json.loads(canonical_json(body))  # tuples become lists before the digest is computed
         body["sha256"] = hashlib.sha256(canonical_json(body)).hexdigest()
         atomic_write(folder / MANIFEST, json.dumps(body, indent=1, sort_keys=True, ensure_ascii=False).encode())
+        return self._publish(key)
+
+    def receive(self, key: str, manifest: bytes, table: bytes) -> Artifact:
+        """Turn ``work/<key>`` into an object that another store has completed. The caller holds the key's lock.
+
+        Args:
+            key: the artifact's key.
+            manifest: the bytes of its manifest.
+            table: the bytes of its file table; ``work/<key>`` holds all of its files.
+
+        Raises:
+            ArtifactError: the manifest is of another artifact, or its digests do not fit.
+        """
+        folder = self.root / "work" / key
+        files = parse_table(table)
+        for name in [name for name in files_below(folder) if name not in files]:  # of an earlier, unfinished run here
+            (folder / name).unlink()
+        atomic_write(folder / FILES, table)
+        atomic_write(folder / MANIFEST, manifest)
+        received = Artifact(key, folder, _read_manifest(folder / MANIFEST, key))
+        if damaged := received.damaged_files():
+            raise ArtifactError(f"{folder}: received with damaged files: {', '.join(damaged[:5])}; run again to fetch them")
+        return self._publish(key)
+
+    def _publish(self, key: str) -> Artifact:
+        """Rename the complete folder ``work/<key>`` to its place among the objects."""
+        folder, target = self.root / "work" / key, self.root / "objects" / key
         sync_folder(folder)
-        target = self.root / "objects" / key
         folder.rename(target)
         sync_folder(target.parent)
         (target / CHECKPOINT).unlink(missing_ok=True)
