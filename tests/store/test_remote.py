@@ -101,7 +101,9 @@ def test_a_push_that_fails_at_any_write_shows_nothing_incomplete_and_continues(s
     monkeypatch.setattr(remote, "_AT_ONCE", 1)
     make_artifact(store, A)
     store.save_run("r1", run_record(A))
-    with pytest.raises(MachineError, match="connection lost; nothing incomplete is visible there; run the same command"):
+    with pytest.raises(
+        MachineError, match="connection lost; nothing incomplete is visible there; run the same command"
+    ):
         Failing(url, writes=writes).push(store)
     assert RemoteStore(url).pull(other)[0] == (1 if writes > 3 else 0)
     assert other.runs() == {}

@@ -201,7 +201,9 @@ class ArtifactStore:
         atomic_write(folder / MANIFEST, manifest)
         received = Artifact(key, folder, _read_manifest(folder / MANIFEST, key))
         if damaged := received.damaged_files():
-            raise ArtifactError(f"{folder}: received with damaged files: {', '.join(damaged[:5])}; run again to fetch them")
+            raise ArtifactError(
+                f"{folder}: received with damaged files: {', '.join(damaged[:5])}; run again to fetch them"
+            )
         return self._publish(key)
 
     def _publish(self, key: str) -> Artifact:
