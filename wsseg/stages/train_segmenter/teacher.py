@@ -29,7 +29,7 @@ class TaughtNetwork(nn.Module):
         self.decay = decay
         self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
         self._known_steps: int | None = None  # reading the buffer in every step would wait for the device
-        self.register_load_state_dict_post_hook(lambda module, _: setattr(module, "_known_steps", None))
+        self.register_load_state_dict_post_hook(_forget_known_steps)  # type: ignore[no-untyped-call]
 
     def train(self, mode: bool = True) -> "TaughtNetwork":
         """Set the student's mode; the teacher is always in eval mode."""
@@ -57,6 +57,10 @@ class TaughtNetwork(nn.Module):
                 target.lerp_(source, 1 - keep)
             else:
                 target.copy_(source)
+
+
+def _forget_known_steps(network: TaughtNetwork, _: object) -> None:
+    network._known_steps = None
 
 
 def teacher_targets(masks: Tensor, probabilities: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:
