@@ -158,7 +158,7 @@ def main(recipe: str, config: str, table_file: Path, output: Path, overwrite: bo
     seeds, variants = read_table(table_file, recipe)
     opened = ArtifactStore(store)
     csv_file, plot = output.with_suffix(".csv"), output.with_suffix(".png")
-    outputs = Outputs(opened, [table_file], overwrite)
+    outputs = Outputs([table_file], overwrite)
     outputs.check([csv_file, plot])
     for variant in variants:  # reports an error in any row before the first run
         make_plan(variant.recipe, config, opened, (f"rng_seed={seeds[0]}", *variant.overrides))

@@ -246,7 +246,7 @@ def scaling(modes: tuple[str, ...] = ("exact", "default")) -> list[dict[str, flo
 @overwrite_option
 def main(target: Path | None, images: int, presets: str, with_scaling: bool, overwrite: bool) -> None:
     """Measure, print and write the results."""
-    outputs = Outputs(None, overwrite=overwrite)
+    outputs = Outputs(overwrite=overwrite)
     outputs.check([target] if target else [])
     works = list(photographs(images))
     result: dict[str, object] = dict(summary(compare(works, tuple(presets.split(",")))))

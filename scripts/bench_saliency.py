@@ -233,7 +233,7 @@ def main(
     output: Path | None, count: int, repeats: int, networks: str, sizes: str, methods: str, overwrite: bool
 ) -> None:
     """Measure, print and write the results."""
-    outputs = Outputs(None, overwrite=overwrite)
+    outputs = Outputs(overwrite=overwrite)
     outputs.check([output] if output else [])
     click.echo(
         f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}, "

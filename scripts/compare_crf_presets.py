@@ -95,7 +95,7 @@ def main(
 ) -> None:
     """Measure, print and write the metrics."""
     plan = make_plan(recipe, config, ArtifactStore(store))
-    outputs = Outputs(plan.store, [plan.config.path, *input_paths(plan.sources.data)], overwrite)
+    outputs = Outputs([plan.config.path, *input_paths(plan.sources.data)], overwrite)
     outputs.check([target] if target else [])
     artifacts = {planned.step.name: planned.artifact for planned in plan.steps}
     seeds, classifier = artifacts.get(step), artifacts["classifier"]

@@ -127,7 +127,7 @@ def overview_of(plan: Plan) -> list[list[Image]]:
 def main(recipe: str, config: str, overview: bool, output: Path, overwrite: bool, store: Path) -> None:
     """Draw RECIPE on CONFIG."""
     plan = make_plan(recipe, config, ArtifactStore(store))
-    outputs = Outputs(plan.store, [plan.config.path, *input_paths(plan.sources.data)], overwrite)
+    outputs = Outputs([plan.config.path, *input_paths(plan.sources.data)], overwrite)
     outputs.check([output])
     shown = [p for p in plan.active if p.artifact and p.artifact.kind in ("seeds", "pseudo_masks", "predictions")]
     shown = [p for p in shown if p.step.table != "affinity_labels"]

@@ -103,7 +103,7 @@ def main(
         raise ConfigError(f"--rng-seeds: found {rng_seeds!r}; expected: whole numbers, such as 0,1,2") from error
     opened = ArtifactStore(store)
     results = earlier_results(output)
-    outputs = Outputs(opened, overwrite=overwrite or bool(results))  # results are added to those in the file
+    outputs = Outputs(overwrite=overwrite or bool(results))  # results are added to those in the file
     outputs.check([output])
     for rng_seed in seeds:
         for config in configs:

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image as PILImage
 
 from tests import commands
-from tests.conftest import REPOSITORY, shrink_config
+from tests.conftest import REPOSITORY, blob_image, shrink_config
 
 CLASSES = ("aeroplane", "boat", "car")
 COUNT = 12
@@ -101,3 +101,41 @@ def test_three_commands_lead_from_photographs_to_masks(photographs, tmp_path, la
     assert len(masks) == len(list(sources[0].parent.glob("*.jpg")))
     with PILImage.open(sources[0]) as photograph, PILImage.open(masks[0]) as mask:
         assert photograph.size == mask.size and np.asarray(mask).max() <= len(CLASSES)
+
+
+@pytest.mark.slow
+def test_three_commands_in_the_folder_of_the_photographs(tmp_path):
+    """Nothing that wsseg writes among the photographs is read as a photograph or as a label afterwards."""
+    rng = np.random.default_rng(0)
+    bottle = tmp_path / "bottle"
+    for folder, kind in (("train/good", 0), ("test/red", 1), ("test/blue", 2)):
+        name = Path(folder).name
+        (bottle / folder).mkdir(parents=True)
+        (bottle / "ground_truth" / name).mkdir(parents=True)
+        for number in range(4):
+            image, mask = blob_image(rng, kind, (48, 64))
+            PILImage.fromarray(image).save(bottle / folder / f"{number}.png")
+            if kind:
+                true_mask = bottle / "ground_truth" / name / f"{number}_mask.png"
+                PILImage.fromarray((mask > 0).astype(np.uint8) * 255).save(true_mask)
+    photographs = {path.relative_to(bottle) for part in ("train", "test") for path in (bottle / part).rglob("*.png")}
+    environment = {k: v for k, v in os.environ.items() if k != "WSSEG_STORE"} | {"PYTHONPATH": str(REPOSITORY)}
+
+    def wsseg(*words, code=0):
+        done = commands.run(*words, cwd=bottle, env=environment)
+        assert done.returncode == code, done.stdout + done.stderr
+        return done.stdout + done.stderr
+
+    first = wsseg("init", ".")
+    assert "MVTec AD in bottle: all 12 images" in first and "wrote bottle-masks" in first
+    shrink_config(bottle / "bottle.toml")
+    wsseg("run", "cam_crf", "-c", "bottle.toml")
+    assert "choose another -o" in wsseg("predict", "segmenter", ".", "-o", "masks", code=1)
+    wsseg("predict", "segmenter", "test/red", "-o", "predicted")
+    wsseg("export", "pseudo_masks", "--format", "coco")
+    wsseg("report", "-o", "report.html")
+    wsseg("predict", "segmenter", ".", "-o", "../masks")
+    assert {path.relative_to(tmp_path / "masks") for path in (tmp_path / "masks").rglob("*.png")} == photographs
+    again = wsseg("init", ".", "-o", "again.toml")
+    assert "MVTec AD in bottle: all 12 images" in again and "without label" not in again
+    assert "cached" in wsseg("run", "cam_crf", "-c", "bottle.toml")

@@ -4,12 +4,10 @@
 - A file is replaced only if wsseg has written it and it is unchanged, or if ``--overwrite`` is given.
 - A file is written under a temporary name and renamed, so that a failure leaves the former file intact.
 
-The store records the written files in ``outputs.txt``, one line ``DIGEST PATH`` per file, before each file gets its name. The
-path is JSON text, relative to the store, so that store and outputs can be moved together.
+The written files are recorded beside them (`wsseg.data.written`), so that no command reads them as photographs or labels.
 """
 
 import hashlib
-import json
 import os
 import stat
 import tempfile
@@ -18,12 +16,13 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from wsseg.data.walk import is_image
+from wsseg.data.written import RECORD, read_record, record_output
 from wsseg.errors import OutputError
-from wsseg.names import printable
+from wsseg.names import composed, printable
+from wsseg.progress import log
 from wsseg.store.files import TEMPORARY, atomic_write, file_digest
-from wsseg.store.objects import FOLDERS, ArtifactStore, is_store, log
+from wsseg.store.objects import FOLDERS, is_store
 
-RECORD = "outputs.txt"
 _NAMED = 5  # files that an error names; the others are counted
 
 
@@ -31,13 +30,11 @@ class Outputs:
     """The files that one command writes.
 
     Args:
-        store: the store with the record; without a store, every existing file counts as the user's.
         inputs: files and folders that the command reads.
         overwrite: whether files that wsseg has not written may be replaced.
     """
 
-    def __init__(self, store: ArtifactStore | None, inputs: Iterable[Path] = (), overwrite: bool = False) -> None:
-        self._record = store.root / RECORD if store else None
+    def __init__(self, inputs: Iterable[Path] = (), overwrite: bool = False) -> None:
         self._overwrite = overwrite
         self._files: set[Hashable] = set()
         self._folders: dict[Hashable, Path] = {}
@@ -51,7 +48,7 @@ class Outputs:
             else:
                 self._files.add(_identity(path, status))
         self._places: dict[Path, tuple[Path, Path | None]] = {}
-        self._digests: dict[Path, set[str]] = {}  # of the contents that wsseg has written, by place
+        self._records: dict[Path, dict[str, set[str]]] = {}  # as `read_record` returns them, by folder
 
     def check(self, targets: Iterable[Path]) -> None:
         """Check all files that a command may write; call it before the command computes anything.
@@ -59,10 +56,10 @@ class Outputs:
         Raises:
             OutputError: a file is an input or would become one, belongs to the user, or cannot be written.
         """
-        existing = [place for target in targets if os.path.lexists(place := self._place(target))]
-        self._read_record(existing)
-        users = [place for place in existing if not self._is_written_by_us(place)]
-        if users and not self._overwrite:
+        places = [self._place(target) for target in targets]
+        if self._overwrite:
+            return
+        if users := [place for place in places if os.path.lexists(place) and not self._is_written_by_us(place)]:
             names = ", ".join(printable(str(path)) for path in users[:_NAMED])
             names += f" and {len(users) - _NAMED} more" if len(users) > _NAMED else ""
             verb = "exists and was" if len(users) == 1 else "exist and were"
@@ -149,53 +146,31 @@ class Outputs:
 
     def _is_written_by_us(self, place: Path) -> bool:
         """Return whether the present content of a file was written by wsseg."""
-        digests = self._digests.get(place)
-        if not digests or place.is_symlink():
+        if place.is_symlink():
             return False
         try:
-            return file_digest(place)[1] in digests
+            digest = file_digest(place)[1]
         except OSError:
             return False
+        # another process may have written the file since the record was read
+        return digest in self._digests(place) or digest in self._digests(place, again=True)
 
-    def _read_record(self, places: list[Path]) -> None:
-        """Read the digests that were recorded for some places; places that were looked up before are skipped."""
-        if self._record is None:
-            return
-        unread = {self._name(place): place for place in places if place not in self._digests}
-        if not unread:
-            return
-        try:
-            with self._record.open(encoding="utf-8", errors="replace") as file:
-                for line in file:
-                    digest, _, name = line.rstrip("\n").partition(" ")
-                    if name in unread:
-                        self._digests.setdefault(unread[name], set()).add(digest)
-        except OSError:  # there is no record, or it cannot be read: all files count as the user's
-            pass
-        for place in unread.values():
-            self._digests.setdefault(place, set())
-
-    def _name(self, place: Path) -> str:
-        """Return the name of a file in the record."""
-        try:
-            return json.dumps(os.path.relpath(place, self._record and self._record.parent))
-        except ValueError:  # on another drive of Windows
-            return json.dumps(str(place))
+    def _digests(self, place: Path, again: bool = False) -> set[str]:
+        """Return the recorded digests of a file; `again` reads the record again if it has changed."""
+        if again or place.parent not in self._records:
+            self._records[place.parent] = read_record(place.parent)
+        return self._records[place.parent].setdefault(composed(place.name), set())
 
     def _record_output(self, place: Path, digest: str) -> None:
         """Record a file before it gets its name, so that the record is complete even if the process is killed."""
-        if digest in self._digests.get(place, ()):
+        if digest in (digests := self._digests(place)):
             return
-        self._digests.setdefault(place, set()).add(digest)
-        if self._record is None:
-            return
+        digests.add(digest)
+        place.parent.mkdir(parents=True, exist_ok=True)
         try:
-            with self._record.open("ab", buffering=0) as file:
-                # the line break comes first, so that an incomplete line damages no other line
-                file.write(f"\n{digest} {self._name(place)}".encode())
-        except OSError as error:  # a read-only store is usable
-            log.warning("%s: %s; the same command will require --overwrite", self._record, error.strerror)
-            self._record = None
+            record_output(place, digest)
+        except OSError as error:
+            log.warning("%s: %s; the same command will require --overwrite", place.parent / RECORD, error.strerror)
 
 
 def _identity(path: Path, status: os.stat_result) -> Hashable:

@@ -35,6 +35,15 @@ def test_status_distinguishes_a_killed_run_from_one_in_progress(tmp_path):
     assert "one: interrupted" in CliRunner().invoke(cli, ["status", "--store", str(tmp_path)]).stdout
 
 
+def test_status_lists_the_log_of_each_run(tmp_path):
+    store = ArtifactStore(tmp_path)
+    for run_id in ("one", "two"):
+        store.save_run(run_id, {**RECORD, "status": "finished"})
+    store.log_path("two").write_text("12:00 it started")
+    lines = CliRunner().invoke(cli, ["status", "--store", str(tmp_path)]).stdout.splitlines()
+    assert lines[:3] == ["one: finished", "two: finished", f"  log: {tmp_path / 'runs' / 'two.log'}"]
+
+
 def test_status_gives_the_reason_for_each_incomplete_step(tmp_path):
     store = ArtifactStore(tmp_path)
     step = {"stage": "s", "version": 1, "config": {}, "inputs": {}}

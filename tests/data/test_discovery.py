@@ -18,6 +18,7 @@ from wsseg.data.file_memory import FileMemory
 from wsseg.data.masks import encode_mask
 from wsseg.data.photographs import photograph_files
 from wsseg.errors import DatasetError
+from wsseg.outputs import Outputs
 from wsseg.running.plan import open_config
 
 
@@ -317,8 +318,40 @@ def test_files_of_init_are_not_data(invoke, tmp_path):
     assert discover(tmp_path).notes[0].startswith("MVTec AD")
     assert invoke(".", "-o", "mine.toml").output == first.output
     assert {path: path.read_bytes() for path in contents} == contents
-    (tmp_path / "mine-train.csv").write_text("image_id,classes\ntest/red/red,blue\n")  # would contradict the folders
+    mask(tmp_path / "mine-masks" / "test" / "red" / "red.png", (100, 150))
     assert discover(tmp_path).notes == discover(tmp_path, "mvtec").notes
-    (tmp_path / "mine.toml").write_text("# mine")  # then the other files are the user's
+    assert set(photograph_files(tmp_path)) == photographs  # a corrected mask is no photograph
+    (tmp_path / "mine-train.csv").write_text("image_id,classes\ntest/red/red,blue\n")  # then it is the user's
     with pytest.raises(DatasetError, match="ambiguous: 2 sets of labels; choose --kind csv"):
         discover(tmp_path)
+
+
+def test_files_of_predict_and_export_are_not_labels(invoke, tmp_path):
+    """A second `init` takes neither predicted masks for true masks nor exported annotations for labels."""
+    for number in range(3):
+        picture(tmp_path / "images" / f"{number}.png")
+    (tmp_path / "labels.csv").write_text("image_id,classes\n0,cat\n1,dog\n2,cat|dog\n")
+    first = discover(tmp_path)
+    annotations = {
+        "images": [{"id": 0, "file_name": "0.png", "width": 200, "height": 150}],
+        "annotations": [{"id": 0, "image_id": 0, "category_id": 1, "bbox": [0, 0, 9, 9]}],
+        "categories": [{"id": 1, "name": "dog"}],
+    }
+    outputs = Outputs([tmp_path / "images"])
+    outputs.write(tmp_path / "masks.json", json.dumps(annotations).encode())
+    for number in range(3):
+        outputs.write(tmp_path / "masks" / f"{number}.png", encode_mask(np.ones((150, 200), np.uint8)))
+        outputs.write(
+            tmp_path / "out" / "train" / "images" / f"{number}.png", (tmp_path / "images" / "0.png").read_bytes()
+        )
+    assert discover(tmp_path) == first
+    assert discover(tmp_path, labels=(tmp_path / "masks.json",)).data["kind"] == "coco"  # the user chose it
+    with pytest.raises(
+        DatasetError, match=r"found no photograph, but 3 files written by wsseg .* delete that list to use"
+    ):
+        discover(tmp_path / "out")
+    mask(tmp_path / "masks" / "0.png", (100, 150))  # one of three is corrected: no set of true masks yet
+    assert discover(tmp_path) == first
+    for number in range(3):
+        mask(tmp_path / "masks" / f"{number}.png", (100, 150))
+    assert discover(tmp_path).data["train"]["masks"] == tmp_path / "masks"

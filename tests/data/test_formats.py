@@ -321,7 +321,7 @@ def test_exports_are_read_as_intended(init, tmp_path, make):
         assert classes_of(result.output, "val") == val
     assert "identical to training images" not in result.output
     written = sorted(path.name for path in set(tmp_path.iterdir()) - set(before))
-    assert {name.split("-")[0] for name in written} <= {"mine.toml", "mine", "wsseg"}
+    assert {name.split("-")[0] for name in written} <= {"mine.toml", "mine", "wsseg", ".wsseg"}
 
 
 def test_mvtec_masks_are_copied_with_class_ids(init, tmp_path):

@@ -10,6 +10,7 @@ from tests.data.generated import labels_of, load, picture
 from wsseg.data.config import CocoData, CocoSplit, FolderData, FolderSplit, VocData, VocSplit
 from wsseg.data.layouts import list_split
 from wsseg.errors import DatasetError
+from wsseg.outputs import Outputs
 from wsseg.store.objects import ArtifactStore
 
 
@@ -98,6 +99,15 @@ def test_folder_per_class(tmp_path):
         picture(tmp_path / f"{name}.jpg")
     data = FolderData(kind="folder", train=FolderSplit(tmp_path), background="good")
     assert labels_of(load(data)) == {"cat/1": ("cat",), "dog/1": ("dog",), "dog/2": ("dog",), "good/9": ()}
+
+
+def test_predicted_masks_beside_the_class_folders_are_not_a_class(tmp_path):
+    for name in ("cat/1", "dog/1"):
+        picture(tmp_path / f"{name}.jpg")
+        Outputs([tmp_path / "cat"]).write(tmp_path / "masks" / f"{name}.png", b"mask")
+    listing = list_split(FolderData(kind="folder", train=FolderSplit(tmp_path)), "train")
+    assert listing.names == ("cat", "dog") and set(listing.paths) == {"cat/1", "dog/1"}
+    assert "written by wsseg (listed in .wsseg-outputs) (2: 1.png, 1.png)" in listing.warnings()[0]
 
 
 def test_an_image_beside_the_class_folders_is_reported(tmp_path):

@@ -2,11 +2,14 @@
 
 import os
 
+import numpy as np
 import pytest
 
 from tests.data.generated import load, picture
+from wsseg.data.masks import encode_mask
 from wsseg.data.photographs import photograph_files
 from wsseg.errors import DatasetError
+from wsseg.outputs import Outputs
 
 
 def test_two_files_of_one_id_are_refused(csv):
@@ -53,3 +56,26 @@ def test_a_folder_of_unsupported_photographs_is_refused_with_the_reason(tmp_path
     (tmp_path / "e.heic").write_bytes(b"x")
     with pytest.raises(DatasetError, match=r"no image was found in it; 1 files .*\.heic is not supported"):
         photograph_files(tmp_path)
+
+
+def test_true_masks_among_photographs_are_no_photographs(tmp_path, caplog):
+    """The roots of MVTec AD and VOC contain folders of masks; a class of photographs may have the name of such a folder."""
+    for name in ("test/red/0.png", "JPEGImages/a.jpg", "mask/b.png", "mask/c.jpg"):
+        picture(tmp_path / name)
+    for name in ("ground_truth/red/0_mask.png", "SegmentationClass/a.png"):
+        (tmp_path / name).parent.mkdir(parents=True)
+        (tmp_path / name).write_bytes(encode_mask(np.eye(8, dtype=np.uint8)))
+    assert set(photograph_files(tmp_path)) == {"test/red/0", "JPEGImages/a", "mask/b", "mask/c"}
+    assert "2 files or folders are skipped: a folder of masks (2: SegmentationClass, red)" in caplog.text
+    assert set(photograph_files(tmp_path / "ground_truth")) == {"red/0_mask"}  # it was named
+
+
+def test_outputs_among_photographs_are_no_photographs(tmp_path, caplog):
+    picture(tmp_path / "a.jpg")
+    Outputs([tmp_path / "a.jpg"]).write(tmp_path / "deep" / "b.png", encode_mask(np.eye(8, dtype=np.uint8)))
+    assert set(photograph_files(tmp_path)) == {"a"}
+    assert "1 files or folders are skipped: written by wsseg (listed in .wsseg-outputs) (1: b.png)" in caplog.text
+    with pytest.raises(
+        DatasetError, match=r"no image was found in it; .* written by wsseg \(listed in \.wsseg-outputs\)"
+    ):
+        photograph_files(tmp_path / "deep")

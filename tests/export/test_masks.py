@@ -27,7 +27,6 @@ from wsseg.export.masks import (
 )
 from wsseg.labels import ClassMap
 from wsseg.outputs import Outputs
-from wsseg.store.objects import ArtifactStore
 from wsseg.types import LabeledImage
 
 NAMES = ("scratch", "<b>\"a|b&'")
@@ -69,7 +68,7 @@ def without_255(mask):
 
 def test_coco(images, tmp_path):
     listed, masks = images
-    written = write_coco(listed, FixedMasks(masks), tmp_path / "out" / "x.json", Outputs(None))
+    written = write_coco(listed, FixedMasks(masks), tmp_path / "out" / "x.json", Outputs())
     assert written.images == 3
     coco = COCO(str(written.path))
     assert [c["name"] for c in coco.loadCats(coco.getCatIds())] == list(NAMES)
@@ -125,7 +124,7 @@ def test_label_studio_code_is_read_by_label_studio():
 
 def test_label_studio(images, tmp_path):
     listed, masks = images
-    written = write_label_studio(listed, FixedMasks(masks), tmp_path / "x.json", Outputs(None))
+    written = write_label_studio(listed, FixedMasks(masks), tmp_path / "x.json", Outputs())
     tasks = json.loads(written.path.read_text())
     for item, task in zip(listed.items, tasks, strict=True):
         address = urlsplit(task["data"]["image"])
@@ -146,7 +145,7 @@ def test_label_studio(images, tmp_path):
 def test_cvat(images, tmp_path):
     sdk = pytest.importorskip("cvat_sdk.masks", reason="pip install wsseg[dev]")
     listed, masks = images
-    written = write_cvat(listed, FixedMasks(masks), tmp_path / "x.xml", Outputs(None))
+    written = write_cvat(listed, FixedMasks(masks), tmp_path / "x.xml", Outputs())
     root = ElementTree.parse(written.path).getroot()
     assert [e.text for e in root.findall("meta/task/labels/label/name")] == list(NAMES)
     for item, element in zip(listed.items, root.findall("image"), strict=True):
@@ -173,7 +172,7 @@ def test_huggingface(images, tmp_path, monkeypatch):
     datasets = pytest.importorskip("datasets", reason="pip install wsseg[dev]")
     listed, masks = images
     folder = tmp_path / "folder"
-    outputs = Outputs(ArtifactStore(tmp_path / "store"))
+    outputs = Outputs()
     write_huggingface(listed, FixedMasks(masks), folder, outputs)
     write_huggingface(listed, FixedMasks(masks), folder, outputs)  # a second export replaces the first
     loaded = datasets.load_dataset(
@@ -233,11 +232,11 @@ def awkward(tmp_path):
 def test_awkward_names_refer_to_existing_files(awkward, tmp_path):
     listed, masks = awkward
     root = tmp_path / "photos"
-    coco = json.loads(write_coco(listed, masks, tmp_path / "x.json", Outputs(None)).path.read_text())
+    coco = json.loads(write_coco(listed, masks, tmp_path / "x.json", Outputs()).path.read_text())
     assert all((root / image["file_name"]).is_file() for image in coco["images"])
-    tasks = json.loads(write_label_studio(listed, masks, tmp_path / "y.json", Outputs(None)).path.read_text())
+    tasks = json.loads(write_label_studio(listed, masks, tmp_path / "y.json", Outputs()).path.read_text())
     assert all((root / parse_qs(urlsplit(task["data"]["image"]).query)["d"][0]).is_file() for task in tasks)
-    xml = ElementTree.parse(write_cvat(listed, masks, tmp_path / "z.xml", Outputs(None)).path).getroot()
+    xml = ElementTree.parse(write_cvat(listed, masks, tmp_path / "z.xml", Outputs()).path).getroot()
     assert all((root / image.get("name")).is_file() for image in xml.findall("image"))
 
 
@@ -248,7 +247,7 @@ def test_ids_and_classes_stay_texts_in_the_metadata_of_hugging_face(awkward, tmp
     listed, masks = awkward
     numbers = LabeledImages("train", listed.classes, listed.items[:3], {}, "key")  # all ids look like numbers
     for name, images in (("all", listed), ("numbers", numbers)):
-        write_huggingface(images, masks, tmp_path / name, Outputs(None))
+        write_huggingface(images, masks, tmp_path / name, Outputs())
         loaded = datasets.load_dataset(
             "imagefolder", data_dir=str(tmp_path / name), split="train", cache_dir=str(tmp_path / "cache")
         )

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch
 
+from wsseg.data.written import RECORD
 from wsseg.errors import OutputError, StageError
 from wsseg.export import networks
 from wsseg.export.networks import portable, write_network
 from wsseg.models.segmenter import SegmenterSpec, build_segmenter
 from wsseg.outputs import Outputs
-from wsseg.store.objects import ArtifactStore
 
 
 @pytest.fixture(scope="module", params=["tu-test_resnet", "tu-tf_efficientnet_lite0"])
@@ -48,7 +48,7 @@ def test_a_portable_copy_gives_the_same_scores_and_does_not_change_the_network(s
 @pytest.mark.parametrize("form", ["onnx", "torchscript", "torch_export"])
 def test_a_loaded_file_gives_the_same_scores(segmenter, form, tmp_path):
     path = tmp_path / "deep" / f"x{networks.SUFFIXES[form]}"
-    assert write_network(*segmenter, form, path, Outputs(None)) <= 1e-3
+    assert write_network(*segmenter, form, path, Outputs()) <= 1e-3
     images = torch.rand(2, 3, 128, 32)  # 32 px is the smallest side: one stride
     if form == "onnx":
         onnxruntime = pytest.importorskip("onnxruntime", reason="pip install wsseg[export]")
@@ -73,12 +73,12 @@ def test_a_file_with_other_scores_is_rejected_and_the_previous_one_is_kept(segme
         return lambda images: network(images) + 0.01
 
     monkeypatch.setitem(networks._FORMS, "onnx", write)
-    outputs = Outputs(ArtifactStore(tmp_path / "store"))
+    outputs = Outputs()
     outputs.write(tmp_path / "x.onnx", b"former")
     with pytest.raises(StageError, match="differ from torch's by 0.01"):
         write_network(*segmenter, "onnx", tmp_path / "x.onnx", outputs)
     assert (tmp_path / "x.onnx").read_bytes() == b"former"
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["store", "x.onnx"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == [RECORD, "x.onnx"]
 
 
 @pytest.mark.parametrize("ending", ["", ".json", ".data"])
@@ -86,5 +86,5 @@ def test_a_file_of_the_user_is_kept_and_nothing_is_exported(segmenter, tmp_path,
     monkeypatch.setitem(networks._FORMS, "onnx", lambda *_: pytest.fail("it was exported"))
     (tmp_path / f"x.onnx{ending}").write_text("mine")
     with pytest.raises(OutputError, match="not written by wsseg"):
-        write_network(*segmenter, "onnx", tmp_path / "x.onnx", Outputs(ArtifactStore(tmp_path / "store")))
+        write_network(*segmenter, "onnx", tmp_path / "x.onnx", Outputs())
     assert (tmp_path / f"x.onnx{ending}").read_text() == "mine"

@@ -5,6 +5,7 @@ from PIL import Image as PILImage
 from torch import nn
 
 from wsseg.data.photographs import photograph_files
+from wsseg.data.written import RECORD
 from wsseg.errors import DatasetError, OutputError, StageError
 from wsseg.inspect.explain import Request, explain, explain_files, parsed
 from wsseg.inspect.pictures import heat, overlay, panel, sheet
@@ -55,9 +56,7 @@ def test_files_of_a_folder(model, photograph, tmp_path):
     PILImage.fromarray(photograph).save(tmp_path / "in" / "deep" / "a.png")
     (tmp_path / "in" / "broken.png").write_bytes(b"no image")
     both = Request(("cam", "grad_cam"), SPEC.classes, ("backbone.same",), "logit", 64, (1.0,), True, False)
-    written, refused = explain_files(
-        model, SPEC, photograph_files(tmp_path / "in"), tmp_path / "out", both, Outputs(None)
-    )
+    written, refused = explain_files(model, SPEC, photograph_files(tmp_path / "in"), tmp_path / "out", both, Outputs())
     assert written == 1 and [path.name for path, _ in refused] == ["broken.png"]
     made = sorted(p.relative_to(tmp_path / "out").as_posix() for p in (tmp_path / "out").rglob("*.*"))
     assert made == [
@@ -71,8 +70,8 @@ def test_files_of_a_folder(model, photograph, tmp_path):
 def test_one_sheet_of_all(model, photograph, tmp_path):
     PILImage.fromarray(photograph).save(tmp_path / "a.png")
     request = Request(("cam", "grad_cam", "hires_cam"), ("red",), ("backbone.same",), "logit", 64, (1.0,), True, True)
-    explain_files(model, SPEC, photograph_files(tmp_path / "a.png"), tmp_path / "out", request, Outputs(None))
-    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["a.1-red.png", "a.npz"]
+    explain_files(model, SPEC, photograph_files(tmp_path / "a.png"), tmp_path / "out", request, Outputs())
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == [RECORD, "a.1-red.png", "a.npz"]
 
 
 @pytest.mark.parametrize("name", ["a.npz", "a.2-b_lue__b_.cam.png"])  # whichever class will be seen
@@ -82,7 +81,7 @@ def test_a_file_of_the_user_stays_and_nothing_is_computed(model, photograph, tmp
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / name).write_text("mine")
     with pytest.raises(OutputError, match="not written by wsseg"):
-        explain_files(model, SPEC, photograph_files(tmp_path / "a.png"), tmp_path / "out", REQUEST, Outputs(None))
+        explain_files(model, SPEC, photograph_files(tmp_path / "a.png"), tmp_path / "out", REQUEST, Outputs())
     assert (tmp_path / "out" / name).read_text() == "mine"
 
 

@@ -81,7 +81,7 @@ def test_probability_maps_have_the_size_of_their_image_and_255_is_certain(tmp_pa
     for temperature, value in ((1.0, round(255 * 0.6652)), (0.5, round(255 * 0.798))):
         folders = tmp_path / f"masks{temperature}", tmp_path / f"maps{temperature}"
         doubts, unreadable = predict_files(
-            predictor, {"sub/a": photograph}, folders[0], Outputs(None), folders[1], temperature
+            predictor, {"sub/a": photograph}, folders[0], Outputs(), folders[1], temperature
         )
         assert not unreadable and [d.image_id for d in doubts] == ["sub/a"]
         with PILImage.open(folders[1] / "sub" / "a.png") as image:
@@ -94,5 +94,5 @@ def test_probability_maps_have_the_size_of_their_image_and_255_is_certain(tmp_pa
 def test_without_a_folder_for_maps_only_masks_are_written(tmp_path: Path):
     PILImage.new("RGB", (8, 8)).save(tmp_path / "a.png")
     predictor = Predictor(Constant(0.0, 1.0, 2.0), SPEC, Config(crf="off", device="cpu"))
-    predict_files(predictor, {"a": tmp_path / "a.png"}, tmp_path / "masks", Outputs(None))
+    predict_files(predictor, {"a": tmp_path / "a.png"}, tmp_path / "masks", Outputs())
     assert sorted(p.name for p in tmp_path.rglob("*.*")) == ["a.png", "a.png"]

@@ -41,7 +41,7 @@ PARTS = {
 @overwrite_option
 def main(parts: tuple[str, ...], count: int | None, target: Path | None, overwrite: bool) -> None:
     """Run the parts, print and write their metrics."""
-    outputs = Outputs(None, overwrite=overwrite)
+    outputs = Outputs(overwrite=overwrite)
     outputs.check([target] if target else [])
     warm_up()
     results: dict[str, Any] = {}

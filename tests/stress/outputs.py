@@ -65,7 +65,7 @@ def over_places(count: int, folder: Path, rng: np.random.Generator) -> dict[str,
         shutil.rmtree(root, ignore_errors=True)
         root.mkdir(parents=True)
         lay_out(root)
-        store = ArtifactStore(root / "store")
+        ArtifactStore(root / "store")
         images, output = root / str(rng.choice(INPUTS)), root / str(rng.choice(FOLDERS))
         overwrite = bool(rng.integers(2))
         what = (
@@ -77,7 +77,7 @@ def over_places(count: int, folder: Path, rng: np.random.Generator) -> dict[str,
         targets = [output / str(rng.choice(NAMES))] if rng.integers(3) == 0 else targets
         try:
             for data in (b"mask", b"another mask"):  # the second command replaces what the first has written
-                outputs = Outputs(store, [images, *files.values()], overwrite)
+                outputs = Outputs([images, *files.values()], overwrite)
                 outputs.check(targets)
                 for target in targets:
                     outputs.write(target, data)
@@ -98,20 +98,18 @@ def over_places(count: int, folder: Path, rng: np.random.Generator) -> dict[str,
     return {"places": count, **verdicts, "failures": failures}
 
 
-def write_for_ever(store: Path, target: Path) -> None:
+def write_for_ever(target: Path) -> None:
     """Write one file again and again."""
-    opened = ArtifactStore(store)
     for number in range(1_000_000):
-        Outputs(opened).write(target, bytes([number % 256]) * 100_000)
+        Outputs().write(target, bytes([number % 256]) * 100_000)
 
 
 def over_kills(count: int, folder: Path, rng: np.random.Generator) -> dict[str, Any]:
     """Kill a process that writes one file; the file is whole, and still known as wsseg's."""
     folder.mkdir(parents=True, exist_ok=True)
     target, failures = folder / "x.bin", []
-    ArtifactStore(folder / "store")
     for number in range(count):
-        child = Child(lambda: write_for_ever(folder / "store", target), folder / "child.log")
+        child = Child(lambda: write_for_ever(target), folder / "child.log")
         if (code := child.wait(float(rng.uniform(0.01, 0.2)))) is not None:
             failures.append(f"kill {number}: the process ended by itself with {code}: {child.said[-300:]}")
             continue
@@ -127,7 +125,7 @@ def after_a_kill(folder: Path, target: Path) -> Iterator[str]:
         if len(data) != 100_000 or len(set(data)) != 1:
             yield "the file is half-written"
         try:
-            Outputs(ArtifactStore(folder / "store")).check([target])
+            Outputs().check([target])
         except WssegError as error:
             yield f"the file is not known as wsseg's: {error}"
     for path in folder.glob(f"{TEMPORARY}*"):

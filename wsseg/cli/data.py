@@ -65,7 +65,7 @@ def init(
         raise click.BadParameter("it is empty; expected: at least one character", param_hint="--separator")
     discovery = discover(folder, kind, labels, separator)
     files = config_files(discovery, target)
-    outputs = Outputs(open_store(store, make=True), overwrite=overwrite)
+    outputs = Outputs(overwrite=overwrite)
     outputs.check(files)
     for path, content in files.items():
         outputs.write(path, content())

@@ -61,7 +61,7 @@ def report(run: str | None, output: Path, compare: tuple[str, str] | None, overw
         raise click.BadParameter(f"{output}; expected: a name that ends in .html", param_hint="--output")
     opened = open_store(store)
     runs = [find_run(opened, name) for name in compare or (run,)]
-    outputs = Outputs(opened, recorded_inputs(record for _, record in runs), overwrite)
+    outputs = Outputs(recorded_inputs(record for _, record in runs), overwrite)
     outputs.check([output])
     reports = [gather(opened, run_id, record) for run_id, record in runs]
     page = (render_comparison(*reports) if compare else render(reports[0])).encode()
@@ -144,7 +144,7 @@ def explain(
         names, parsed(classes, spec.classes, "classes"), tuple(n for n in layers.split(",") if n), target, size,
         scales, flip, compare,
     )  # fmt: skip
-    outputs = Outputs(opened, [images, *files.values()], overwrite)
+    outputs = Outputs([images, *files.values()], overwrite)
     written, unreadable = explain_files(model, spec, files, output, request, outputs)
     click.echo(f"{written} photographs explained in {output}")
     report_unreadable([*unlisted, *unreadable], written)
@@ -196,7 +196,7 @@ def audit(
 
     opened = open_store(store)
     loaded = open_config(config, overrides)
-    outputs = Outputs(opened, [loaded.path, *input_paths(loaded.data)], overwrite)
+    outputs = Outputs([loaded.path, *input_paths(loaded.data)], overwrite)
     outputs.check([output] if output is not None else [])
     model, spec = open_classifier(opened, classifier)
     sources = Sources(loaded.data, opened)

@@ -86,7 +86,7 @@ def _tensorboard(folder: Path, store: "ArtifactStore") -> progress.TensorBoard:
     from wsseg.errors import ConfigError
     from wsseg.outputs import Outputs
 
-    Outputs(store).check([folder / "events.out.tfevents"])
+    Outputs().check([folder / "events.out.tfevents"])
     try:
         return progress.TensorBoard(folder)
     except ImportError as error:

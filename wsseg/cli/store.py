@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 def status(store: Path) -> None:
     """List the runs and artifacts of a store.
 
-    Each run is followed by the steps whose artifacts are missing, unfinished or damaged.
+    Each run is followed by the steps whose artifacts are missing, unfinished or damaged, and by the path of its log.
 
     \b
     wsseg status
@@ -31,6 +31,8 @@ def status(store: Path) -> None:
         killed = record["status"] == "running" and not opened.is_running(run_id)  # it could not update its record
         states = ", ".join(_incomplete_steps(opened, record["steps"]))
         click.echo(f"{run_id}: {'interrupted' if killed else record['status']}" + (f"; {states}" if states else ""))
+        if (path := opened.log_path(run_id)).is_file():
+            click.echo(f"  log: {path}")
     size = _size_of([opened.root / "objects"])
     work = len(list((opened.root / "work").iterdir()))
     click.echo(f"{opened.root}: {len(opened.keys())} artifacts, {mebibytes(size)}, {work} unfinished")

@@ -86,7 +86,7 @@ def predict(
     model, spec = load_segmenter(segmenter.read_bytes, str(segmenter.folder))
     config = Config(scales=scales, flip=flip, crf=crf)  # type: ignore[arg-type]
     calibration = calibration_of(opened, segmenter, config) if maps is not None or only_unsure else None
-    outputs = Outputs(opened, [images, *files.values()], overwrite)
+    outputs = Outputs([images, *files.values()], overwrite)
     temperature = calibration.temperature if calibration else 1.0
     doubts, unreadable = predict_files(Predictor(model, spec, config), files, output, outputs, maps, temperature)
     ids = ", ".join(f"{i} {name}" for i, name in enumerate(("background", *spec.classes)))
@@ -148,7 +148,7 @@ def export(artifact: str, form: str, output: Path | None, overwrite: bool, store
 
         path = output or Path(f"{name}{SUFFIXES[form]}")
         model, spec = load_segmenter(source.read_bytes, str(source.folder))
-        difference = write_network(model, spec, form, path, Outputs(opened, inputs, overwrite))
+        difference = write_network(model, spec, form, path, Outputs(inputs, overwrite))
         click.echo(f"{path}: {mebibytes(path.stat().st_size)}; largest difference to torch {difference:.1g}")
         return
     from wsseg.export.masks import SUFFIXES as MASK_SUFFIXES
@@ -159,7 +159,7 @@ def export(artifact: str, form: str, output: Path | None, overwrite: bool, store
     path = output or Path(f"{name}{MASK_SUFFIXES[form]}")
     images = images_of(opened, source)
     inputs += [item.path for item in images.items]
-    written = WRITERS[form](images, ArtifactMasks(source), path, Outputs(opened, inputs, overwrite))
+    written = WRITERS[form](images, ArtifactMasks(source), path, Outputs(inputs, overwrite))
     click.echo(f"{written.path}: {written.images} images")
 
 

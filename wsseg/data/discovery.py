@@ -23,7 +23,7 @@ from wsseg.data.label_files import AmbiguousLabelsError
 from wsseg.data.masks import encode_mask
 from wsseg.data.reading import image_size, read_mask_file
 from wsseg.data.scan import ARCHIVES, FolderScan
-from wsseg.data.walk import INIT_HEADER, data_files, data_folders, is_image
+from wsseg.data.walk import WRITTEN, data_files, data_folders, is_image
 from wsseg.errors import DatasetError, counted, listed
 
 _SAMPLED = 20  # photographs per folder that decide the size of the network's input
@@ -187,6 +187,8 @@ def _why_nothing(scan: FolderScan) -> str:
         return f"found no photograph, but {listed(archives)}; unpack it first"
     if raw := [path.name for path in scan.files if path.suffix.lower() in _UNREAD_IMAGES]:
         return f"found no photograph that wsseg can read, but {listed(raw, 3)}; convert them to JPEG or PNG"
+    if scan.written:
+        return f"found no photograph, but {counted(len(scan.written), 'file')} {WRITTEN}; delete that list to use them as data"
     if scan.files or scan.mask_folders:
         return f"found no photograph{unused}; {expected}"
     return "this folder is empty; pass the folder that holds your photographs"
@@ -223,7 +225,7 @@ def config_text(discovery: Discovery, target: Path) -> str:
     if discovery.masks:
         data["train"] = data["train"] | {"masks": base / _beside(target, "masks").name}
     size = network_size_for(_image_folders(discovery.data))
-    lines = [INIT_HEADER, *(f"# {line}" for line in discovery.notes)]
+    lines = ["# written by wsseg init", *(f"# {line}" for line in discovery.notes)]
     sizes = "\n".join(f"[{name}]\nsize = {size}\n" for name in ("classifier", "seeds", "segmenter"))
     text = (
         "\n".join(lines)

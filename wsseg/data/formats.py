@@ -20,8 +20,9 @@ from wsseg.data.label_files import (
     yolo_ids,
 )
 from wsseg.data.layouts import Listing, list_split
+from wsseg.data.mask_folders import MASK_FOLDERS
 from wsseg.data.matching import Labels, SplitLabels, match_photographs
-from wsseg.data.scan import MASK_FOLDERS, FolderScan
+from wsseg.data.scan import FolderScan
 from wsseg.data.voc import list_file
 from wsseg.data.walk import data_folders
 from wsseg.errors import DatasetError, WssegError, counted, listed

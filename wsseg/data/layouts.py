@@ -15,7 +15,7 @@ from wsseg.data.reading import IMAGE_SUFFIXES
 from wsseg.data.tables import read_label_csv
 from wsseg.data.text_files import read_text
 from wsseg.data.voc import annotated_classes, list_file, listed_ids, voc_names
-from wsseg.data.walk import SkippedPaths, data_files, data_folders, is_image, skipped_line
+from wsseg.data.walk import WRITTEN, SkippedPaths, data_files, data_folders, is_image, skipped_line
 from wsseg.errors import DatasetError, listed, nearest
 from wsseg.labels import VOC_CLASSES
 from wsseg.names import check_id, composed
@@ -80,8 +80,15 @@ def list_split(data: Any, split: str) -> Listing:
 def _list_folder(data: FolderData, part: FolderSplit) -> Listing:
     listing = Listing()
     excluded = _other_folders(data, part)
-    folders = [p for p in data_folders(part.images, listing.skipped) if p.resolve() not in excluded]
-    class_names = {folder: composed(folder.name) for folder in folders}
+    class_names: dict[Path, str] = {}
+    files: dict[Path, dict[str, Path]] = {}
+    for folder in data_folders(part.images, listing.skipped):
+        if folder.resolve() not in excluded:
+            skipped: SkippedPaths = []
+            files[folder] = image_files(folder, skipped, excluded)
+            if files[folder] or all(reason != WRITTEN for _, reason in skipped):  # else it is an output of `predict`
+                class_names[folder] = composed(folder.name)
+            listing.skipped += skipped
     if reserved := [n for n in class_names.values() if n.casefold() == "background" and n != data.background]:
         raise DatasetError(
             f"{part.images}: the folder {reserved[0]!r} has the name of class id 0; set data.background = {reserved[0]!r} if its "
@@ -97,7 +104,7 @@ def _list_folder(data: FolderData, part: FolderSplit) -> Listing:
             f"{nearest(data.background, class_names.values())}"
         )
     for folder, class_name in class_names.items():
-        for name, path in image_files(folder, listing.skipped, excluded).items():
+        for name, path in files[folder].items():
             item_id = check_id(f"{class_name}/{name}", str(part.images))
             if item_id in listing.paths:
                 raise DatasetError(f"{path} and {listing.paths[item_id]} have the same id {item_id!r}; rename one")

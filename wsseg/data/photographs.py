@@ -4,6 +4,7 @@ import logging
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 
+from wsseg.data.mask_folders import mask_folders
 from wsseg.data.reading import read_image
 from wsseg.data.walk import SkippedPaths, images_below, skipped_line
 from wsseg.errors import DatasetError
@@ -19,6 +20,7 @@ def image_files(
     skipped: SkippedPaths | None = None,
     excluded: Collection[Path] = (),
     refused: list[tuple[Path, str]] | None = None,
+    outputs: bool = False,
 ) -> dict[str, Path]:
     """Return the image files below `folder` by id (relative path without suffix), sorted.
 
@@ -27,6 +29,7 @@ def image_files(
         skipped: files and folders that may be images and are not used are appended, with the reason.
         excluded: resolved folders below `folder` that are not searched.
         refused: files that cannot have an id of their own are appended, with the reason; None to raise an error instead.
+        outputs: whether to return images that wsseg has written.
 
     Raises:
         DatasetError: no such folder, or (without `refused`) a name that cannot be an id, or two files that differ only
@@ -35,7 +38,7 @@ def image_files(
     files: dict[str, Path] = {}
     faults: list[tuple[Path, str]] = []
     where = printable(str(folder))
-    for path in sorted(images_below(folder, skipped if skipped is not None else [], excluded)):
+    for path in sorted(images_below(folder, skipped if skipped is not None else [], excluded, outputs)):
         try:
             item_id = check_id(path.relative_to(folder).as_posix().removesuffix(path.suffix), where)
         except DatasetError as error:
@@ -57,6 +60,8 @@ def image_files(
 def photograph_files(images: Path, refused: list[tuple[Path, str]] | None = None) -> dict[str, Path]:
     """Return a single photograph, or all photographs below a folder, by id. Skipped files are logged.
 
+    Folders of masks and images that wsseg has written are skipped.
+
     Args:
         images: a file or a folder.
         refused: as in `image_files`.
@@ -68,6 +73,9 @@ def photograph_files(images: Path, refused: list[tuple[Path, str]] | None = None
         return {check_id(images.stem, printable(str(images))): images}
     skipped: SkippedPaths = []
     files = image_files(images, skipped, refused=refused)
+    masks = mask_folders(files.values(), images)
+    skipped += [(folder, "a folder of masks") for folder in sorted(masks)]
+    files = {item_id: path for item_id, path in files.items() if path.parent not in masks}
     line = skipped_line(skipped) if skipped else ""
     if not files:
         reasons = [line, *(why for _, why in (refused or [])[:1])]

@@ -4,8 +4,6 @@ import re
 from functools import cached_property
 from pathlib import Path
 
-import numpy as np
-
 from wsseg.data.label_files import (
     SPLITS,
     ParsedLabels,
@@ -18,18 +16,13 @@ from wsseg.data.label_files import (
     read_xml,
     without_upload_prefix,
 )
-from wsseg.data.reading import read_mask_file
+from wsseg.data.mask_folders import are_masks, has_mask_name
 from wsseg.data.walk import data_files, folders_below, is_image
-from wsseg.errors import DatasetError
+from wsseg.data.written import outputs_among
 from wsseg.names import composed
 
-MASK_FOLDERS = frozenset({
-    "mask", "masks", "segmentationclass", "segmentationclassaug", "segmentationobject", "ground_truth", "groundtruth",
-    "gt", "trimaps",
-})  # fmt: skip
 ARCHIVES = frozenset({".zip", ".tar", ".gz", ".tgz", ".7z", ".rar", ".bz2", ".xz"})
 _DEPTH = 8  # levels of sub-folders that are scanned
-_MAX_MASK_VALUES = 32  # an image with more distinct values is a photograph
 
 
 class FolderScan:
@@ -45,6 +38,7 @@ class FolderScan:
         photographs: image files by folder, without the folders of masks.
         mask_folders: folders whose images are masks.
         files: all other files.
+        written: files that wsseg has written, which are no data unless the user chose them.
         unused: one line for each label source that cannot be used, with the reason.
     """
 
@@ -54,16 +48,21 @@ class FolderScan:
         self.files: list[Path] = []
         self.unused: list[str] = []
         images: dict[Path, list[Path]] = {}
+        self.written: list[Path] = []
         for folder in self.folders:
+            names = sorted(path.name for path in folder.iterdir())
+            self.written += (folder / name for name in outputs_among(folder, names))
             for path in data_files(folder):
                 if is_image(path):
                     images.setdefault(folder, []).append(path)
                 else:
                     self.files.append(path)
-        masks = {folder for folder, paths in images.items() if self._has_mask_name(folder) or are_masks(paths)}
+        self.files += [path for path in self.written if path.resolve() in label_files]
+        masks = {folder for folder, paths in images.items() if has_mask_name(folder, self.root) or are_masks(paths)}
         if masks == images.keys():  # photographs may have few grey values, too
-            masks = {folder for folder in masks if self._has_mask_name(folder)}
+            masks = {folder for folder in masks if has_mask_name(folder, self.root)}
         self.mask_folders = masks
+        self._masks = {path for folder in masks for path in images[folder]}
         self.photographs = {folder: paths for folder, paths in images.items() if folder not in masks}
 
     # --- photographs and masks ---
@@ -106,7 +105,7 @@ class FolderScan:
         candidates = (parent for folder in folders for parent in (folder, *folder.parents))
         for folder in dict.fromkeys(c for c in candidates if self._has_masks_alone(c)):
             masks = [folder / f"{item_id}.png" for item_id in ids]
-            if all(mask.is_file() for mask in masks):
+            if self._masks.issuperset(masks):
                 if are_masks(masks):
                     return folder
                 self.unused.append(f"{self.relative(folder)}: expected masks as indexed or grey PNG files")
@@ -119,9 +118,6 @@ class FolderScan:
             and not self.has_photographs(folder)
             and any(place.is_relative_to(folder) for place in self.mask_folders)
         )
-
-    def _has_mask_name(self, folder: Path) -> bool:
-        return any(part.lower() in MASK_FOLDERS for part in folder.relative_to(self.root).parts)
 
     # --- label files ---
 
@@ -186,13 +182,3 @@ class FolderScan:
     def relative(self, path: Path) -> str:
         """Return a path relative to the scanned folder, for messages."""
         return path.relative_to(self.root).as_posix() if path != self.root else self.root.name
-
-
-def are_masks(paths: list[Path]) -> bool:
-    """Return whether the first images are indexed or grey files with few values, which may be class ids."""
-    if any(path.suffix.lower() in (".jpg", ".jpeg") for path in paths[:3]):
-        return False
-    try:
-        return all(len(np.unique(read_mask_file(path)[0])) <= _MAX_MASK_VALUES for path in paths[:3])
-    except DatasetError:
-        return False

@@ -1,18 +1,17 @@
 """The only walk through folders of photographs: which folders and files are data, and which are skipped and why.
 
 Hidden folders, folders of file managers, notebooks and NAS boxes, virtual environments, stores and other outputs of wsseg
-are never data. A folder that the caller names is always searched.
+are never data. A folder that the caller names is always searched; files that wsseg wrote into it are skipped.
 """
 
 import os
 from collections.abc import Callable, Collection, Iterator
-from contextlib import suppress
 from pathlib import Path
 
 from wsseg.data.reading import IMAGE_SUFFIXES
+from wsseg.data.written import RECORD, outputs_among, read_record
 from wsseg.errors import DatasetError
-from wsseg.files import open_file
-from wsseg.names import printable
+from wsseg.names import composed, printable
 from wsseg.store.objects import FOLDERS, is_store
 
 SkippedPaths = list[tuple[Path, str]]  # a path and the reason
@@ -23,10 +22,10 @@ _SYSTEM_FOLDERS = frozenset({
 })  # fmt: skip
 # AppleDouble, unfinished files of wsseg, Android's bin and downloads
 _SYSTEM_PREFIXES = ("._", ".partial-", ".trashed-", ".pending-")
-_SYSTEM_FILES = frozenset({"thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r"})
+_SYSTEM_FILES = frozenset({"thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r", RECORD})
 _STORE_FOLDERS = frozenset({*FOLDERS, "data"})
 _ARTIFACT = ("manifest.json", "files.txt")
-INIT_HEADER = "# written by wsseg init"  # first line of the configs that `wsseg init` writes
+WRITTEN = f"written by wsseg (listed in {RECORD})"  # the reason why an image is skipped
 _COMPANIONS = frozenset({
     ".csv", ".tsv", ".txt", ".json", ".jsonl", ".xml", ".toml", ".yaml", ".yml", ".md", ".rst", ".html", ".npz", ".npy",
     ".xls", ".xlsx", ".ods", ".pdf", ".py", ".ipynb", ".sh", ".log", ".names", ".data", ".cache", ".ini", ".db",
@@ -64,12 +63,14 @@ def folders_below(folder: Path, depth: int) -> Iterator[Path]:
 
 
 def data_files(folder: Path, skipped: SkippedPaths | None = None) -> list[Path]:
-    """Return the regular files directly in `folder`, sorted by name, without files of operating systems.
+    """Return the regular files directly in `folder`, sorted by name, without files of operating systems and of wsseg.
 
     Raises:
         DatasetError: `folder` cannot be listed.
     """
-    return _split(folder, skipped if skipped is not None else [], follow_links=True)[1]
+    files = _split(folder, skipped if skipped is not None else [], follow_links=True)[1]
+    written = set(outputs_among(folder, (path.name for path in files)))
+    return [path for path in files if path.name not in written]
 
 
 def is_image(path: Path) -> bool:
@@ -77,13 +78,16 @@ def is_image(path: Path) -> bool:
     return path.suffix.lower() in IMAGE_SUFFIXES
 
 
-def images_below(folder: Path, skipped: SkippedPaths, excluded: Collection[Path] = ()) -> Iterator[Path]:
+def images_below(
+    folder: Path, skipped: SkippedPaths, excluded: Collection[Path] = (), outputs: bool = False
+) -> Iterator[Path]:
     """Yield the image files in `folder` and in the data folders below it. Linked folders are not followed.
 
     Args:
         folder: the folder to search.
         skipped: files and folders that may be data and are not used are appended, with the reason.
         excluded: resolved folders that hold other files (masks, the other split).
+        outputs: whether to yield images that wsseg has written.
 
     Raises:
         DatasetError: `folder` itself cannot be listed.
@@ -92,8 +96,11 @@ def images_below(folder: Path, skipped: SkippedPaths, excluded: Collection[Path]
     while pending:
         current = pending.pop()
         folders, files = (_split if current == folder else _split_or_skip)(current, skipped, follow_links=False)
+        written = {} if outputs else read_record(current)  # a mask is no photograph, even if the user has corrected it
         for path in files:
-            if is_image(path):
+            if is_image(path) and composed(path.name) in written:
+                skipped.append((path, WRITTEN))
+            elif is_image(path):
                 yield path
             elif path.name.lower() in IMAGE_SUFFIXES:
                 skipped.append((path, "no name before the suffix"))
@@ -133,7 +140,6 @@ def _split(folder: Path, skipped: SkippedPaths, follow_links: bool) -> tuple[lis
     except OSError as error:
         raise DatasetError(f"{printable(str(folder))}: cannot be listed: {error.strerror}") from error
     ignored = _STORE_FOLDERS if is_store(folder) else frozenset()  # a store may be in the folder of the photographs
-    ignored |= {f"{stem}-{suffix}" for stem in _init_configs(entries) for suffix in ("train.csv", "val.csv", "masks")}
     folders, files = [], []
     for entry in entries:
         path = folder / entry.name
@@ -151,16 +157,6 @@ def _split(folder: Path, skipped: SkippedPaths, follow_links: bool) -> tuple[lis
             broken = entry.is_symlink() and not path.exists()
             skipped.append((path, "a broken link" if broken else "not a regular file"))
     return folders, files
-
-
-def _init_configs(entries: list[os.DirEntry[str]]) -> Iterator[str]:
-    """Yield the names, without suffix, of the configs that `wsseg init` wrote into a folder of photographs."""
-    header = INIT_HEADER.encode()
-    for entry in entries:
-        if entry.name.endswith(".toml") and _is(entry.is_file):
-            with suppress(OSError), open_file(Path(entry.path)) as file:
-                if file.read(len(header)) == header:
-                    yield entry.name.removesuffix(".toml")
 
 
 def _is(question: Callable[[], bool]) -> bool:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from wsseg.data.images import LabeledImages
 from wsseg.data.masks import encode_mask
 from wsseg.data.reading import photograph_bytes
+from wsseg.data.written import RECORD
 from wsseg.errors import OutputError, extra
 from wsseg.labels import BACKGROUND, IGNORE_INDEX, ClassMap, voc_palette
 from wsseg.names import composed
@@ -186,7 +187,7 @@ def write_huggingface(images: LabeledImages, masks: Masks, output: Path, outputs
     files = [(item, f"images/{_file_name(item)}", f"masks/{item.id}.png") for item in images.items]
     targets = {folder / "metadata.jsonl", *(folder / name for _, *names in files for name in names)}
     outputs.check([card, *targets])
-    others = [path for path in folder.rglob("*") if path.is_file() and path not in targets]
+    others = [path for path in folder.rglob("*") if path.is_file() and path not in targets and path.name != RECORD]
     if others:
         raise OutputError(
             f"{folder} contains other files, such as {others[0].relative_to(folder)}; choose an empty folder with -o"

@@ -53,8 +53,11 @@ def run_plan(plan: Plan, repair: bool = False, command: str = "") -> str:
     store = plan.store
     with explaining():
         run_id, record = _new_record(plan)
-    log_path = store.root / "runs" / f"{run_id}.log"
-    with explaining(), store.run_in_progress(run_id, record), open_run_log(log_path, plan, command) as run_log:
+    with (
+        explaining(),
+        store.run_in_progress(run_id, record),
+        open_run_log(store.log_path(run_id), plan, command) as run_log,
+    ):
         try:
             with explaining():
                 for planned in plan.active:

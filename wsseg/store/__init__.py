@@ -10,7 +10,6 @@ Layout of a store folder::
     runs/<id>.log    the log of a run: versions, command, log lines, tracebacks
     runs/<id>.html   the report of a run
     store.json       the format of this layout
-    outputs.txt      the files that commands wrote outside the store (`wsseg.outputs`)
 
 An object appears by one directory rename, so it is complete or absent. Every file is written under a temporary name,
 flushed to the disk and renamed. Content is verified before use: names and keys cannot leave their folder, links are not

@@ -339,6 +339,10 @@ class ArtifactStore:
         """Return the record of one run; see `wsseg.store.runs.read_record`."""
         return read_record(self.root / "runs" / f"{run_id}.json")
 
+    def log_path(self, run_id: str) -> Path:
+        """Return the path of the log of a run; there is none until the run has started."""
+        return self.root / "runs" / f"{run_id}.log"
+
     # --- garbage collection ---
 
     def garbage(self, keep: int | None = None) -> tuple[list[Path], list[str]]:

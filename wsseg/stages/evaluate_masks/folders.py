@@ -30,7 +30,7 @@ def evaluate_folders(predictions: Path, truth: Path, class_file: Path, undecided
     classes = ClassMap(tuple(line.strip() for line in read_text(class_file).splitlines() if line.strip()))
     if predictions.resolve() == truth.resolve():
         raise DatasetError(f"{predictions}: it is given as predictions and as truth; expected: two folders")
-    predicted, true = image_files(predictions), image_files(truth)
+    predicted, true = (image_files(folder, outputs=True) for folder in (predictions, truth))
     for name, ids, folder in (
         ("no prediction", true.keys() - predicted.keys(), predictions),
         ("no truth", predicted.keys() - true.keys(), truth),
