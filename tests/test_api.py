@@ -138,10 +138,10 @@ def test_tensorboard_reads_the_written_metrics(tmp_path):
     for epoch, loss in ((1, 0.5), (2, 0.25)):
         writer.epoch_done("segmenter", epoch, 2, {"loss": loss})
     writer.step_done("evaluation", {"miou": 0.75, "iou": {"boat": 0.5, "none": None}, "conditions": {}})
-    found = events.EventAccumulator(str(tmp_path / "board"))
-    found.Reload()
-    assert [(e.step, e.value) for e in found.Scalars("segmenter/loss")] == [(1, 0.5), (2, 0.25)]
-    assert found.Scalars("evaluation/miou")[0].value == 0.75 and found.Scalars("evaluation/iou/boat")[0].value == 0.5
+    board = events.EventAccumulator(str(tmp_path / "board"))
+    board.Reload()
+    assert [(e.step, e.value) for e in board.Scalars("segmenter/loss")] == [(1, 0.5), (2, 0.25)]
+    assert board.Scalars("evaluation/miou")[0].value == 0.75 and board.Scalars("evaluation/iou/boat")[0].value == 0.5
 
 
 def test_importing_wsseg_imports_neither_numpy_nor_torch():

@@ -73,11 +73,11 @@ def load(tmp_path: Path, text: str, *overrides: str):
     ],
 )  # fmt: skip
 def test_an_invalid_config_gives_this_message(tmp_path, text, overrides, message):
-    with pytest.raises(ConfigError) as caught:
+    with pytest.raises(ConfigError) as excinfo:
         load(tmp_path, text, *overrides)
-    assert message in str(caught.value)
-    assert "\n" not in str(caught.value) and len(str(caught.value)) < 1000
-    assert "c.toml" in str(caught.value) or "--set" in str(caught.value)
+    assert message in str(excinfo.value)
+    assert "\n" not in str(excinfo.value) and len(str(excinfo.value)) < 1000
+    assert "c.toml" in str(excinfo.value) or "--set" in str(excinfo.value)
 
 
 def test_all_problems_are_reported_at_once(tmp_path):
@@ -95,16 +95,16 @@ def test_all_problems_are_reported_at_once(tmp_path):
         [pseudo_masks]
         levels = [4.0]
     """
-    with pytest.raises(ConfigError) as caught:
+    with pytest.raises(ConfigError) as excinfo:
         load(tmp_path, text)
-    said = str(caught.value)
-    assert said.startswith(f"9 problems in {tmp_path / 'c.toml'}: ")
+    message = str(excinfo.value)
+    assert message.startswith(f"9 problems in {tmp_path / 'c.toml'}: ")
     for part in (
         "unknown key 'colour'", "rng_seed: found -1", "data.train.limit: found -1", "data.train.labels is missing",
         "unknown key 'segmenter.epoch'", "segmenter.size: found 'x'", "seeds.scales[1]: found 'x'",
         "seeds.scales[2]: found 'y'", "pseudo_masks: ",
     ):  # fmt: skip
-        assert part in said
+        assert part in message
     with pytest.raises(ConfigError, match=r"^30 problems in .*'seeds\.k19'.*; and 10 more$"):
         load(tmp_path, DATA + "[seeds]\n" + "".join(f"k{i} = 1\n" for i in range(30)))
 
@@ -271,12 +271,12 @@ def test_a_path_made_to_slow_the_expansion_is_handled_at_once(tmp_path, unit):
 
 
 def test_every_renamed_key_is_refused_with_its_new_name(tmp_path):
-    known = {"rng_seed", *TABLES, *(f"{table}.{f.name}" for table, cls in TABLES.items() for f in fields(cls))}
-    assert set(RENAMED.values()) <= known and not set(RENAMED) & known
+    keys = {"rng_seed", *TABLES, *(f"{table}.{f.name}" for table, cls in TABLES.items() for f in fields(cls))}
+    assert set(RENAMED.values()) <= keys and not set(RENAMED) & keys
     text = DATA + "[segmenter]\nteacher = 0.9\ncolor = 0.1\n[rounds]\ncertainty = 0.5\n"
-    with pytest.raises(ConfigError) as caught:
+    with pytest.raises(ConfigError) as excinfo:
         load(tmp_path, text)
-    assert "segmenter.teacher is now called segmenter.ema_decay" in str(caught.value)
-    assert "segmenter.color is now called segmenter.color_jitter" in str(caught.value)
-    assert "rounds is now called relabeling" in str(caught.value)
-    assert "rounds.certainty is now called relabeling.min_confidence" in str(caught.value)
+    assert "segmenter.teacher is now called segmenter.ema_decay" in str(excinfo.value)
+    assert "segmenter.color is now called segmenter.color_jitter" in str(excinfo.value)
+    assert "rounds is now called relabeling" in str(excinfo.value)
+    assert "rounds.certainty is now called relabeling.min_confidence" in str(excinfo.value)

@@ -113,8 +113,8 @@ def test_every_documented_command_exists():
             command = cli.commands[name]
             if hasattr(command, "commands"):
                 command = command.commands[rest[0]]
-            known = {option for p in command.params for option in (*p.opts, *p.secondary_opts)}
-            assert {w for w in rest if w.startswith("--")} <= known, f"{page}: wsseg {words}"
+            options = {option for p in command.params for option in (*p.opts, *p.secondary_opts)}
+            assert {w for w in rest if w.startswith("--")} <= options, f"{page}: wsseg {words}"
 
 
 @pytest.mark.slow
@@ -143,5 +143,5 @@ def test_files_and_modules_that_the_pages_name_exist():
             assert (REPOSITORY / name).exists(), f"{page.name}: {name}"
         for name in re.findall(r"`(wsseg(?:\.\w+)+)`", text):
             module, _, attribute = name.rpartition(".")
-            found = importlib.util.find_spec(name) if (REPOSITORY / module.replace(".", "/")).is_dir() else None
-            assert found or hasattr(importlib.import_module(module), attribute), f"{page.name}: {name}"
+            spec = importlib.util.find_spec(name) if (REPOSITORY / module.replace(".", "/")).is_dir() else None
+            assert spec or hasattr(importlib.import_module(module), attribute), f"{page.name}: {name}"

@@ -15,9 +15,9 @@ VALUES = {"segmenter.batch_size": 16, "segmenter.size": 320, "segmenter.workers"
 
 def raised(cause):
     """Return the exception that a call raises."""
-    with pytest.raises(Exception) as caught:
+    with pytest.raises(Exception) as excinfo:
         cause()
-    return caught.value
+    return excinfo.value
 
 
 @pytest.mark.parametrize(
@@ -30,11 +30,11 @@ def raised(cause):
     ],
 )  # fmt: skip
 def test_a_failed_allocation_is_explained(cause):
-    found = explained(raised(cause), "segmenter", VALUES)
-    assert isinstance(found, MachineError), raised(cause)
-    assert str(found).startswith("segmenter: out of memory (")
-    assert "lower segmenter.batch_size (16 now), segmenter.size (320 now) or segmenter.workers (4 now)" in str(found)
-    assert "epochs" not in str(found) and "\n" not in str(found)
+    result = explained(raised(cause), "segmenter", VALUES)
+    assert isinstance(result, MachineError), raised(cause)
+    assert str(result).startswith("segmenter: out of memory (")
+    assert "lower segmenter.batch_size (16 now), segmenter.size (320 now) or segmenter.workers (4 now)" in str(result)
+    assert "epochs" not in str(result) and "\n" not in str(result)
 
 
 @pytest.mark.parametrize(
@@ -59,9 +59,9 @@ def test_a_failed_allocation_is_explained(cause):
     ],
 )  # fmt: skip
 def test_an_error_of_the_machine_is_explained(error, message):
-    found = explained(error, "segmenter", VALUES)
-    assert found is not None and message in str(found)
-    str(found).encode()  # it can be printed
+    result = explained(error, "segmenter", VALUES)
+    assert result is not None and message in str(result)
+    str(result).encode()  # it can be printed
 
 
 @pytest.mark.parametrize(
@@ -70,21 +70,21 @@ def test_an_error_of_the_machine_is_explained(error, message):
 )  # fmt: skip
 def test_defects_and_closed_pipes_are_not_explained(error):
     assert explained(error, "segmenter", VALUES) is None
-    with pytest.raises(type(error)) as caught, explaining("segmenter", VALUES):
+    with pytest.raises(type(error)) as excinfo, explaining("segmenter", VALUES):
         raise error
-    assert caught.value is error
+    assert excinfo.value is error
 
 
 def test_an_error_of_wsseg_is_unchanged_and_one_of_a_loader_keeps_its_message():
     error = DatasetError("a.png: it is no image")
-    with pytest.raises(DatasetError) as caught, explaining("segmenter"):
+    with pytest.raises(DatasetError) as excinfo, explaining("segmenter"):
         raise error
-    assert caught.value is error
+    assert excinfo.value is error
     carried = "Caught DatasetError in DataLoader worker process 0.\nOriginal Traceback (most recent call last):\n"
-    found = explained(
+    result = explained(
         DatasetError(f'{carried}  File "x.py", line 1, in y\nwsseg.errors.DatasetError: a.png: it is no image\n')
     )
-    assert type(found) is DatasetError and str(found) == "a.png: it is no image"
+    assert type(result) is DatasetError and str(result) == "a.png: it is no image"
 
 
 def test_values_that_cannot_be_lowered_are_not_suggested():

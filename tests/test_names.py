@@ -19,9 +19,9 @@ from wsseg.names import check_id, printable
     ],
 )  # fmt: skip
 def test_a_refused_id_gives_the_reason(item_id, why):
-    with pytest.raises(DatasetError, match=f"^labels.csv: .* cannot be an image id: .*{why}") as caught:
+    with pytest.raises(DatasetError, match=f"^labels.csv: .* cannot be an image id: .*{why}") as excinfo:
         check_id(item_id, "labels.csv")
-    assert str(caught.value).isprintable()
+    assert str(excinfo.value).isprintable()
 
 
 @pytest.mark.parametrize(

@@ -94,7 +94,7 @@ def test_another_name_of_an_input_is_an_input(tmp_path, photos, name):
     out.mkdir()
     if name == "hard":
         (out / "a.png").hardlink_to(photos / "a.png")
-    else:  # the photograph itself lies where the mask is to be
+    else:  # the photograph itself has the place of the mask
         (photos / "a.png").rename(out / "a.png")
         (photos / "a.png").symlink_to(out / "a.png")
     with pytest.raises(OutputError, match="is an input of this command"):

@@ -103,14 +103,15 @@ def test_levels_and_crf_preset_are_chosen_without_true_masks(csv_data, tmp_path)
     assert done.returncode == 0, done.stderr
     stages = json.loads(done.stdout)["stages"]
     artifact = tmp_path / "wsseg-store" / "objects" / stages["pseudo_masks"]["key"]
-    kept = json.loads((artifact / "choice.json").read_text())
-    evidence = {(way["level"], way["crf"]): way for way in kept["evidence"]}
-    levels = [way for way in kept["evidence"][:10] if way["crf"] == "off"]
+    choice = json.loads((artifact / "choice.json").read_text())
+    evidence = {(candidate["level"], candidate["crf"]): candidate for candidate in choice["evidence"]}
+    levels = [candidate for candidate in choice["evidence"][:10] if candidate["crf"] == "off"]
     assert len(levels) == 10 and len(evidence) == 10 + 4  # the levels, and then four presets at the one chosen
-    floor = 0.95 * max(way["score"] for way in levels)
-    assert kept["levels"] == [min((w for w in levels if w["score"] >= floor), key=lambda w: w["area"])["level"]]
-    terms = stages["pseudo_mask_quality"]["metrics"]["conditions"]["pseudo_masks"]
-    assert terms["levels"] == kept["levels"] and terms["crf"] == kept["crf"]
+    floor = 0.95 * max(candidate["score"] for candidate in levels)
+    best = min((c for c in levels if c["score"] >= floor), key=lambda c: c["area"])
+    assert choice["levels"] == [best["level"]]
+    conditions = stages["pseudo_mask_quality"]["metrics"]["conditions"]["pseudo_masks"]
+    assert conditions["levels"] == choice["levels"] and conditions["crf"] == choice["crf"]
     wrong = wsseg("run", "best", "-c", str(csv_data), "--set", "affinity_labels.levels=[]", cwd=tmp_path)
     assert wrong.returncode == 1 and "expected in this table: two" in wrong.stderr and "Traceback" not in wrong.stderr
 
@@ -135,12 +136,12 @@ def test_the_best_recipe_with_all_options(csv_data, tmp_path):
     stages = json.loads(done.stdout)["stages"]
     chosen = stages["walked_seeds"]["metrics"]["chosen"]
     assert set(chosen["ranked_right"]) <= {"red", "blue"}
-    shares = list(chosen["ranked_right"].values())
-    assert chosen["when"] == ("always" if shares and np.mean(shares) >= 0.97 else "never")
+    fractions = list(chosen["ranked_right"].values())
+    assert chosen["when"] == ("always" if fractions and np.mean(fractions) >= 0.97 else "never")
     for network, masks in (("segmenter_1", "pseudo_masks_1"), ("segmenter", "pseudo_masks_2")):
         assert stages[network]["metrics"]["stopped"] == stages[masks]["metrics"]["changed"]
     networks = (
         tmp_path / "wsseg-store" / "objects" / stages[name]["key"] / "network.safetensors"
         for name in ("segmenter_0", "segmenter_1", "segmenter")
     )
-    assert len({path.read_bytes() for path in networks}) == 1  # the round before stands
+    assert len({path.read_bytes() for path in networks}) == 1  # the previous network is kept

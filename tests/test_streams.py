@@ -86,9 +86,9 @@ def test_names_that_cannot_be_decoded_are_one_line(csv_data, name, environment):
     folder = os.fsencode(csv_data.parent / "data" / "train" / "images")
     os.rename(folder + b"/001.png", folder + b"/" + name)  # noqa: PTH104
     done = shell(f"{WSSEG} data check -c {csv_data.name}", csv_data.parent, **environment)
-    said = (done.stdout + done.stderr).decode()
-    assert done.returncode == 1 and "internal error" not in said and "Traceback" not in said
-    assert "0xFF, which is not UTF-8" in said or "set PYTHONUTF8=1" in said
+    message = (done.stdout + done.stderr).decode()
+    assert done.returncode == 1 and "internal error" not in message and "Traceback" not in message
+    assert "0xFF, which is not UTF-8" in message or "set PYTHONUTF8=1" in message
 
 
 class Gone(io.StringIO):

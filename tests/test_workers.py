@@ -40,9 +40,9 @@ def kill_itself(_):
 
 
 def test_workers_together_use_no_more_than_all_cores():
-    found = list(map_processes(threads, range(6), 2))
-    assert {(openmp, opencv) for openmp, opencv, _ in found} == {("1", 1)}
-    assert os.getpid() not in {pid for *_, pid in found} and len({pid for *_, pid in found}) <= 2
+    results = list(map_processes(threads, range(6), 2))
+    assert {(openmp, opencv) for openmp, opencv, _ in results} == {("1", 1)}
+    assert os.getpid() not in {pid for *_, pid in results} and len({pid for *_, pid in results}) <= 2
 
 
 def test_one_worker_is_this_process():
@@ -79,10 +79,10 @@ def test_a_script_may_start_workers(tmp_path, how):
 
 def test_a_killed_worker_is_explained():
     jobs = map_processes(kill_itself, range(2), 2)
-    told = pytest.raises(MachineError, match="a worker process was killed.*lower pseudo_masks.workers")
-    with told as caught, explaining("pseudo_masks", {"pseudo_masks.workers": 2}):
+    expected = pytest.raises(MachineError, match="a worker process was killed.*lower pseudo_masks.workers")
+    with expected as excinfo, explaining("pseudo_masks", {"pseudo_masks.workers": 2}):
         list(jobs)
-    assert isinstance(caught.value.__cause__, BrokenProcessPool)
+    assert isinstance(excinfo.value.__cause__, BrokenProcessPool)
 
 
 @pytest.mark.skipif(not hasattr(os, "killpg"), reason="POSIX")

@@ -139,9 +139,9 @@ def test_a_split_of_unreadable_images_is_an_error(tmp_path):
     split = csv_split(tmp_path, "train", ["a,red", "b,blue"])
     for name in "ab":
         (tmp_path / "train" / f"{name}.png").write_bytes(b"nothing")
-    with pytest.raises(DatasetError, match=r"train: none of 2 images can be read: .*a\.png .*b\.png") as caught:
+    with pytest.raises(DatasetError, match=r"train: none of 2 images can be read: .*a\.png .*b\.png") as excinfo:
         check(CsvData(kind="csv", train=split))
-    assert "data check" not in str(caught.value)
+    assert "data check" not in str(excinfo.value)
 
 
 def test_unusual_files_are_notes(tmp_path):

@@ -40,8 +40,8 @@ def test_the_records_of_a_file(tmp_path):
     coco = read(tmp_path, COCO)
     assert coco.names == ("cat", "dog")  # by id
     assert [(i.item_id, i.file_name, i.size) for i in coco.images] == [("a", "a.png", (8, 10)), ("b", "b.png", None)]
-    (found,) = coco.objects["a"]
-    assert (found.where, found.name, found.crowd, found.fault) == ("annotation 7", "dog", False, "")
+    (record,) = coco.objects["a"]
+    assert (record.where, record.name, record.crowd, record.fault) == ("annotation 7", "dog", False, "")
     assert coco.objects["b"] == [] and coco.has_outlines
 
 

@@ -34,9 +34,9 @@ def test_csv(csv):
 )
 def test_csv_error_messages(csv, text, message):
     csv.train.labels.write_text(text)
-    with pytest.raises(DatasetError) as caught:
+    with pytest.raises(DatasetError) as excinfo:
         load(csv)
-    assert message in str(caught.value)
+    assert message in str(excinfo.value)
 
 
 def test_two_unicode_forms_of_one_name_are_one_id(csv, tmp_path):

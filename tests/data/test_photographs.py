@@ -32,9 +32,9 @@ def test_a_file_name_that_is_not_utf_8_is_refused_in_one_line(csv):
             pass
     except OSError:
         pytest.skip("the file system takes names in UTF-8 only")
-    with pytest.raises(DatasetError, match="the byte 0xE9, which is not UTF-8") as caught:
+    with pytest.raises(DatasetError, match="the byte 0xE9, which is not UTF-8") as excinfo:
         load(csv)
-    str(caught.value).encode()
+    str(excinfo.value).encode()
 
 
 def test_photographs_below_a_folder_with_the_reasons_for_refused_files(tmp_path, caplog):

@@ -116,9 +116,9 @@ def test_a_comma_may_be_part_of_a_name_in_the_config_or_beside_a_chosen_separato
     ],
 )
 def test_error_messages(tmp_path, text, message):
-    with pytest.raises(DatasetError, match=message) as caught:
+    with pytest.raises(DatasetError, match=message) as excinfo:
         read(tmp_path, text)
-    assert "\n" not in str(caught.value)
+    assert "\n" not in str(excinfo.value)
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no pipes here")

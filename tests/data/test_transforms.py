@@ -119,7 +119,7 @@ def test_batches_have_one_size_and_do_not_depend_on_the_order_of_images(tmp_path
 
 
 def test_sizes():
-    assert network_size((375, 500), 320, 1.0) == (256, 320)  # 240 lies between 224 and 256: rounded to even
+    assert network_size((375, 500), 320, 1.0) == (256, 320)  # 240 is between 224 and 256: rounded to even
     assert network_size((500, 375), 320, 0.5) == (160, 128)
     assert network_size((10, 1000), 320, 1.0) == (64, 320)  # never one cell wide at stride 32
     assert quarter((375, 500)) == (94, 125)

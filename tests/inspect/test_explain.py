@@ -43,9 +43,9 @@ def photograph():
 
 
 def test_maps_lie_where_the_class_is(model, photograph):
-    found = explain(model, SPEC, photograph, REQUEST)
-    assert found.names == ("red",) and found.class_ids == (1,) and found.scores[0] > 0.5
-    for maps in found.maps.values():
+    explanation = explain(model, SPEC, photograph, REQUEST)
+    assert explanation.names == ("red",) and explanation.class_ids == (1,) and explanation.scores[0] > 0.5
+    for maps in explanation.maps.values():
         assert maps.shape == (1, 12, 16) and maps.max() == 1
         y, x = np.unravel_index(maps[0].argmax(), maps[0].shape)
         assert 2 <= y < 6 and 10 <= x < 15

@@ -64,9 +64,9 @@ def test_best_iou_equals_brute_force():
     maps = rng.integers(0, 256, (15, 12)).astype(np.float32)
     maps[3, 3] = 255
     inside = rng.random((15, 12)) < 0.3
-    found, _ = best_iou(histograms(*(torch.from_numpy(a)[None] for a in (maps, inside, np.ones_like(inside)))))
+    best, _ = best_iou(histograms(*(torch.from_numpy(a)[None] for a in (maps, inside, np.ones_like(inside)))))
     ious = [((maps >= t) & inside).sum() / ((maps >= t) | inside).sum() for t in range(1, 256)]
-    assert found.item() == pytest.approx(max(ious))
+    assert best.item() == pytest.approx(max(ious))
 
 
 def test_signals_of_one_dimension():

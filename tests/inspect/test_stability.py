@@ -34,9 +34,9 @@ def test_a_map_of_places_does_not(images):
 def test_sensitivity_by_hand(images):
     assert max_sensitivity(lambda i: torch.ones(len(i), 4, 4), images).tolist() == [0, 0]
     # a map that is the image: the change relative to its norm is at most radius over the root mean square
-    found = max_sensitivity(lambda i: i[:, 0], images, radius=0.1)
+    sensitivity = max_sensitivity(lambda i: i[:, 0], images, radius=0.1)
     bound = 0.1 / images[:, 0].square().mean((1, 2)).sqrt()
-    assert (found > 0.4 * bound).all() and (found <= bound).all()
+    assert (sensitivity > 0.4 * bound).all() and (sensitivity <= bound).all()
 
 
 def test_correlation_by_hand():

@@ -266,9 +266,9 @@ def test_batches_that_do_not_fit_into_shared_memory_are_arrays(data, monkeypatch
 def test_an_error_in_a_worker_is_one_line(data, tmp_path):
     path = data.items[3].path
     path.unlink()
-    with pytest.raises(DatasetError) as caught, explaining("segmenter"):
+    with pytest.raises(DatasetError) as excinfo, explaining("segmenter"):
         trained(data, tmp_path / "missing", workers=1)
-    assert str(path) in str(caught.value) and "Traceback" not in str(caught.value) and "\n" not in str(caught.value)
+    assert str(path) in str(excinfo.value) and "Traceback" not in str(excinfo.value) and "\n" not in str(excinfo.value)
     assert multiprocessing.active_children() == []
 
 

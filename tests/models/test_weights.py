@@ -273,9 +273,9 @@ def test_invalid_specs_are_rejected_in_one_line(change, message, no_hub):
         "mean": [0.5] * 3, "std": [0.5] * 3, "history": {"loss": [1.0]},
     }  # fmt: skip
     files = {"network.json": json.dumps({**values, **change}).encode(), "network.safetensors": b""}
-    with pytest.raises(StageError, match=message) as caught:
+    with pytest.raises(StageError, match=message) as excinfo:
         load_segmenter(files.__getitem__, "here")
-    assert "\n" not in str(caught.value)
+    assert "\n" not in str(excinfo.value)
 
 
 def test_a_deeply_nested_spec_is_rejected():

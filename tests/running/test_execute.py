@@ -1,14 +1,19 @@
-"""Caching, repair, resume and failures, by counting executed stages; the stages are toys, the store is real."""
+"""Execution of plans over toy stages, and of real pipelines in processes that are killed."""
 
 import hashlib
 import json
+import os
 import shutil
+import signal
+import time
 
 import pytest
 from click.testing import CliRunner
 
+from tests.commands import Command
 from tests.running.toys import MEASURED_RECIPE, Copy, Measure, Write, run_toys
 from wsseg.cli.main import cli
+from wsseg.config import shipped_folder
 from wsseg.errors import ArtifactError, FormatError, StageError
 from wsseg.progress import listening
 from wsseg.running.execute import run_plan
@@ -160,9 +165,9 @@ def test_a_run_continues_after_a_failed_measuring_step(toys, tmp_path, monkeypat
     record = plan.store.runs()[run_id]
     assert record["status"] == "failed" and record["steps"]["figures"]["failed"] == why
     assert summary(plan)["stages"]["figures"]["error"] == why
-    with pytest.raises(StageError, match="figures failed: .*; all other steps finished") as caught:
+    with pytest.raises(StageError, match="figures failed: .*; all other steps finished") as excinfo:
         plan.raise_failures()
-    assert isinstance(caught.value.__cause__, type(error))  # --debug shows it
+    assert isinstance(excinfo.value.__cause__, type(error))  # --debug shows it
     monkeypatch.setattr(Measure, "error", None)
     plan = toys()
     run_plan(plan)
@@ -192,3 +197,105 @@ def test_ctrl_c_during_a_measuring_step_ends_the_run(toys, tmp_path, monkeypatch
     with pytest.raises(KeyboardInterrupt):
         run_plan(plan)
     assert [r["status"] for r in plan.store.runs().values()] == ["interrupted"]
+
+
+# --- real processes that are killed: the result must equal an undisturbed run byte for byte ---------------------------
+
+
+def start(config, store, recipe="cam_crf"):
+    return Command("run", recipe, "-c", config, "--store", store)
+
+
+def finish(config, store, recipe="cam_crf"):
+    process = start(config, store, recipe)
+    _, errors = process.communicate(timeout=300)
+    assert process.returncode == 0, errors
+    return errors
+
+
+def digests(store):
+    """Return the digest of every file of every artifact, by key."""
+    return {key: ArtifactStore(store).get(key).files for key in ArtifactStore(store).keys()}
+
+
+def stop_when(config, store, pattern, count, how, recipe="cam_crf", done=0):
+    """Start a run, send it a signal when `count` files match below work/ and `done` steps are finished; return its stderr."""
+    process = start(config, store, recipe)
+    deadline = time.monotonic() + 200
+    while process.poll() is None and time.monotonic() < deadline:
+        finished = len(list((store / "objects").glob("*"))) if done else 0
+        if len(list((store / "work").glob(pattern))) >= count and finished >= done:
+            process.send_signal(how)
+            break
+        time.sleep(0.002)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode != 0, "the run ended before it could be stopped"
+    return errors
+
+
+@pytest.fixture
+def slow_config(csv_data):
+    """Return a config whose trainings are long enough to be stopped between epochs, with a teacher and random erasing."""
+    text = csv_data.read_text().replace("epochs = 2", "epochs = 8").replace("epochs = 3", "epochs = 8")
+    text = text.replace("[segmenter]", "[segmenter]\nema_decay = 0.9")
+    text = text.replace("[classifier]", '[classifier]\nerase = "random"')
+    csv_data.write_text(text)
+    return csv_data
+
+
+@pytest.mark.slow
+def test_kills_between_items_and_between_epochs_change_no_byte(slow_config, tmp_path):
+    finish(slow_config, tmp_path / "undisturbed")
+    store = tmp_path / "killed"
+    stop_when(slow_config, store, "*/checkpoint.safetensors", 1, signal.SIGKILL)  # during the epochs of the classifier
+    stop_when(slow_config, store, "*/seeds/*.png", 2, signal.SIGKILL)
+    stop_when(slow_config, store, "*/masks/*.png", 3, signal.SIGKILL)
+    stop_when(slow_config, store, "*/checkpoint.safetensors", 1, signal.SIGKILL)  # of the segmenter
+    errors = finish(slow_config, store)
+    assert "resumes after epoch" in errors and "classifier: cached" in errors
+    assert digests(store) == digests(tmp_path / "undisturbed")
+    assert list((store / "work").iterdir()) == []
+
+
+RELABELING = """
+[steps.pseudo_masks_1]
+stage = "relabel_masks"
+inputs = { images = "data.train", segmenter = "segmenter", previous = "pseudo_masks" }
+"""
+
+
+@pytest.mark.slow
+def test_kills_during_the_walk_and_relabeling_change_no_byte(csv_data, tmp_path):
+    recipe = tmp_path / "irn_relabeled.toml"
+    recipe.write_text((shipped_folder("pipelines") / "irn.toml").read_text() + RELABELING)
+    finish(csv_data, tmp_path / "undisturbed", recipe)
+    store = tmp_path / "killed"
+    stop_when(csv_data, store, "*/seeds/*.png", 2, signal.SIGKILL, recipe, done=6)  # of the walk
+    stop_when(csv_data, store, "*/masks/*.png", 2, signal.SIGKILL, recipe, done=13)  # of the relabeling
+    finish(csv_data, store, recipe)
+    assert digests(store) == digests(tmp_path / "undisturbed")
+    assert len(digests(store)) == 14 and list((store / "work").iterdir()) == []
+
+
+@pytest.mark.slow
+def test_ctrl_c_is_reported_in_one_line(slow_config, tmp_path):
+    store = tmp_path / "store"
+    begin = time.monotonic()
+    errors = stop_when(slow_config, store, "*/checkpoint.safetensors", 1, signal.SIGINT)
+    assert (
+        "Interrupted. Finished work is kept; run the same command again to resume." in errors
+        and "Traceback" not in errors
+    )
+    assert time.monotonic() - begin < 120
+    record = json.loads(next((store / "runs").glob("*.json")).read_text())
+    assert record["status"] == "interrupted"
+
+
+@pytest.mark.slow
+def test_two_runs_on_one_store_share_the_work(csv_data, tmp_path):
+    processes = [start(csv_data, tmp_path / "store") for _ in range(2)]
+    errors = [p.communicate(timeout=400)[1] for p in processes]
+    assert [p.returncode for p in processes] == [0, 0], errors
+    ran = sum(text.count(": done in") for text in errors)
+    assert ran == 9, errors  # each step once, in one of both processes
+    assert all(not store_key.startswith(".") for store_key in os.listdir(tmp_path / "store" / "objects"))

@@ -40,10 +40,10 @@ SEGMENTER = '[steps.segmenter]\nstage = "train_segmenter"\ninputs = { images = "
 def test_message(tmp_path, text, message):
     path = tmp_path / "r.toml"
     path.write_text(text)
-    with pytest.raises(RecipeError) as caught:
+    with pytest.raises(RecipeError) as excinfo:
         load_recipe(path)
-    assert message in str(caught.value)
-    assert "r.toml" in str(caught.value) and "\n" not in str(caught.value)
+    assert message in str(excinfo.value)
+    assert "r.toml" in str(excinfo.value) and "\n" not in str(excinfo.value)
 
 
 def test_cycle_is_named(tmp_path, monkeypatch):

@@ -1,4 +1,4 @@
-"""The CAM family against grad-cam, against each other where theory says so, and without a trace on the network."""
+"""The CAM family compared with grad-cam, and with each other where theory predicts equality; the network stays unchanged."""
 
 import copy
 
@@ -82,24 +82,24 @@ def test_equal_to_grad_cam(model, images, method, name, layer):
 def test_what_is_pooled_needs_no_backward_pass_through_it(model, images, method, target):
     exact, images = copy.deepcopy(model).double(), images.double()
     exact.head.weight.data.mul_(0.1)  # probabilities with a gradient
-    # the same values under another name, which takes the way of all other layers
+    # the same values under another name, which are computed like those of any other layer
     expected = gradient_cam(exact, images, CHANNELS, "backbone.bn2", method, target)
     passes = []
     handle = exact.register_full_backward_hook(lambda *_: passes.append(1))
-    found = gradient_cam(exact, images, CHANNELS, "last", method, target)
+    actual = gradient_cam(exact, images, CHANNELS, "last", method, target)
     handle.remove()
-    assert not passes and found.shape == (3, 2, 2, 3)
-    assert (found - expected).abs().max() <= 1e-9 * expected.max() and expected.max() > 0
+    assert not passes and actual.shape == (3, 2, 2, 3)
+    assert (actual - expected).abs().max() <= 1e-9 * expected.max() and expected.max() > 0
 
 
 def test_pooled_maps_in_half_precision_are_summed_in_full(model, images):
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        found = gradient_cam(model, images, CHANNELS, "last")
+        actual = gradient_cam(model, images, CHANNELS, "last")
         with torch.no_grad():
             features = model.features(images)
     weights = model.head.weight[CHANNELS].flatten(1) / features.shape[2:].numel()
     expected = torch.einsum("cf,nfhw->nchw", weights, features.float()).relu()
-    assert features.dtype == torch.bfloat16 and (found - expected).abs().max() <= 1e-5 * expected.max()
+    assert features.dtype == torch.bfloat16 and (actual - expected).abs().max() <= 1e-5 * expected.max()
     with pytest.raises(StageError, match="class channel 4"):
         gradient_cam(model, images, [4], "last")
 
@@ -112,19 +112,19 @@ def test_score_cam_is_equal_to_grad_cams(model, images):
 
 def test_ablation_cam_by_hand(model, images):
     layer = model.get_submodule("backbone.blocks.2")
-    found = []
-    handle = layer.register_forward_hook(lambda m, i, o: found.append(o))
+    features = []
+    handle = layer.register_forward_hook(lambda m, i, o: features.append(o))
     with torch.no_grad():
         whole = model(images[:1])[0, 2]
         handle.remove()
         drops = []
-        for channel in range(found[0].shape[1]):
-            cut = found[0].clone()
+        for channel in range(features[0].shape[1]):
+            cut = features[0].clone()
             cut[:, channel] = 0
             handle = layer.register_forward_hook(lambda m, i, o, cut=cut: cut)
             drops.append((whole - model(images[:1])[0, 2]) / whole)
             handle.remove()
-    expected = sum(d * found[0][0, c] for c, d in enumerate(drops)).relu()
+    expected = sum(d * features[0][0, c] for c, d in enumerate(drops)).relu()
     assert_close(ablation_cam(model, images[:1], [2], "backbone.blocks.2", batch_size=7)[0, 0], expected)
 
 
@@ -140,12 +140,12 @@ def test_eigen_cam_is_the_first_principal_component(model, images):
 def theirs_negative(model, images):
     from pytorch_grad_cam.utils.svd_on_activations import get_2d_projection
 
-    found = []
-    handle = model.get_submodule(LAYER).register_forward_hook(lambda m, i, o: found.append(o.detach()))
+    features = []
+    handle = model.get_submodule(LAYER).register_forward_hook(lambda m, i, o: features.append(o.detach()))
     with torch.no_grad():
         model(images)
     handle.remove()
-    return torch.from_numpy(np.maximum(-get_2d_projection(found[0].numpy()), 0))
+    return torch.from_numpy(np.maximum(-get_2d_projection(features[0].numpy()), 0))
 
 
 def test_on_a_pooling_network_cam_equals_grad_cam_up_to_scale(model, images):

@@ -63,9 +63,9 @@ def test_equal_to_literal_loops(network, first, images):
                 mean = sum(w[n]) / len(w[n])
                 flow = (0.5 * mean + 0.5 * torch.eye(25)) @ flow
                 rated = rated + sum((w[n, h] * g[n, h]).clamp_min(0) for h in range(len(w[n]))) / len(w[n]) @ rated
-            for found, all_pairs in ((rollout, flow), (relevance, rated - torch.eye(25))):
+            for result, all_pairs in ((rollout, flow), (relevance, rated - torch.eye(25))):
                 row = all_pairs[0, 1:] if first else all_pairs[1:, 1:].mean(0)
-                assert torch.allclose(found[n, place].flatten(), row, rtol=1e-3, atol=1e-7)
+                assert torch.allclose(result[n, place].flatten(), row, rtol=1e-3, atol=1e-7)
 
 
 def test_the_network_is_as_before_errors_included(images):

@@ -79,10 +79,10 @@ def test_equal_to_captum(images):
 def test_integrated_gradients_are_complete(images):
     model = Convolutional().eval()
     baseline = torch.full((3, 1, 1), 0.3)
-    found = integrated_gradients(model, images, [1], baseline=baseline, steps=200).sum((1, 2, 3, 4))
+    actual = integrated_gradients(model, images, [1], baseline=baseline, steps=200).sum((1, 2, 3, 4))
     with torch.no_grad():
         expected = model(images)[:, 1] - model(baseline.expand_as(images))[:, 1]
-    assert torch.allclose(found, expected, rtol=1e-2, atol=1e-4)
+    assert torch.allclose(actual, expected, rtol=1e-2, atol=1e-4)
 
 
 def test_smooth_grad_has_a_seed(images):
@@ -98,7 +98,7 @@ def test_a_saturated_probability_has_no_gradient_and_the_logit_has(target):
     assert gradient(model, images, [0], target).abs().max() < 1e-6  # p = 1 to float32's last digit
     assert gradient(model, images, [0], "logit").abs().max() == 3
     assert gradient(model, images, [0], "margin").abs().max() == 3
-    # the way from the baseline passes where the probability still changes
+    # the path from the baseline passes points at which the probability still changes
     assert integrated_gradients(model, images, [0], target, steps=200).abs().max() > 0.1
 
 

@@ -9,7 +9,7 @@ RNG = np.random.default_rng(0)
 def test_weights_equal_the_paper_s_code_pixel_by_pixel():
     image = RNG.integers(0, 256, (5, 7, 3), dtype=np.uint8)
     dilations = (1, 2)
-    found = neighbour_weights(image, dilations).numpy()
+    weights = neighbour_weights(image, dilations).numpy()
     pixels = image.astype(np.float64) / 255
     offsets = [(d, dy, dx) for d in dilations for dy in (-d, 0, d) for dx in (-d, 0, d)]
 
@@ -25,7 +25,7 @@ def test_weights_equal_the_paper_s_code_pixel_by_pixel():
                 if dy or dx
             ]
             expected = np.exp(kernel) / np.exp(kernel).sum()
-            assert np.allclose(found[:, y, x], expected, atol=1e-5)
+            assert np.allclose(weights[:, y, x], expected, atol=1e-5)
 
 
 def test_scores_fill_the_object_up_to_its_edge():

@@ -12,23 +12,23 @@ def noisy(centre, count):
 
 
 def test_what_the_classifier_knows_is_the_class_and_the_rest_its_surroundings():
-    found = prototypes_of(torch.cat([noisy(OWN, 60), noisy(SURROUNDINGS, 40)]), HEAD, 0, rng_seed=0)
-    assert len(found.own) + len(found.surroundings) == 16 and len(found.surroundings) > 1
-    assert torch.allclose(found.own.norm(dim=1), torch.ones(len(found.own)))
-    assert ((found.own - OWN / OWN.norm()).norm(dim=1) < 0.1).all()
-    assert ((found.surroundings - SURROUNDINGS).norm(dim=1) < 0.1).all()
+    result = prototypes_of(torch.cat([noisy(OWN, 60), noisy(SURROUNDINGS, 40)]), HEAD, 0, rng_seed=0)
+    assert len(result.own) + len(result.surroundings) == 16 and len(result.surroundings) > 1
+    assert torch.allclose(result.own.norm(dim=1), torch.ones(len(result.own)))
+    assert ((result.own - OWN / OWN.norm()).norm(dim=1) < 0.1).all()
+    assert ((result.surroundings - SURROUNDINGS).norm(dim=1) < 0.1).all()
 
 
 def test_without_a_sure_cluster_the_likeliest_is_the_class():
-    found = prototypes_of(torch.tensor([[0.0, 0.0, 1.0], [0.0, 1.0, 0.0]]), HEAD, 0, rng_seed=0)
-    assert found.own.tolist() == [[0.0, 0.0, 1.0]]  # probability 1/3, the other has 1e-4
-    assert found.surroundings.tolist() == [[0.0, 1.0, 0.0]]
+    result = prototypes_of(torch.tensor([[0.0, 0.0, 1.0], [0.0, 1.0, 0.0]]), HEAD, 0, rng_seed=0)
+    assert result.own.tolist() == [[0.0, 0.0, 1.0]]  # probability 1/3, the other has 1e-4
+    assert result.surroundings.tolist() == [[0.0, 1.0, 0.0]]
 
 
 @pytest.mark.parametrize("count", [1, 30])
 def test_places_that_are_all_the_same(count):
-    found = prototypes_of(OWN.repeat(count, 1), HEAD, 0, rng_seed=0)
-    assert found.own.shape == (1, 3) and found.surroundings.shape == (0, 3)
+    result = prototypes_of(OWN.repeat(count, 1), HEAD, 0, rng_seed=0)
+    assert result.own.shape == (1, 3) and result.surroundings.shape == (0, 3)
 
 
 def test_maps_by_hand():
@@ -37,9 +37,9 @@ def test_maps_by_hand():
     features = torch.tensor(
         [[[[5.0, 0.0, 3.0]], [[0.0, 2.0, 4.0]]]]
     )  # (1, 2, 1, 3): directions (1, 0), (0, 1), (.6, .8)
-    found = prototype_maps(features, [both, alone])
+    result = prototype_maps(features, [both, alone])
     # both: (1 + .6) / 2 - 0; (0 + .8) / 2 - 1 < 0; (.6 + .36 + .64) / 2 - .8 = 0
-    assert torch.allclose(found, torch.tensor([[[[0.8, 0.0, 0.0]], [[0.0, 1.0, 0.8]]]]), atol=1e-6)
+    assert torch.allclose(result, torch.tensor([[[[0.8, 0.0, 0.0]], [[0.0, 1.0, 0.8]]]]), atol=1e-6)
 
 
 def test_a_bright_place_is_worth_no_more_than_a_dim_one():

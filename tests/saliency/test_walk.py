@@ -58,9 +58,9 @@ def test_paths_are_connected_and_stay_between_their_ends():
 
 @pytest.mark.parametrize("radius", [2, 4, 12])
 def test_the_matrix_equals_a_dense_one(boundary, radius):
-    found = transition(boundary, radius, 3.0)
-    assert np.allclose(found.toarray(), dense(boundary, radius, 3.0), atol=1e-6)
-    assert np.allclose(found.sum(axis=1), 1, atol=1e-5)
+    result = transition(boundary, radius, 3.0)
+    assert np.allclose(result.toarray(), dense(boundary, radius, 3.0), atol=1e-6)
+    assert np.allclose(result.sum(axis=1), 1, atol=1e-5)
 
 
 def test_the_walk_equals_powers_of_the_dense_matrix(boundary):
@@ -75,12 +75,12 @@ def test_a_wall_holds_and_a_room_fills():
     wall[:, 14] = 1
     maps = np.zeros((1, 20, 30), np.float32)
     maps[0, 10, 3] = 1
-    found = walked(maps, wall, 5, 10.0, 4096)
-    assert (found[0, :, :14] > 0.5).all() and (found[0, :, 15:] == 0).all()
+    result = walked(maps, wall, 5, 10.0, 4096)
+    assert (result[0, :, :14] > 0.5).all() and (result[0, :, 15:] == 0).all()
 
 
 def test_what_the_frame_reaches_is_background():
-    """A boat (a closed wall) on water: its evidence lies over the water as well, and the water goes on to the frame."""
+    """A boat (a closed wall) on water: its evidence also covers the water, which reaches the frame."""
     wall = np.zeros((24, 30), np.float32)
     wall[8:16, 10] = wall[8:16, 20] = wall[8, 10:21] = wall[15, 10:21] = 1
     boat = np.zeros((24, 30), bool)
@@ -89,7 +89,7 @@ def test_what_the_frame_reaches_is_background():
     maps[0, 6:18, 8:22] = 0.8
     plain, framed = (walked(maps, wall, 3, 10.0, 512, frame=frame) for frame in (False, True))
     water = ~boat & (wall == 0)
-    # without the frame, no level of a quarter tells them apart
+    # without the frame, no level of a quarter separates them
     assert plain[0, boat].min() == pytest.approx(1) and plain[0, water].min() > 0.4
     assert framed[0, boat].min() > 0.9 and framed[0, water].max() < 0.1
 
@@ -110,9 +110,9 @@ def test_above_the_frame_by_hand():
 def test_flips_and_zeros(boundary):
     maps = np.random.default_rng(1).random((2, 7, 9)).astype(np.float32)
     maps[1] = 0
-    found = walked(maps, boundary, 2)
+    result = walked(maps, boundary, 2)
     mirrored = walked(maps[..., ::-1].copy(), boundary[:, ::-1].copy(), 2)[..., ::-1]
-    assert np.allclose(found, mirrored, atol=1e-3) and not found[1].any()
+    assert np.allclose(result, mirrored, atol=1e-3) and not result[1].any()
 
 
 def test_it_can_be_trained_through(boundary):

@@ -20,11 +20,11 @@ def run(seed, full, weak):
 def test_the_ratio_is_that_of_the_means_over_the_seeds_that_both_have():
     runs = {kind: {**run("0", 0.8, 0.6)[kind], **run("1", 0.7, 0.6)[kind]} for kind in ("weak", "full")}
     runs["weak"]["2"] = run("2", 0.0, 0.1)["weak"]["2"]
-    found = weak_to_full.summary(runs)
-    assert found["rng_seeds"] == [0, 1]
-    assert found["ratio"] == pytest.approx(0.8)
-    assert found["seed_miou"] == [0.4, 0.4]
-    assert found["pseudo_miou"] == [None, None]
+    result = weak_to_full.summary(runs)
+    assert result["rng_seeds"] == [0, 1]
+    assert result["ratio"] == pytest.approx(0.8)
+    assert result["seed_miou"] == [0.4, 0.4]
+    assert result["pseudo_miou"] == [None, None]
 
 
 @pytest.mark.slow
@@ -34,9 +34,9 @@ def test_weak_and_full_are_run_and_other_sets_stay_in_the_file(csv_data, tmp_pat
     words = ["cam_crf", str(csv_data), "--rng-seeds", "4", "-o", str(output), "--store", str(tmp_path / "store")]
     result = CliRunner().invoke(weak_to_full.main, words)
     assert result.exit_code == 0, result.output
-    found = json.loads(output.read_text())
-    assert found["other"] == {"ratio": 0.5}
-    own = found[str(csv_data)]
+    content = json.loads(output.read_text())
+    assert content["other"] == {"ratio": 0.5}
+    own = content[str(csv_data)]
     assert own["rng_seeds"] == [4]
     assert own["ratio"] == pytest.approx(own["weak_miou"][0] / own["full_miou"][0], rel=1e-3)
     assert 0 < own["seed_miou"][0] <= 1 and 0 < own["pseudo_miou"][0] <= 1 and own["minutes"][0] > 0

@@ -106,22 +106,22 @@ def warm_up() -> None:
 
 
 class Child:
-    """A process forked from this one (which has imported torch already) that does something and says how it ended.
+    """A process forked from this one (which has imported torch already) that does some work; its exit code and output can be read.
 
     Args:
-        work: what it does.
-        output: file that takes its standard output and error.
+        work: the function to call.
+        log: file for its standard output and error.
     """
 
-    def __init__(self, work: Callable[[], None], output: Path) -> None:
-        self.output = output
+    def __init__(self, work: Callable[[], None], log: Path) -> None:
+        self.log = log
         self.ended: int | None = None
         sys.stdout.flush()
         self.pid = os.fork()
         if self.pid == 0:
             os.setsid()
             signal.signal(signal.SIGINT, signal.default_int_handler)  # what runs in the background ignores it
-            target = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+            target = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
             os.dup2(target, 1)
             os.dup2(target, 2)
             code = 1
@@ -137,7 +137,7 @@ class Child:
             os._exit(code)
 
     def wait(self, seconds: float) -> int | None:
-        """Return the exit code, negative for a signal; None where it is still at work after `seconds`."""
+        """Return the exit code, negative for a signal; None if it is still running after `seconds`."""
         deadline = time.monotonic() + seconds
         while self.ended is None:
             pid, status = os.waitpid(self.pid, os.WNOHANG)
@@ -155,9 +155,9 @@ class Child:
         self.ended = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
 
     @property
-    def said(self) -> str:
-        """What it printed."""
-        return self.output.read_text(errors="replace") if self.output.exists() else ""
+    def output(self) -> str:
+        """Everything that it has printed."""
+        return self.log.read_text(errors="replace") if self.log.exists() else ""
 
 
 def wsseg(words: list[str], before: Callable[[], object] = lambda: None) -> Callable[[], None]:
@@ -175,8 +175,8 @@ def wsseg(words: list[str], before: Callable[[], object] = lambda: None) -> Call
 def digests(store: Path) -> dict[str, FileTable]:
     """Return size and digest of every file of every artifact, by key."""
     opened = ArtifactStore(store)
-    found = ((key, opened.get(key)) for key in opened.keys())
-    return {key: artifact.files for key, artifact in found if artifact is not None}
+    artifacts = ((key, opened.get(key)) for key in opened.keys())
+    return {key: artifact.files for key, artifact in artifacts if artifact is not None}
 
 
 def inconsistencies(store: Path) -> list[str]:
@@ -190,5 +190,5 @@ def inconsistencies(store: Path) -> list[str]:
     for path in (store / "locks").iterdir():
         with opened.lock(path.name, blocking=False) as held:
             if not held:
-                wrong.append(f"lock {path.name[:12]} is held by nobody alive")
+                wrong.append(f"lock {path.name[:12]} is held by no live process")
     return wrong

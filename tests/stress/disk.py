@@ -1,4 +1,4 @@
-"""Disks that fill up, vanish, turn read-only or fail late: one line, exit code 1, a whole store, and the run goes on after."""
+"""Disks that fill up, vanish, turn read-only or fail late: one line, exit code 1, an intact store, and the run resumes afterwards."""
 
 import errno
 import io
@@ -78,21 +78,21 @@ def failing(after: int, code: int) -> Callable[[], None]:
     return lambda: guard(count)
 
 
-def one_line(said: str) -> str:
+def one_line(output: str) -> str:
     """Return what is wrong with the errors that a failed run printed; nothing where it is one line."""
-    errors = [line for line in said.splitlines() if line.startswith("error: ")]
+    errors = [line for line in output.splitlines() if line.startswith("error: ")]
     if len(errors) != 1:
         return f"{len(errors)} error lines"
-    if "Traceback" in said or "internal error" in said:
+    if "Traceback" in output or "internal error" in output:
         return "a traceback or an internal error"
     return ""
 
 
 def judge(code: int | None, child: Child, store: Path, what: str) -> list[str]:
     """Return what is wrong after a run that was to fail."""
-    wrong = [] if code == 1 else [f"{what}: exit code {code}: {child.said[-300:]}"]
-    if code == 1 and (why := one_line(child.said)):
-        wrong.append(f"{what}: {why}: {child.said[-300:]}")
+    wrong = [] if code == 1 else [f"{what}: exit code {code}: {child.output[-300:]}"]
+    if code == 1 and (why := one_line(child.output)):
+        wrong.append(f"{what}: {why}: {child.output[-300:]}")
     return wrong + [f"{what}: {w}" for w in (inconsistencies(store) if (store / "objects").is_dir() else [])]
 
 
@@ -108,7 +108,7 @@ def over_every_write(most: int, folder: Path) -> dict[str, Any]:
     config, store = write_config(folder), folder / "store"
     clean = Child(wsseg(run_words(config, folder / "clean"), counting(folder / "writes")), folder / "clean.log")
     if (code := clean.wait(PATIENCE)) != 0:
-        return {"failures": [f"the undisturbed run ended with {code}: {clean.said[-300:]}"], "failed_writes": 0}
+        return {"failures": [f"the undisturbed run ended with {code}: {clean.output[-300:]}"], "failed_writes": 0}
     expected, writes = digests(folder / "clean"), (folder / "writes").stat().st_size
     failures: list[str] = []
     places = sorted({1 + index * writes // min(most, writes) for index in range(min(most, writes))})
@@ -122,7 +122,7 @@ def over_every_write(most: int, folder: Path) -> dict[str, Any]:
             again += 1
             child = Child(wsseg(run_words(config, store)), folder / "run.log")
             if (ended := child.wait(PATIENCE)) != 0 or digests(store) != expected:
-                failures.append(f"after write {after} failed, the next run ended with {ended}: {child.said[-300:]}")
+                failures.append(f"after write {after} failed, the next run ended with {ended}: {child.output[-300:]}")
     return {"writes_of_a_run": writes, "failed_writes": len(places), "run_again": again, "failures": failures}
 
 
@@ -147,12 +147,12 @@ def over_a_small_file_system(folder: Path) -> dict[str, Any]:
         subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
         child = Child(wsseg(run_words(config, store)), folder / "ro.log")
         code = child.wait(PATIENCE)
-        if code != 1 or one_line(child.said):
-            failures.append(f"a read-only store: exit code {code}: {child.said[-300:]}")
+        if code != 1 or one_line(child.output):
+            failures.append(f"a read-only store: exit code {code}: {child.output[-300:]}")
         subprocess.run(["mount", "-o", "remount,rw", str(disk)], check=True)
         child = Child(wsseg(run_words(config, store)), folder / "again.log")
         if (code := child.wait(PATIENCE)) != 0:
-            failures.append(f"once there was room the run ended with {code}: {child.said[-300:]}")
+            failures.append(f"once there was room the run ended with {code}: {child.output[-300:]}")
         failures += inconsistencies(store)
         shutil.rmtree(store)
         child = Child(wsseg(run_words(config, store)), folder / "gone.log")
@@ -160,8 +160,8 @@ def over_a_small_file_system(folder: Path) -> dict[str, Any]:
             pass
         shutil.rmtree(store, ignore_errors=True)
         code = child.wait(PATIENCE)
-        if code != 1 or one_line(child.said):
-            failures.append(f"a store removed under the run: exit code {code}: {child.said[-300:]}")
+        if code != 1 or one_line(child.output):
+            failures.append(f"a store removed under the run: exit code {code}: {child.output[-300:]}")
     finally:
         subprocess.run(["umount", "-l", str(disk)], capture_output=True)
     return {"filled": True, "read_only": True, "removed": True, "failures": failures}

@@ -63,20 +63,20 @@ class Trial:
             shell=isinstance(command, str), start_new_session=True, **options,
         )  # fmt: skip
         try:
-            said = process.communicate(timeout=PATIENCE)[0].decode(errors="replace")
+            output = process.communicate(timeout=PATIENCE)[0].decode(errors="replace")
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
             self.failures.append(f"{what}: it hangs; killed after {time.monotonic() - start:.0f} s")
             return -1
-        self.judge(what, process.returncode, said, store, codes)
+        self.judge(what, process.returncode, output, store, codes)
         return process.returncode
 
-    def judge(self, what: str, code: int, said: str, store: Path, codes: tuple[int, ...]) -> None:
+    def judge(self, what: str, code: int, output: str, store: Path, codes: tuple[int, ...]) -> None:
         """Note what is wrong with a run that has ended."""
         if code not in codes:
-            self.failures.append(f"{what}: exit code {code}: {said[-400:]}")
-        elif code == 1 and (why := one_line(said)):
-            self.failures.append(f"{what}: {why}: {said[-400:]}")
+            self.failures.append(f"{what}: exit code {code}: {output[-400:]}")
+        elif code == 1 and (why := one_line(output)):
+            self.failures.append(f"{what}: {why}: {output[-400:]}")
         if (store / "objects").is_dir():
             self.failures += [f"{what}: {wrong}" for wrong in inconsistencies(store)]
         if code == 0 and self.expected is not None and digests(store) != self.expected:
@@ -183,23 +183,23 @@ def killed_workers(trial: Trial, count: int) -> int:
             os.killpg(process.pid, signal.SIGKILL)
             trial.failures.append(f"worker {wanted} killed: the run hangs")
             continue
-        said = (trial.folder / "killed.log").read_text(encoding="utf-8", errors="replace")
-        trial.judge(f"worker {wanted} killed", code, said, store, codes=(0, 1))
+        output = (trial.folder / "killed.log").read_text(encoding="utf-8", errors="replace")
+        trial.judge(f"worker {wanted} killed", code, output, store, codes=(0, 1))
         trial.ended(f"after worker {wanted} was killed", trial.words(store), store)
     return kills
 
 
 def spawned(pid: int) -> list[int]:
     """Return the worker processes of a process (Linux)."""
-    found = []
+    pids = []
     for folder in Path("/proc").glob("[0-9]*"):
         try:
             parent = int((folder / "stat").read_text(encoding="utf-8").rsplit(") ", 1)[1].split()[1])
             if parent == pid and b"multiprocessing.spawn" in (folder / "cmdline").read_bytes():
-                found.append(int(folder.name))
+                pids.append(int(folder.name))
         except OSError:
             continue
-    return found
+    return pids
 
 
 def stress(count: int, folder: Path) -> dict[str, Any]:

@@ -19,11 +19,11 @@ with atheris.instrument_imports(include=["wsseg", "tomllib", "csv", "json", "xml
 def main() -> None:
     """Fuzz one parser; the arguments after its name go to libFuzzer."""
     with tempfile.TemporaryDirectory(prefix="wsseg-fuzz-") as folder:
-        known = parsers(Path(folder))
-        if len(sys.argv) < 2 or sys.argv[1] not in known:
-            sys.exit(f"usage: python -m tests.stress.fuzz {{{','.join(known)}}} [libFuzzer's options]")
+        readers = parsers(Path(folder))
+        if len(sys.argv) < 2 or sys.argv[1] not in readers:
+            sys.exit(f"usage: python -m tests.stress.fuzz {{{','.join(readers)}}} [libFuzzer's options]")
         name = sys.argv.pop(1)
-        sound, read = known[name]
+        sound, read = readers[name]
         (seeds := Path(folder) / "sound").mkdir()
         (seeds / name).write_text(sound)
 

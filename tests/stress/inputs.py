@@ -127,36 +127,36 @@ def with_odd_exif(rng: np.random.Generator) -> tuple[str, bytes]:
 
 def mutated(name: str, data: bytes, rng: np.random.Generator) -> tuple[str, bytes]:
     """Return a broken version of a file, and a suffix that may be wrong."""
-    found = bytearray(data)
+    changed = bytearray(data)
     how = int(rng.integers(9))
     if how == 8:
         return with_odd_exif(rng)
     if how == 0:
-        found = found[: int(rng.integers(len(found)))]
+        changed = changed[: int(rng.integers(len(changed)))]
     elif how == 1:
         for _ in range(int(rng.integers(1, 9))):
-            found[int(rng.integers(len(found)))] ^= 1 << int(rng.integers(8))
+            changed[int(rng.integers(len(changed)))] ^= 1 << int(rng.integers(8))
     elif how == 2:  # the header alone: sizes, depths, counts
         for _ in range(int(rng.integers(1, 5))):
-            found[int(rng.integers(min(64, len(found))))] = int(rng.integers(256))
+            changed[int(rng.integers(min(64, len(changed))))] = int(rng.integers(256))
     elif how == 3:
-        found[:4] = rng.bytes(4)
+        changed[:4] = rng.bytes(4)
     elif how == 4:
-        start = int(rng.integers(len(found)))
-        found[start : start + int(rng.integers(1, 200))] = b""
+        start = int(rng.integers(len(changed)))
+        changed[start : start + int(rng.integers(1, 200))] = b""
     elif how == 5:
-        start = int(rng.integers(len(found)))
-        found[start:start] = rng.bytes(int(rng.integers(1, 200)))
+        start = int(rng.integers(len(changed)))
+        changed[start:start] = rng.bytes(int(rng.integers(1, 200)))
     elif how == 6:
-        start = int(rng.integers(len(found)))
+        start = int(rng.integers(len(changed)))
         length = int(rng.integers(1, 100))
-        found[start : start + length] = bytes(min(length, len(found) - start))
+        changed[start : start + length] = bytes(min(length, len(changed) - start))
     elif how == 7 and data.startswith(b"\x89PNG"):  # another declared size under a right checksum
         size = struct.pack(">II", *(int(rng.choice([0, 1, 53, 9999, 65_536, 2**31])) for _ in range(2)))
         header = size + data[24:29]
-        found[8 : 8 + 25] = png_chunk(b"IHDR", header)
+        changed[8 : 8 + 25] = png_chunk(b"IHDR", header)
     suffix = str(rng.choice([Path(name).suffix, ".png", ".jpg", ".tif"]))
-    return suffix, bytes(found)
+    return suffix, bytes(changed)
 
 
 def judge(path: Path) -> tuple[str, str]:
@@ -169,7 +169,9 @@ def judge(path: Path) -> tuple[str, str]:
         else:
             image = read_image(path)
             right = image.dtype == np.uint8 and image.shape == (*seen.size, 3)
-            verdict = ("read", "") if right else ("failed", f"read as {image.dtype} {image.shape}, said {seen.size}")
+            verdict = (
+                ("read", "") if right else ("failed", f"read as {image.dtype} {image.shape}, reported {seen.size}")
+            )
     except DatasetError as error:
         verdict = ("failed", f"inspected in peace, then: {error}")
     except Exception as error:  # noqa: BLE001 (that is what is looked for)
@@ -246,19 +248,19 @@ def bytes_a_pixel(folder: Path, name: str, side: int) -> float:
     for target, own in ((folder / "first", image.crop((0, 0, 64, 64))), (path, image)):
         own.save(target, form, exif=exif, **{k: v for k, v in options.items() if k != "turned"})
     command = [sys.executable, "-c", code, str(folder / "first"), str(path)]
-    said = subprocess.run(command, capture_output=True, text=True, check=True, cwd=Path(__file__).parents[2]).stdout
-    return (int(said) - path.stat().st_size) / side**2
+    output = subprocess.run(command, capture_output=True, text=True, check=True, cwd=Path(__file__).parents[2]).stdout
+    return (int(output) - path.stat().st_size) / side**2
 
 
 def measure_memory(folder: Path, side: int) -> tuple[dict[str, float], list[str]]:
-    """Return bytes a pixel of every format, and those that take more than the reader reserves."""
-    figures = {name: round(bytes_a_pixel(folder, name, side), 1) for name in MEASURED}
+    """Return the bytes per pixel of every format, and those that take more than the reader reserves."""
+    bytes_per_pixel = {name: round(bytes_a_pixel(folder, name, side), 1) for name in MEASURED}
     failures = [
-        f"{name}: {found} bytes a pixel, {BYTES_A_PIXEL[MEASURED[name][1]]} reserved"
-        for name, found in figures.items()
-        if found > BYTES_A_PIXEL[MEASURED[name][1]]
+        f"{name}: {measured} bytes per pixel, {BYTES_A_PIXEL[MEASURED[name][1]]} reserved"
+        for name, measured in bytes_per_pixel.items()
+        if measured > BYTES_A_PIXEL[MEASURED[name][1]]
     ]
-    return figures, failures
+    return bytes_per_pixel, failures
 
 
 def stress(count: int, folder: Path) -> dict[str, Any]:
@@ -280,8 +282,8 @@ def stress(count: int, folder: Path) -> dict[str, Any]:
             if why or (verdict == "read") != name.startswith("large_but_whole"):
                 failures.append(f"hostile {name}: {verdict} {why}")
             peaks.append(peak)
-        for found, why, peak in pool.map(read_many, [(folder, 100 + i, share) for i in range(20)]):
-            verdicts += found
+        for counts, why, peak in pool.map(read_many, [(folder, 100 + i, share) for i in range(20)]):
+            verdicts += counts
             failures += why
             peaks.append(peak)
     per_pixel, too_much = measure_memory(folder, 4096)

@@ -42,7 +42,7 @@ def over_runs(count: int, folder: Path, rng: np.random.Generator) -> dict[str, A
         begin = time.monotonic()
         clean = Child(wsseg(run_words(config, folder / "clean")), folder / "clean.log")
         if (code := clean.wait(PATIENCE)) != 0:
-            return {"failures": [f"the undisturbed run ended with {code}: {clean.said[-300:]}"]}
+            return {"failures": [f"the undisturbed run ended with {code}: {clean.output[-300:]}"]}
         undisturbed = time.monotonic() - begin
     expected = digests(folder / "clean")
     failures: list[str] = []
@@ -70,7 +70,7 @@ def over_runs(count: int, folder: Path, rng: np.random.Generator) -> dict[str, A
         else:
             killed.append((kills - before, busy))
         if code != 0:
-            failures.append(f"run {runs} ended with {code}: {child.said[-300:]}")
+            failures.append(f"run {runs} ended with {code}: {child.output[-300:]}")
             continue
         if digests(store) != expected:
             failures.append(f"run {runs}: artifacts differ from the undisturbed ones")
@@ -118,9 +118,9 @@ def care(store: Path, rng_seed: int) -> None:
         if index % 7 == 0:
             opened.collect(keep=1)
         if index % 11 == 0:  # what verify does
-            for known in opened.keys():
-                with opened.lock(known):
-                    artifact = opened.get(known)
+            for key in opened.keys():
+                with opened.lock(key):
+                    artifact = opened.get(key)
                     if artifact is not None:
                         artifact.damaged_files()
 
@@ -135,7 +135,7 @@ def over_care(count: int, folder: Path, rng: np.random.Generator) -> dict[str, A
     for number in range(count):
         child = Child(lambda number=number: care(store, number), folder / "care.log")  # type: ignore[misc]
         if (code := child.wait(float(rng.uniform(0.005, 0.15)))) is not None:
-            failures.append(f"care ended by itself with {code}: {child.said[-300:]}")
+            failures.append(f"care ended by itself with {code}: {child.output[-300:]}")
             continue
         child.kill(with_workers=True)
         opened = ArtifactStore(store)
@@ -153,7 +153,7 @@ def over_care(count: int, folder: Path, rng: np.random.Generator) -> dict[str, A
 
 
 def over_interrupts(count: int, folder: Path, rng: np.random.Generator) -> dict[str, Any]:
-    """Press Ctrl-C at random moments of runs: it says what is kept, and ends soon."""
+    """Press Ctrl-C at random moments of runs: the message says what is kept, and the run ends soon."""
     config, store = write_config(folder), folder / "interrupted"
     failures, waits = [], []
     while len(waits) < count:
@@ -168,8 +168,8 @@ def over_interrupts(count: int, folder: Path, rng: np.random.Generator) -> dict[
             shutil.rmtree(store)
             continue
         waits.append(time.monotonic() - begin)
-        if code != 130 or "Finished work is kept" not in child.said or "Traceback" in child.said:
-            failures.append(f"Ctrl-C: exit code {code}: {child.said[-300:]}")
+        if code != 130 or "Finished work is kept" not in child.output or "Traceback" in child.output:
+            failures.append(f"Ctrl-C: exit code {code}: {child.output[-300:]}")
     if max(waits) > LONGEST_END:
         failures.append(f"Ctrl-C: {max(waits):.1f} s until the end")
     return {"interrupts": count, "longest_end_seconds": round(max(waits), 2), "failures": failures}

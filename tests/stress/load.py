@@ -1,4 +1,4 @@
-"""A stage of very many tiny items through store and runner: memory, time an item, and the time to find it finished."""
+"""A stage of very many tiny items through store and runner: memory, time per item, and the time to find it finished."""
 
 import resource
 import shutil
@@ -30,7 +30,7 @@ class ToyConfig:
 
 
 class MakeItems:
-    """A stage without inputs that writes a small file an item, whatever is missing of them."""
+    """A stage without inputs that writes one small file per item, as far as they are missing."""
 
     name = "make_items"
     table = "items"
@@ -74,7 +74,7 @@ def measured(items: int, folder: Path) -> tuple[str, float, float]:
     child = Child(lambda: one_run(items, folder), folder / "run.log")
     code = child.wait(7200)
     if code != 0:
-        return f"ended with {code}: {child.said[-300:]}", 0.0, 0.0
+        return f"ended with {code}: {child.output[-300:]}", 0.0, 0.0
     state, seconds, peak = (folder / "figures").read_text().split()
     return state, float(seconds), float(peak)
 

@@ -85,7 +85,7 @@ def stress(count: int, folder: Path) -> dict[str, Any]:
     before = {p for p in folder.rglob("*") if store not in p.parents and p != store}
     child = Child(wsseg(["run", "best", "-c", str(config), "--store", str(store)]), folder.parent / "names.log")
     if (code := child.wait(PATIENCE)) != 0:
-        failures.append(f"the run ended with {code}: {child.said[-500:]}")
+        failures.append(f"the run ended with {code}: {child.output[-500:]}")
     after = {p for p in folder.rglob("*") if store not in p.parents and p != store}
     failures += [f"{path} appeared" for path in sorted(after - before)]
     failures += [f"{path} appeared" for path in folder.parent.glob("escaped*")]

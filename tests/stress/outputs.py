@@ -42,9 +42,9 @@ def lay_out(root: Path) -> None:
 
 def contents(root: Path) -> dict[str, bytes]:
     """Return all files by name; links are not followed."""
-    found = (p for p in root.rglob("*") if p.is_file() and not p.is_symlink())
+    paths = (p for p in root.rglob("*") if p.is_file() and not p.is_symlink())
     return {
-        p.relative_to(root).as_posix(): p.read_bytes() for p in found if "store" not in p.relative_to(root).parts[:1]
+        p.relative_to(root).as_posix(): p.read_bytes() for p in paths if "store" not in p.relative_to(root).parts[:1]
     }
 
 
@@ -57,7 +57,7 @@ def what_is_read(images: Path) -> dict[str, bytes]:
 
 
 def over_places(count: int, folder: Path, rng: np.random.Generator) -> dict[str, Any]:
-    """Write into random places; the input must be read as before, and the user's files stay unless that was asked for."""
+    """Write into random places; the input must be read as before, and the user's files stay unless `--overwrite` is given."""
     failures: list[str] = []
     verdicts = {"written": 0, "refused": 0}
     for number in range(count):
@@ -105,13 +105,13 @@ def write_for_ever(target: Path) -> None:
 
 
 def over_kills(count: int, folder: Path, rng: np.random.Generator) -> dict[str, Any]:
-    """Kill a process that writes one file; the file is whole, and still known as wsseg's."""
+    """Kill a process that writes one file; the file is complete, and still recorded as written by wsseg."""
     folder.mkdir(parents=True, exist_ok=True)
     target, failures = folder / "x.bin", []
     for number in range(count):
         child = Child(lambda: write_for_ever(target), folder / "child.log")
         if (code := child.wait(float(rng.uniform(0.01, 0.2)))) is not None:
-            failures.append(f"kill {number}: the process ended by itself with {code}: {child.said[-300:]}")
+            failures.append(f"kill {number}: the process ended by itself with {code}: {child.output[-300:]}")
             continue
         child.kill(with_workers=True)
         failures += [f"kill {number}: {wrong}" for wrong in after_a_kill(folder, target)]
@@ -127,7 +127,7 @@ def after_a_kill(folder: Path, target: Path) -> Iterator[str]:
         try:
             Outputs().check([target])
         except WssegError as error:
-            yield f"the file is not known as wsseg's: {error}"
+            yield f"the file is not recorded as written by wsseg: {error}"
     for path in folder.glob(f"{TEMPORARY}*"):
         path.unlink()
 

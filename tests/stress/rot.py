@@ -34,22 +34,22 @@ SECONDS = 5.0  # that a use of a damaged file may take
 
 def damaged(data: bytes, rng: np.random.Generator) -> bytes:
     """Return other bytes than `data`."""
-    found = bytearray(data)
-    how = int(rng.integers(5)) if found else 3
-    place = int(rng.integers(max(len(found), 1)))
+    changed = bytearray(data)
+    how = int(rng.integers(5)) if changed else 3
+    place = int(rng.integers(max(len(changed), 1)))
     if how == 0:
-        found[place] ^= 1 << int(rng.integers(8))
+        changed[place] ^= 1 << int(rng.integers(8))
     elif how == 1:
-        found = found[:place]
+        changed = changed[:place]
     elif how == 2:
-        end = min(len(found), place + int(rng.integers(1, 64)))
+        end = min(len(changed), place + int(rng.integers(1, 64)))
         zeros = bytes(end - place)
-        found[place:end] = zeros if found[place:end] != zeros else b"\xff" * len(zeros)
+        changed[place:end] = zeros if changed[place:end] != zeros else b"\xff" * len(zeros)
     elif how == 3:
-        found += rng.bytes(int(rng.integers(1, 64)))
+        changed += rng.bytes(int(rng.integers(1, 64)))
     else:
-        found[place:place] = rng.bytes(int(rng.integers(1, 64)))
-    return bytes(found)
+        changed[place:place] = rng.bytes(int(rng.integers(1, 64)))
+    return bytes(changed)
 
 
 def over_bytes(count: int, store: Path, rng: np.random.Generator) -> dict[str, Any]:
@@ -92,11 +92,11 @@ def over_repairs(count: int, config: Path, store: Path, rng: np.random.Generator
         path.write_bytes(path.read_bytes()[:-1])  # sizes are looked at even where nothing is read
         words = run_words(config, store)
         child = Child(wsseg(words), log)
-        if child.wait(PATIENCE) != 1 or path.name not in child.said or "--repair" not in child.said:
-            failures.append(f"{name}: the run did not name it: {child.said[-200:]}")
+        if child.wait(PATIENCE) != 1 or path.name not in child.output or "--repair" not in child.output:
+            failures.append(f"{name}: the run did not name it: {child.output[-200:]}")
         child = Child(wsseg([*words, "--repair"]), log)
         if (code := child.wait(PATIENCE)) != 0:
-            failures.append(f"{name}: --repair ended with {code}: {child.said[-200:]}")
+            failures.append(f"{name}: --repair ended with {code}: {child.output[-200:]}")
         elif digests(store) != expected:
             failures.append(f"{name}: rebuilt to other bytes")
     return {"repairs": count, "failures": failures}
@@ -105,7 +105,7 @@ def over_repairs(count: int, config: Path, store: Path, rng: np.random.Generator
 def sound_weights() -> list[tuple[str, bytes]]:
     """Return small weights files by suffix: safetensors, torch's archive, its old form, and a nested checkpoint."""
     state = {"a.weight": torch.arange(6.0).view(2, 3), "b.steps": torch.tensor(3), "c.half": torch.ones(4).half()}
-    found = [(".safetensors", safetensors.torch.save(state))]
+    files = [(".safetensors", safetensors.torch.save(state))]
     nested = {"state_dict": OrderedDict(state), "epoch": 3, "optimizer": {"lr": [0.1]}}
     for suffix, content, archive in (
         (".pth", state, True),
@@ -115,8 +115,8 @@ def sound_weights() -> list[tuple[str, bytes]]:
     ):
         buffer = io.BytesIO()
         torch.save(content, buffer, _use_new_zipfile_serialization=archive)
-        found.append((suffix, buffer.getvalue()))
-    return found
+        files.append((suffix, buffer.getvalue()))
+    return files
 
 
 def over_weights(count: int, folder: Path, rng: np.random.Generator) -> dict[str, Any]:
@@ -281,7 +281,7 @@ def stress(count: int, folder: Path) -> dict[str, Any]:
     config, store = write_config(folder), folder / "store"
     child = Child(wsseg(run_words(config, store)), folder / "run.log")
     if (code := child.wait(PATIENCE)) != 0:
-        return {"failures": [f"the undisturbed run ended with {code}: {child.said[-300:]}"]}
+        return {"failures": [f"the undisturbed run ended with {code}: {child.output[-300:]}"]}
     byte_cases = over_bytes(count, store, rng)
     repairs = over_repairs(max(2, count // 100), config, store, rng, folder / "run.log")
     hostile = over_hostile_files(folder / "hostile")

@@ -32,7 +32,7 @@ def test_broken_and_hostile_texts(tmp_path):
     figures = texts.stress(60, tmp_path / "texts")
     assert figures["failures"] == []
     assert all(
-        found["refused"] > 20 for name, found in figures["texts"].items() if name != "run"
+        counts["refused"] > 20 for name, counts in figures["texts"].items() if name != "run"
     )  # a store skips these
 
 
@@ -60,20 +60,20 @@ def test_hostile_images(tmp_path, name):
 
 
 def test_damaged_and_hostile_weights(tmp_path):
-    found = rot.over_weights(600, tmp_path / "weights", np.random.default_rng(1))
-    assert found["failures"] == [] and 300 < found["weights_refused"] < 600
+    counts = rot.over_weights(600, tmp_path / "weights", np.random.default_rng(1))
+    assert counts["failures"] == [] and 300 < counts["weights_refused"] < 600
     assert rot.over_hostile_files(tmp_path / "hostile")["failures"] == []
 
 
 @pytest.fixture(scope="module")
-def known(tmp_path_factory):
+def sound_texts(tmp_path_factory):
     return parsers(tmp_path_factory.mktemp("parsers"))
 
 
 @pytest.mark.parametrize("name", ["config", "recipe", "csv", "coco", "truth", "voc", "run"])
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
-def test_any_text_is_read_or_refused_in_one_line(known, name, data):
+def test_any_text_is_read_or_refused_in_one_line(sound_texts, name, data):
     json_like = st.recursive(
         st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
         lambda inner: st.lists(inner, max_size=4) | st.dictionaries(
@@ -83,7 +83,7 @@ def test_any_text_is_read_or_refused_in_one_line(known, name, data):
         ),
         max_leaves=25,
     )  # fmt: skip
-    sound, read = known[name]
+    sound, read = sound_texts[name]
     kind = data.draw(st.sampled_from(["bytes", "text", "json", "inserted"]))
     if kind == "bytes":
         content = data.draw(st.binary(max_size=300))
@@ -98,8 +98,8 @@ def test_any_text_is_read_or_refused_in_one_line(known, name, data):
     assert verdict in ("read", "refused"), why
 
 
-def test_the_sound_texts_are_read(known):
-    for sound, read in known.values():
+def test_the_sound_texts_are_read(sound_texts):
+    for sound, read in sound_texts.values():
         assert judge(read, sound.encode()) == ("read", "")
     assert CSV.count("\n") == 4
 

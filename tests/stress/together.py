@@ -23,7 +23,7 @@ def stress(processes: int, folder: Path) -> dict[str, Any]:
     for recipe in dict.fromkeys(RECIPES):
         child = Child(wsseg(run_words(config, folder / "clean", recipe)), folder / "clean.log")
         if (code := child.wait(PATIENCE)) != 0:
-            failures.append(f"{recipe} alone ended with {code}: {child.said[-300:]}")
+            failures.append(f"{recipe} alone ended with {code}: {child.output[-300:]}")
     expected = digests(folder / "clean")
     figures: dict[str, Any] = {}
     count = 2
@@ -40,16 +40,18 @@ def stress(processes: int, folder: Path) -> dict[str, Any]:
                 running[index] = Child(wsseg(words[index]), folder / f"{count}_{index}.log")
             sweep = Child(wsseg(["gc", "--delete", "--store", str(store)]), folder / f"gc_{count}.log")
             if (code := sweep.wait(PATIENCE)) != 0:
-                failures.append(f"gc beside {count} runs ended with {code}: {sweep.said[-300:]}")
+                failures.append(f"gc beside {count} runs ended with {code}: {sweep.output[-300:]}")
         made: dict[str, int] = {}
         for child in running:
             if (code := child.wait(PATIENCE)) != 0:
-                failures.append(f"one of {count} runs ended with {code}: {child.said[-300:]}")
+                failures.append(f"one of {count} runs ended with {code}: {child.output[-300:]}")
                 if code is None:
                     child.kill(with_workers=True)
                 continue
-            said = child.said
-            for stage in json.loads(said[said.index("\n{") if not said.startswith("{") else 0 :])["stages"].values():
+            output = child.output
+            for stage in json.loads(output[output.index("\n{") if not output.startswith("{") else 0 :])[
+                "stages"
+            ].values():
                 made[stage["key"]] = made.get(stage["key"], 0) + (stage["status"] == "ran")
         twice = sum(times > 1 for times in made.values())
         if digests(store) != {key: expected[key] for key in made}:

@@ -39,7 +39,7 @@ def match_photographs(scan: FolderScan, parsed: ParsedLabels) -> list[SplitLabel
     Names are compared as paths first, then by their last part, then without the prefix of Label Studio's uploads.
 
     Returns:
-        One item, or one item per split if only the folders of the photographs tell the splits apart; an empty list if
+        One item, or one item per split if only the folders of the photographs show the splits; an empty list if
         fewer than half of the photographs exist.
 
     Raises:

@@ -8,7 +8,7 @@ from matplotlib.colors import to_rgb
 
 from wsseg.metrics.errors import KINDS
 
-# Okabe & Ito (2008): colour-blind people can tell them apart, on white and on black
+# Okabe & Ito (2008): colour-blind people can distinguish them, on white and on black
 ORANGE, SKY, GREEN, YELLOW, BLUE, VERMILION, PURPLE, GREY = (
     "#e69f00", "#56b4e9", "#009e73", "#f0e442", "#0072b2", "#d55e00", "#cc79a7", "#8c8c8c",
 )  # fmt: skip

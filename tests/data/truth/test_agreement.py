@@ -48,17 +48,17 @@ def test_a_few_masks_of_0_and_255_are_accepted():
 def test_values_in_another_order_are_named():
     order = {1: 2, 2: 3, 3: 1}  # mask value of each class
     pairs = [pair([k], [order[k]], k) for k in (1, 2, 3)] * 3
-    said = problem(pairs)
-    assert "the masks of 9 of 9 images contradict the labels: 001 (other classes" in said
-    assert 'data.mask_classes = ["fox", "cat", "dog"]' in said
+    message = problem(pairs)
+    assert "the masks of 9 of 9 images contradict the labels: 001 (other classes" in message
+    assert 'data.mask_classes = ["fox", "cat", "dog"]' in message
 
 
 def test_two_exchanged_classes_among_many_right_ones():
     pairs = [pair([1], [1], n) for n in range(20)] + [pair([2], [3], n) for n in range(20, 26)]
     pairs += [pair([3], [2], n) for n in range(26, 32)]
-    said = problem(pairs)
-    assert "6 of 6 images labelled 'dog' do not contain it, such as 020" in said
-    assert 'data.mask_classes = ["cat", "fox", "dog"]' in said
+    message = problem(pairs)
+    assert "6 of 6 images labelled 'dog' do not contain it, such as 020" in message
+    assert 'data.mask_classes = ["cat", "fox", "dog"]' in message
 
 
 def test_contradictions_that_no_order_explains():

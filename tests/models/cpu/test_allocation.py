@@ -23,24 +23,26 @@ def blocks():
 def resident():
     return int(open("/proc/self/statm").read().split()[1]) * 4096 / 2**20
 
-found = [blocks()]
+sizes = [blocks()]
 with freed_memory_kept():
-    found.append(blocks())
+    sizes.append(blocks())
     inside = resident()
-found.append(blocks())
-print(*found, inside - resident())
+sizes.append(blocks())
+print(*sizes, inside - resident())
 """
 
 
 def has_mallinfo():
-    """Return whether this is glibc 2.33 or later, which can be asked."""
+    """Return whether this is glibc 2.33 or later, which reports its memory."""
     import ctypes
 
     return sys.platform.startswith("linux") and hasattr(ctypes.CDLL(None), "mallinfo2")
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not has_mallinfo(), reason="the settings are glibc's, and 2.33 is the first that can be asked")
+@pytest.mark.skipif(
+    not has_mallinfo(), reason="the settings are glibc's, and 2.33 is the first that reports its memory"
+)
 def test_large_blocks_are_kept_while_it_is_entered_and_given_back_then():
     done = subprocess.run([sys.executable, "-c", LOOK], capture_output=True, text=True, check=True, timeout=120)
     before, inside, after, given_back = (float(word) for word in done.stdout.split())

@@ -38,8 +38,8 @@ def test_backbones_give_the_same_without_normalisations(name):
     before = {n: p.clone() for n, p in model.state_dict().items()}
     quick = folded(model, torch.zeros(1, 3, 64, 64))
     with torch.no_grad():
-        expected, found = model(IMAGE), quick(IMAGE)
-    assert (expected - found).abs().max() <= 1e-4 * expected.abs().max() and expected.std() > 0
+        expected, actual = model(IMAGE), quick(IMAGE)
+    assert (expected - actual).abs().max() <= 1e-4 * expected.abs().max() and expected.std() > 0
     assert all(torch.equal(before[n], p) for n, p in model.state_dict().items())
     assert norms(quick) == 0 or (name == "densenet121" and norms(quick) < norms(model))
 
@@ -56,8 +56,8 @@ def test_a_segmenter_and_its_class_maps():
     classifier = with_statistics(Classifier(backbone, 1280, 3))
     with torch.no_grad():
         expected = classifier.class_maps(IMAGE)
-        found = folded(classifier, torch.zeros(1, 3, 64, 64)).class_maps(IMAGE)
-    assert (expected - found).abs().max() <= 1e-4 * expected.abs().max()
+        actual = folded(classifier, torch.zeros(1, 3, 64, 64)).class_maps(IMAGE)
+    assert (expected - actual).abs().max() <= 1e-4 * expected.abs().max()
 
 
 class Branching(nn.Module):
