@@ -190,7 +190,7 @@ def strokes_command(
     overrides: tuple[str, ...], overwrite: bool, store: Path,
 ) -> None:  # fmt: skip
     """Mark training images by strokes, or by complete masks."""
-    loaded, sources, opened = _opened(config, overrides, store)
+    loaded, sources, _ = _opened(config, overrides, store)
     images: LabeledImages = sources.get("data.train")
     truth = sources.get("truth.train")
     ids = order.read_text(encoding="utf-8").split("\n") if order else list(truth.ids)
@@ -207,7 +207,7 @@ def strokes_command(
         if not whole:
             mark, used = strokes(mask, seconds, np.random.default_rng([rng_seed, number]))
         marks[item_id], total = mark, total + used
-    _write(Outputs(opened, [loaded.path], overwrite), output, mark_files(marks, images.classes))
+    _write(Outputs([loaded.path], overwrite), output, mark_files(marks, images.classes))
     said = np.mean([(mark != IGNORE_INDEX).mean() for mark in marks.values()])
     click.echo(
         f"{len(marks)} images in {output}: {total / 60:.1f} minutes of a person, {100 * said:.1f} % of their pixels"
@@ -229,8 +229,8 @@ def stamp(
     overrides: tuple[str, ...], overwrite: bool, store: Path,
 ) -> None:  # fmt: skip
     """Write a data set with a marker that gives a class away in train, and marks that deny it."""
-    loaded, sources, opened = _opened(config, overrides, store)
-    outputs = Outputs(opened, [loaded.path], overwrite)
+    loaded, sources, _ = _opened(config, overrides, store)
+    outputs = Outputs([loaded.path], overwrite)
     folders: dict[str, dict[str, Mask]] = {name: {} for name in ("negative", "positive", "both", "random", "swapped")}
     splits: dict[str, Any] = {}
     for split in ("train", "val"):

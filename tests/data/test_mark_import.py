@@ -62,7 +62,7 @@ def test_masks_that_were_sent_out_come_back(images, tmp_path, tool, complete):
     """Undecided pixels and the background are not drawn: unsaid, or with `complete` background."""
     listed, masks = images
     write = {"label_studio": write_label_studio, "cvat": write_cvat, "coco": write_coco}[tool]
-    path = write(listed, FixedMasks(masks), tmp_path / "out" / "x.data", Outputs(None)).path
+    path = write(listed, FixedMasks(masks), tmp_path / "out" / "x.data", Outputs()).path
     if tool == "label_studio":
         submitted(path)
     marks = imported(path, listed, complete=complete).marks

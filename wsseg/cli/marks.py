@@ -71,7 +71,7 @@ def import_command(
     known = photographs(images, FileMemory(opened.root / "files.sqlite"))
     imported = import_marks(source, images, known, complete, by_name)
     inputs = [source, loaded.path, *(item.path for item in images.items)]
-    outputs = Outputs(opened, inputs, overwrite)
+    outputs = Outputs(inputs, overwrite)
     files = {folder / name: content for name, content in mark_files(imported.marks, images.classes).items()}
     outputs.check(files)
     for path, content in files.items():

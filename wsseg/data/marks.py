@@ -75,7 +75,7 @@ class Marks:
         self._content: dict[str, bytes] = {}  # PNG of class ids, by item id
         self._values: dict[str, tuple[int, ...]] = {}  # what is said of an image: class ids
         self._digests: dict[str, str] = {}
-        files = image_files(folder)
+        files = image_files(folder, outputs=True)
         faults = _misplaced(files, self._items, judged, left_out)
         self._table = _value_table(folder, images.classes)
         self._photographs: dict[str, Photograph] = {}
