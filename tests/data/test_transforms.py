@@ -74,12 +74,13 @@ def test_a_crop_around_a_pixel_contains_it():
             assert result["mask"].shape == (32, 48) and (result["mask"] == 1).any()
 
 
-def test_small_parts_are_drawn_as_often_as_large_ones():
+def test_parts_are_drawn_by_the_root_of_their_area():
     region = np.zeros((40, 40), bool)
-    region[:20, :20] = region[30, 30] = True
+    region[:20, :20] = region[30:35, 30:35] = True
     rng = np.random.default_rng(0)
-    hits = sum(pixel_of(region, rng) == (30, 30) for _ in range(300))
-    assert 110 < hits < 190
+    pixels = [pixel_of(region, rng) for _ in range(500)]
+    assert all(region[pixel] for pixel in pixels)
+    assert 70 < sum(y >= 30 for y, _ in pixels) < 130  # 5 of 25, not 25 of 425
 
 
 def test_the_focus_draws_each_class_equally_often(tmp_path):

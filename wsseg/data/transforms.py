@@ -261,9 +261,14 @@ class TrainingImages(Dataset[dict[str, torch.Tensor]]):
 
 
 def pixel_of(region: NDArray[np.bool_], rng: np.random.Generator) -> tuple[int, int]:
-    """Return a random pixel (y, x) of a random connected part of a region, so that small parts are drawn as often as large ones."""
-    count, parts = cv2.connectedComponents(region.astype(np.uint8))
-    rows, columns = np.nonzero(parts == rng.integers(1, count))
+    """Return a random pixel (y, x) of a random connected part of a region.
+
+    A part's weight is the root of its area: small objects are drawn more often than by their area, and specks of noisy masks less
+    often than objects.
+    """
+    count, parts, boxes, _ = cv2.connectedComponentsWithStats(region.astype(np.uint8))
+    weights = np.sqrt(boxes[1:, cv2.CC_STAT_AREA])
+    rows, columns = np.nonzero(parts == rng.choice(count - 1, p=weights / weights.sum()) + 1)
     place = rng.integers(len(rows))
     return int(rows[place]), int(columns[place])
 

@@ -41,7 +41,7 @@ class Config:
     size: int | None = setting(None, low=32, high=8192)
     output_stride: Literal[8, 16, 32] | None = setting(None)
     normality: Literal["auto", "on", "off"] = setting("auto")
-    scales: tuple[float, ...] = setting((1.5, 2.5), low=0.1, high=8.0)
+    scales: tuple[float, ...] = setting((1.0, 1.5), low=0.1, high=8.0)
     flip: bool = setting(True)
     batch_size: int = setting(8, low=1, high=4096)
     precision: Literal["auto", "float32", "bfloat16", "float16"] = setting("auto")

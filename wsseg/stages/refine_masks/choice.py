@@ -31,7 +31,6 @@ LEVELS = {
 CANDIDATES = ("off", "irn", "psa", "deeplab", "toco")
 SAMPLE = 48  # number of images for the choice
 _KEPT = 0.95  # fraction of the reference score that a candidate must keep
-_SIDE = 320  # px, long side of the images for the classifier
 _BLUR = 15.0  # px, standard deviation of the blur that replaces the rest of the image
 
 
@@ -48,6 +47,18 @@ class Candidate:
     background: str
     level: float
     crf: str
+
+
+def candidates_for(background: str, crf: str) -> list[Candidate]:
+    """Return the candidates if the level is chosen: each level with a preset; with ``auto``, every second level with each CRF."""
+    levels = LEVELS[background]
+    if crf != "auto":
+        return [Candidate(background, level, crf) for level in levels]
+    return [
+        Candidate(background, level, name)
+        for name in CANDIDATES
+        for level in (levels if name == "off" else levels[1::2])
+    ]
 
 
 @dataclass(frozen=True)
@@ -101,7 +112,7 @@ def evidence_of(
     """
     totals = {candidate: np.zeros(3) for candidate in candidates}  # score, area, count
     for image, seed in zip(images, map(enlarged, seeds), strict=True):
-        height, width = network_size(seed.size, _SIDE, 1.0)
+        height, width = network_size(seed.size, spec.size, 1.0)
         small = np.asarray(cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA))
         blurred = cv2.GaussianBlur(small, (0, 0), _BLUR)
         shown, shares = [], []

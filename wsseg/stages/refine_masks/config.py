@@ -17,8 +17,8 @@ class Config:
             ``power`` uses it as alpha in (1 - highest seed)^alpha.
         levels: background levels. One value labels every pixel. With two values a pixel is foreground if it is foreground at
             the stricter level, background if it is background at the laxer level, and 255 (undecided) otherwise. An empty
-            list chooses the level: of the levels that keep the classifier's score of the classes, the one with the smallest
-            masks, measured on 48 images without true masks.
+            list chooses the level (and, with ``crf = "auto"``, the preset with it): of those that keep the classifier's score of
+            the classes, the one with the smallest masks, measured on 48 images without true masks.
         pamr_iterations: iterations of pixel-adaptive mask refinement (PAMR) before the CRF; 0 for none, 10 in the paper.
         crf: preset of the dense CRF, or ``off``; ``auto`` chooses between ``off`` and four presets as an empty list of
             `levels` does. Use ``off`` or ``auto`` if objects are thin or differ little from the background in colour.
@@ -31,9 +31,9 @@ class Config:
     """
 
     background: Literal["threshold", "power"] = setting("threshold")
-    levels: tuple[float, ...] = setting((0.25,), low=0.0, high=100.0)
+    levels: tuple[float, ...] = setting((), low=0.0, high=100.0)
     pamr_iterations: int = setting(0, low=0, high=1000)
-    crf: Literal[Preset, "off", "auto"] = setting("irn")
+    crf: Literal[Preset, "off", "auto"] = setting("auto")
     iterations: int = setting(0, low=0, high=1000)
     exact: bool = setting(False)
     engine: Literal["numba", "torch", "reference"] = setting("numba")
@@ -54,10 +54,11 @@ class Config:
 class AffinityLabels(Config):
     """Values of the config table ``[affinity_labels]``: the pseudo-masks that affinities are learned from.
 
-    The values are those of `Config`, with two default levels: pixels that the levels label differently become 255.
+    The values are those of `Config`, with other defaults: pixels that the two levels label differently become 255.
     """
 
     levels: tuple[float, ...] = setting((0.3, 0.05), low=0.0, high=100.0)
+    crf: Literal[Preset, "off", "auto"] = setting("irn")
 
     def __post_init__(self) -> None:
         if not self.levels:

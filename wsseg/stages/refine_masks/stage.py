@@ -101,7 +101,15 @@ def _choice(
     from wsseg.models.classifier import load_classifier
     from wsseg.models.device import resolve_device
     from wsseg.saliency.seeds import decode_seed
-    from wsseg.stages.refine_masks.choice import CANDIDATES, LEVELS, Candidate, evidence_of, sample_of, tightest
+    from wsseg.stages.refine_masks.choice import (
+        CANDIDATES,
+        LEVELS,
+        Candidate,
+        candidates_for,
+        evidence_of,
+        sample_of,
+        tightest,
+    )
 
     sample = sample_of(images.items)
     if not sample:  # no image has a class, so that the values are not used
@@ -124,12 +132,12 @@ def _choice(
         return tightest(evidence, among)
 
     levels, crf = config.levels, str(config.crf)
-    if not levels:  # with the config's CRF; without one if the CRF is chosen afterwards
-        preset = "off" if crf == "auto" else crf
-        levels = (best_of([Candidate(config.background, level, preset) for level in LEVELS[config.background]]).level,)
-    if crf == "auto":
+    if levels:
         candidates = [Candidate(config.background, levels[0], name) for name in CANDIDATES]
         crf = best_of(candidates, among=candidates[0]).crf
+    else:
+        best = best_of(candidates_for(config.background, crf))
+        levels, crf = (best.level,), best.crf
     levels_text = ", ".join(f"{level:g}" for level in levels)
     log.info("pseudo-masks: chosen: %s %s, crf %s", config.background, levels_text, crf)
     evidence = [{**asdict(candidate), **asdict(score)} for candidate, score in scores.items()]

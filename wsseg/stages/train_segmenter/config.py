@@ -28,7 +28,7 @@ class Config:
         size: long side of the images at zoom 1, in pixels, for training and predictions. Without it, that of the classifier.
         crop: longest side of the training crops, in pixels. Crops have the shape of the images.
         foreground: fraction of the crops, in [0, 1], that are placed around an object, each class equally often.
-        epochs: passes over the training images. Without it, ten epochs, of as many images as it takes for 500 steps if there
+        epochs: passes over the training images. Without it, six epochs, of as many images as it takes for 600 steps if there
             are few.
         batch_size: images per step, over all processes.
         learning_rate: highest learning rate of the encoder.
@@ -60,7 +60,7 @@ class Config:
     architecture: str = setting("unet")
     encoder: str = setting("tu-tf_efficientnet_lite0")
     decoder: dict[str, int] | None = setting(None, low=1, high=4096)
-    frozen_levels: int = setting(2, low=0, high=5)
+    frozen_levels: int = setting(0, low=0, high=5)
     weights: Literal["classifier", "package", "hub", "file", "none"] = setting("classifier")
     weights_file: Path | None = setting(None)
     size: int | None = setting(None, low=32, high=4096)
@@ -87,7 +87,7 @@ class Config:
 
     def length(self, images: int) -> TrainingLength:
         """Return the length of the training on a number of images."""
-        return training_length(self.epochs, images, self.batch_size, usual_epochs=10, fewest_steps=500)
+        return training_length(self.epochs, images, self.batch_size, usual_epochs=6, fewest_steps=600)
 
     def __post_init__(self) -> None:
         check_zoom(self.scale)
