@@ -70,7 +70,7 @@ class NormalityMaps:
     """Maps of what is unusual, compared with the images without a class.
 
     Args:
-        model: the classifier.
+        model: the classifier, not folded.
         spec: its description.
         images: the training images.
         config: the values of the stage.

@@ -55,6 +55,7 @@ class MakeSeeds:
         model, spec = load_classifier(classifier.read_bytes, str(classifier.folder), config.output_stride)
         check_classes("classifier", spec.classes, images)
         device = resolve_device(config.device)
+        normality = _normality(config, model, spec, images, device, out)
         if not config.layers:  # folding changes the output of convolutions, which `layers` may name
             model = folded(model, torch.zeros(1, 3, 64, 64))
         model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -68,7 +69,6 @@ class MakeSeeds:
 
             maps_for = local_prototypes(model, spec, images, config, device, out)
 
-        normality = _normality(config, model, spec, images, device, out)
         batches = batches_by_size(images.items, config.batch_size)
         missing = [b for b in batches if not all(seed_path(out, item.id).is_file() for item in b)]
         for batch in track(missing, len(batches), "seeds", "batches", len(batches) - len(missing)):
