@@ -6,7 +6,6 @@ import re
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 from PIL import Image as PILImage
@@ -59,7 +58,7 @@ def test_commands_and_code_of_the_pages_run(tmp_path):
                 if words[0] == "init":
                     shrink_config(tmp_path / "mine.toml")
                 if words[0] == "run":
-                    page_file = Path(re.search(r"report: (.*)", output)[1])
+                    page_file = tmp_path / re.search(r"report: (.*)", output)[1]
                     assert page_file.read_text(encoding="utf-8").startswith("<!doctype html>")
                 count += 1
     assert count > 12

@@ -5,7 +5,6 @@ import json
 import os
 import re
 import shutil
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -94,7 +93,7 @@ def test_three_commands_lead_from_photographs_to_masks(photographs, tmp_path, la
     next_command = re.search(r"next: wsseg (.*)", output)[1].split()
     assert next_command == ["run", "best", "-c", "mine.toml"]
     shrink_config(tmp_path / "mine.toml")
-    assert Path(re.search(r"report: (.*)", wsseg(*next_command))[1]).is_file()
+    assert (tmp_path / re.search(r"report: (.*)", wsseg(*next_command))[1]).is_file()
     sources = sorted(p for p in (tmp_path / "photos").rglob("*.jpg"))
     wsseg("predict", "segmenter", str(sources[0].parent), "-o", "masks")
     masks = sorted((tmp_path / "masks").rglob("*.png"))

@@ -5,15 +5,17 @@ import json
 import os
 import shutil
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 from filelock import FileLock
 
 from tests.conftest import write_csv_data
+from wsseg.report.run_report import RunReport, gather
 from wsseg.running.execute import run_plan
 from wsseg.running.plan import make_plan
 from wsseg.store.objects import ArtifactStore
+from wsseg.store.runs import find_run
 
 HOSTILE = ('<img src=x onerror="alert(1)">', "</script><script>alert(2)</script>&amp;'")
 
@@ -78,3 +80,29 @@ def copied_runs(runs, tmp_path) -> Runs:
     for path in (copy / "store" / "runs").glob("*.json"):
         path.write_text(path.read_text().replace(str(original), str(copy)))
     return runs._replace(store=ArtifactStore(copy / "store"), config=copy / runs.config.name)
+
+
+def report_of(
+    runs: Runs, run: str = "", *, truth: bool = True, steps: tuple[str, ...] = (), **changes: Any
+) -> RunReport:
+    """Return the report of a run, or of what the run would have been.
+
+    Args:
+        runs: the finished runs.
+        run: id; by default the weakly supervised run.
+        truth: False: as if the data set had no masks.
+        steps: the steps that the recipe has; by default all.
+        changes: values of the record; ``missing`` names the steps that did not finish.
+    """
+    run_id, record = find_run(runs.store, run or runs.weak)
+    missing = changes.pop("missing", ())
+    record = {**record, **changes, "steps": {n: s for n, s in record["steps"].items() if not steps or n in steps}}
+    for name in missing:
+        record["steps"][name] = {**record["steps"][name], "key": "f" * 64}
+    if not truth:
+        data = dict(record["config"]["data"])
+        for split in ("train", "val"):
+            data[split] = {key: value for key, value in data[split].items() if key != "masks"}
+        record["config"] = {**record["config"], "data": data}
+        record["steps"] = {n: s for n, s in record["steps"].items() if s["stage"] != "evaluate_masks"}
+    return gather(runs.store, run_id, record)

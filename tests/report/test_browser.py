@@ -9,8 +9,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from tests.report.conftest import HOSTILE
-from wsseg.report.page import render, render_comparison
+from tests.report.conftest import HOSTILE, report_of
+from wsseg.report.comparison import render_comparison
+from wsseg.report.page import render
+from wsseg.report.quality import scores_of
 from wsseg.report.run_report import gather
 from wsseg.store.runs import find_run
 
@@ -32,11 +34,12 @@ def browser():
 
 @pytest.fixture(scope="module")
 def files(runs, tmp_path_factory):
-    """Return the folder of the page of one run, and the page that compares two."""
+    """Return the folder of the pages of a run, of the same run without true masks, and of two runs."""
     folder = tmp_path_factory.mktemp("pages")
     weak, changed = (gather(runs.store, *find_run(runs.store, run)) for run in (runs.weak, runs.changed))
     (folder / "run.html").write_text(render(weak))
     (folder / "both.html").write_text(render_comparison(weak, changed))
+    (folder / "plain.html").write_text(render(report_of(runs, truth=False)))
     return folder
 
 
@@ -189,6 +192,67 @@ def test_one_image_large_by_mouse_and_keyboard(visit):
     assert not page.locator("dialog").is_visible()
 
 
+CELL = ".cell canvas"
+
+
+def test_rows_of_pictures(visit):
+    """Every picture of a row is drawn, differs from its neighbours and opens large; the focus returns to it."""
+    page = visit.page
+    cells = page.locator(".row").first.locator(".cell")
+    assert cells.count() == 5
+    visit.pixels(CELL)
+    visit.until("[...document.querySelectorAll('.row')][0].querySelectorAll('canvas').length === 5")
+    pictures = set()
+    for place in range(5):
+        selector = f".row .cell:nth-child({place + 1}) canvas"
+        pictures.add(visit.pixels(selector))
+    assert len(pictures) >= 4  # a prediction may equal its pseudo-mask
+    cells.nth(1).focus()
+    page.keyboard.press("Enter")
+    assert page.locator("dialog").is_visible() and page.locator("#large-facts").text_content().startswith(
+        "photograph | seeds"
+    )
+    assert page.locator("#next").is_hidden()
+    visit.pixels("#large-canvas")
+    page.keyboard.press("Escape")
+    assert page.evaluate("document.activeElement.dataset.layer") == "seeds"
+
+
+def test_pictures_are_large_enough_to_see(browser, files):
+    """At least 150 px on a phone, two side by side; five side by side on a desktop."""
+    for width, least, beside in ((390, 150, 2), (1300, 220, 5)):
+        opened = Visit(browser, (files / "run.html").as_uri(), viewport={"width": width, "height": 800})
+        boxes = [cell.bounding_box() for cell in opened.page.locator(".row").first.locator(".picture").all()]
+        assert all(box["width"] >= least for box in boxes)
+        assert sum(abs(box["y"] - boxes[0]["y"]) < 5 for box in boxes) == beside
+        opened.close()
+
+
+def test_figures_fold_by_keyboard(visit):
+    page = visit.page
+    assert page.locator("figure:visible").count() <= 5
+    page.locator("#group-errors summary").focus()
+    page.keyboard.press("Enter")
+    assert page.locator("#group-errors figure").first.is_visible()
+
+
+def test_without_truth(browser, files):
+    """Images are ordered by agreement, and nothing refers to true masks."""
+    opened = Visit(browser, (files / "plain.html").as_uri())
+    page = opened.page
+    assert page.locator("#kind").count() == 0 and "error" not in page.locator("#legend").text_content()
+    page.select_option("#split", "train")
+    assert page.locator("#measure").text_content() == "agreement"
+    assert page.locator("#order option").first.text_content() == "lowest agreement first"
+    page.select_option("#class", "1")
+    texts = page.locator(".cards .text span").all_text_contents()
+    scores = [float(text.rsplit("agreement ", 1)[1].split()[0]) for text in texts]
+    assert scores == sorted(scores) and scores
+    opened.pixels(CARD)
+    assert not opened.messages
+    opened.close()
+
+
 def test_names_are_shown_literally(visit):
     page = visit.page
     assert HOSTILE[0] in page.locator("#class option").all_text_contents()
@@ -215,7 +279,7 @@ def test_the_error_layer_agrees_with_the_counts(visit, runs):
     assert shares == pytest.approx([missed, spill, wrong], abs=2e-3) and sum(shares) > 0
 
 
-@pytest.mark.parametrize("name", ["run.html", "both.html"])
+@pytest.mark.parametrize("name", ["run.html", "both.html", "plain.html"])
 @pytest.mark.parametrize("options", [
     {"viewport": {"width": 1300, "height": 900}},
     {"viewport": {"width": 1300, "height": 900}, "color_scheme": "dark"},
@@ -224,6 +288,7 @@ def test_the_error_layer_agrees_with_the_counts(visit, runs):
 def test_it_is_accessible_and_fits(browser, files, name, options):
     axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="pip install wsseg[dev]")
     opened = Visit(browser, (files / name).as_uri(), **options)
+    opened.page.evaluate("document.querySelectorAll('details').forEach((each) => { each.open = true; })")
     opened.page.locator(".cards button").first.click()
     for _ in range(2):  # with an image open, and without
         results = axe.Axe().run(opened.page)
@@ -258,7 +323,10 @@ def test_a_hundred_thousand_images(browser, runs):
     items = tuple(replace(split.images.items[k % 6], id=i) for k, i in enumerate(ids))
     quality = replace(split.quality, images=counts)
     images = replace(split.images, items=items)
-    only_photographs = replace(split, images=images, quality=quality, layers=split.layers[:1], evaluated="")
+    scores = scores_of(quality, "predictions")
+    only_photographs = replace(
+        split, images=images, quality=quality, scores=scores, layers=split.layers[:1], evaluated=""
+    )
     large = replace(report, splits={"val": only_photographs})
     with served(large) as address:
         opened = Visit(browser, address)

@@ -4,21 +4,23 @@ import base64
 import io
 import json
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import numpy as np
 import pytest
 from PIL import Image as PILImage
 
-from tests.report.conftest import HOSTILE
+from tests.report.conftest import HOSTILE, report_of
 from wsseg.metrics.errors import KINDS
 from wsseg.report import page as module
 from wsseg.report import pictures
 from wsseg.report.appearance import ERRORS
-from wsseg.report.charts import charts
-from wsseg.report.page import differing_values, drawn_recipe, embedded, render, render_comparison
-from wsseg.report.run_report import StepFacts, gather
-from wsseg.store.runs import find_run
+from wsseg.report.figures import groups
+from wsseg.report.page import embedded, render
+from wsseg.report.quality import scores_of
+from wsseg.report.recipe_graph import drawn_recipe
+from wsseg.report.run_report import StepFacts
 
 
 class Elements(HTMLParser):
@@ -40,7 +42,7 @@ class Elements(HTMLParser):
 
 @pytest.fixture(scope="module")
 def report(runs):
-    return gather(runs.store, *find_run(runs.store, runs.weak))
+    return report_of(runs)
 
 
 @pytest.fixture(scope="module")
@@ -66,9 +68,95 @@ def test_it_loads_nothing_and_ids_are_unique(page):
     assert "default-src 'none'; img-src data:;" in page
 
 
+def test_the_order_is_result_pictures_advice_figures_images(page):
+    """The first thing below the result is a picture; no chart comes before it."""
+    parts = [page.index(f'id="{part}"') for part in ("pictures", "next", "figures", "images")]
+    assert parts == sorted(parts) and page.index("<h1>") < parts[0] < page.index("<figure") < parts[3]
+    assert re.search(r"<h1>cam_crf on tiny: mIoU \d+\.\d % on 6 val images; weakest class: ", page)
+
+
+def test_each_class_has_its_best_median_and_worst_image_with_all_layers(page, report):
+    rows = re.findall(
+        r'<h4><strong>(\w+): IoU (\d+\.\d) %</strong> .*?<div class="cells".*?>(.*?)</div>', page, re.DOTALL
+    )
+    assert [place for place, *_ in rows] == ["best", "median", "worst"] * 2
+    for _, _, cells in rows:
+        titles = re.findall(r'class="title">(.*?)<', cells)
+        assert titles == ["photograph", "seed", "pseudo-mask", "prediction", "true mask"]
+    for group in (rows[:3], rows[3:]):
+        scores = [float(score) for _, score, _ in group]
+        assert scores == sorted(scores, reverse=True)
+    weakest = min(report.examples.classes, key=lambda shown: shown.median)
+    assert weakest is report.examples.classes[0]
+
+
+def test_large_pictures_have_all_layers_of_their_rows(page, report):
+    data = data_of(page)
+    assert data["extra"] == [{"name": "prediction of the network", "kind": "mask"}]
+    for item in report.examples.items:
+        uris = data["pictures"][f"train/{item.id}"]
+        assert {layer.name for _, layer in report.examples.columns} <= set(uris)
+        image = PILImage.open(io.BytesIO(base64.b64decode(uris["prediction of the network"].partition(",")[2])))
+        assert image.size == (64, 48)
+
+
+def test_without_truth_what_needs_it_is_absent(runs):
+    page = render(report_of(runs, truth=False))
+    data = data_of(page)
+    text = page[: page.index("<script")].partition("</style>")[2]
+    assert not any(
+        word in text for word in ("IoU</strong>", "mIoU", "true mask<", "chart-errors", "most missed", 'id="kind"')
+    )
+    assert [group.name for group in groups(report_of(runs, truth=False))] == ["classes", "trainings", "cost"]
+    assert "<h1>cam_crf on tiny: masks of 12 train images, agreement " in page
+    assert "by the agreement of seeds, pseudo_masks" in page and "best: agreement " in page
+    assert {name: split["measure"] for name, split in data["splits"].items()} == {
+        "train": "agreement",
+        "val": "confidence",
+    }
+    assert all(row[5] == [] and (row[4] is None) == (not row[1]) for row in data["splits"]["train"]["rows"])
+
+
+@pytest.mark.parametrize("steps", [
+    ("classifier", "seeds", "seed_quality", "pseudo_masks", "pseudo_mask_quality"),  # the recipe pseudo_masks
+    ("classifier", "seeds", "pseudo_masks"), ("classifier", "seeds"), ("classifier",),
+])  # fmt: skip
+@pytest.mark.parametrize("missing", [0, 1])
+def test_short_and_interrupted_runs(runs, steps, missing):
+    """No empty section, no empty group, and no picture of a layer that does not exist."""
+    report = report_of(
+        runs, steps=steps, missing=steps[len(steps) - missing :], status="interrupted" if missing else "finished"
+    )
+    page = render(report)
+    elements = Elements(page)
+    assert len(elements.ids) == len(set(elements.ids))
+    assert ('id="pictures"' in page) == bool(report.splits) and "prediction of the network" not in page
+    assert f"<h1>cam_crf on tiny: {'interrupted after' if missing else ''}" in page
+    assert all(group.charts or group.tables for group in groups(report))
+    assert not re.search(r"<(ol|ul class=\"findings\"|tbody)[^>]*>\s*</", page)
+
+
+def test_a_run_of_one_class(runs, report):
+    """One class and the background: every chart can be drawn, and there is one group of pictures."""
+    split = report.splits["train"]
+    one = replace(split.images, classes=type(split.images.classes)(split.images.classes.names[:1]))
+    only = replace(split, images=one)
+    single = replace(report, splits={"train": only})
+    assert [shown.class_id for shown in single.examples.classes] == [1]
+    assert render(single).count('<h3 class="class">') == 1
+
+
+def test_figures_are_folded_and_short(report, page):
+    found = groups(report)
+    assert [group.name for group in found] == ["classes", "errors", "trainings", "calibration", "cost"]
+    assert sum(len(group.charts) for group in found if group.opened) <= 5
+    assert all(len(chart.text.split()) <= 45 for group in found for chart in group.charts)
+    assert page.count('<details class="group"') >= 5 and page.count(" open>") == 1
+
+
 def test_every_chart_that_the_run_has_data_for_is_drawn(report):
     """Losses and scores of each training, and calibration of seeds and network."""
-    drawn = {chart["name"]: chart["svg"] for chart in charts(report)}
+    drawn = {chart.name: chart.svg for group in groups(report) for chart in group.charts}
     assert set(drawn) == {
         "iou", "confusion-train", "errors-train", "sizes-train", "threshold-train", "calibration-train",
         "confusion-val", "errors-val", "sizes-val", "calibration-network", "training", "cost",
@@ -77,8 +165,8 @@ def test_every_chart_that_the_run_has_data_for_is_drawn(report):
     evaluation = report.reports["evaluation"]
     error = evaluation["metrics"]["calibration_error"]
     assert 0 < error < 1 and sum(pixels for _, _, pixels in evaluation["calibration"]) > 0
-    text = next(c["text"] for c in charts(report) if c["name"] == "calibration-network")
-    assert f"{100 * error:.1f} % (evaluation)" in text
+    figure = next(group.figure for group in groups(report) if group.name == "calibration")
+    assert f"{100 * error:.1f} % (evaluation)" in figure
 
 
 def test_pictures_are_those_of_the_artifacts(page, report):
@@ -100,49 +188,24 @@ def test_ten_thousand_images_stay_under_15_mb(report, monkeypatch):
     split = report.splits["val"]
     item, counts = split.images.items[1], split.quality.images[1]
     many = [f"folder-{k % 100:02}/photograph-{k:06}" for k in range(10_000)]
-    images = module.replace(split.images, items=tuple(module.replace(item, id=i) for i in many))
-    quality = module.replace(split.quality, images=[module.replace(counts, id=i) for i in many])
-    large = module.replace(report, splits={"val": module.replace(split, images=images, quality=quality)})
+    images = replace(split.images, items=tuple(replace(item, id=i) for i in many))
+    quality = replace(split.quality, images=[replace(counts, id=i) for i in many])
+    scores = scores_of(quality, "predictions")
+    large = replace(report, splits={"val": replace(split, images=images, quality=quality, scores=scores)})
     text = render(large)
     assert len(text.encode()) < 15_000_000
     data = data_of(text)
     assert len(data["splits"]["val"]["rows"]) == 10_000 and 100 < len(data["pictures"]) <= module.MOST_PICTURES
 
 
-def test_two_runs_side_by_side(runs, report):
-    changed = gather(runs.store, *find_run(runs.store, runs.changed))
-    page = render_comparison(report, changed)
-    elements = Elements(page)
-    assert (
-        elements.names.count("script") == 2
-        and "img" not in elements.names
-        and len(elements.ids) == len(set(elements.ids))
-    )
-    assert "pseudo_masks.levels" in page and "[0.3, 0.6]" in page and "[0.8]" in page
-    data = data_of(page)
-    layers = [x["name"] for x in data["splits"]["train"]["layers"]]
-    assert layers == ["photograph", "A: pseudo_masks", "B: pseudo_masks", "truth", "errors A", "errors B"]
-    before, after = ({c.id: c.miou for c in r.splits["train"].quality.images} for r in (report, changed))
-    for row in data["splits"]["train"]["rows"]:
-        assert row[7] == pytest.approx(after[row[0]] - before[row[0]], abs=1e-4)
-
-
-def test_values_that_differ():
-    config_a = {"rng_seed": 0, "a": {"x": 1, "y": [1, 2]}, "b": {"z": True}}
-    config_b = {"rng_seed": 1, "a": {"x": 1, "y": [1]}}
-    assert differing_values(config_a, config_b) == [
-        ("a.y", "[1, 2]", "[1]"), ("b.z", "True", "-"), ("rng_seed", "0", "1"),
-    ]  # fmt: skip
-
-
 def test_steps_are_to_the_right_of_their_inputs():
     def step(name, *needs):
         return StepFacts(name, "stage", "complete", 1.0, 1, needs, {})
 
-    boxes, lines, (width, height) = drawn_recipe([step("a"), step("b", "a"), step("c", "a"), step("d", "b", "c")])
-    places = {b.step.name: (b.left, b.top) for b in boxes}
+    graph = drawn_recipe([step("a"), step("b", "a"), step("c", "a"), step("d", "b", "c")])
+    places = {b.step.name: (b.left, b.top) for b in graph.boxes}
     assert places["a"][0] < places["b"][0] == places["c"][0] < places["d"][0] and places["b"][1] != places["c"][1]
-    assert len(lines) == 4 and all(x < width and y < height for x, y in places.values())
+    assert len(graph.lines) == 4 and all(x < graph.size[0] and y < graph.size[1] for x, y in places.values())
 
 
 def test_the_script_has_no_colours_or_words_of_its_own(page):

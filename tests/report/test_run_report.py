@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from wsseg.errors import ArtifactError, WssegError
-from wsseg.report.findings import headline
+from wsseg.report.opening import opening
 from wsseg.report.page import render, split_rows
 from wsseg.report.run_report import gather
 from wsseg.store.objects import ArtifactStore
@@ -122,7 +122,7 @@ def test_an_unfinished_run_has_a_report(runs, tmp_path):
     report = gather(store, run, record)
     assert report.result is None and "val" not in report.splits
     assert {s.name: s.state for s in report.steps}["predictions"] == "missing"
-    assert "no result" in headline(report)
+    assert opening(report).line.startswith("incomplete after 7 of 9 steps; pseudo-masks mIoU ")
 
 
 def test_runs_are_found_by_their_beginning(runs, tmp_path):

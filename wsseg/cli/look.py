@@ -53,7 +53,8 @@ def report(run: str | None, output: Path, compare: tuple[str, str] | None, overw
     from wsseg.store.runs import find_run
 
     with extra("report", "wsseg report"):
-        from wsseg.report.page import render, render_comparison
+        from wsseg.report.comparison import render_comparison
+        from wsseg.report.page import render
         from wsseg.report.run_report import gather
     if compare and run:
         raise click.UsageError("found both RUN and --compare; give only one of them")

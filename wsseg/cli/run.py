@@ -2,6 +2,8 @@
 
 import json
 import logging
+import os
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,12 +20,13 @@ from wsseg.cli.options import (
     set_option,
     store_option,
 )
-from wsseg.cli.tables import duration, mebibytes, print_table
+from wsseg.cli.tables import duration, mebibytes, print_table, wrapped
 from wsseg.errors import explained, extra
-from wsseg.metrics.wording import conditions_text, headline, percent
+from wsseg.metrics.wording import conditions_text, percent, result_text, weakest_class
 
 if TYPE_CHECKING:
-    from wsseg.running.plan import Plan, PlannedStep
+    from wsseg.running.plan import Plan
+    from wsseg.store.artifact import Artifact
     from wsseg.store.objects import ArtifactStore
 
 log = logging.getLogger("wsseg")
@@ -75,9 +78,7 @@ def run(
     if as_json:
         click.echo(json.dumps({"run": run_id, "report": str(page) if page else None, **summary(plan)}, indent=1))
     else:
-        print_results(plan, run_id)
-        if page:
-            click.echo(f"report: {page}")
+        print_results(plan, run_id, page)
     plan.raise_failures()
 
 
@@ -117,44 +118,71 @@ def write_page(plan: "Plan", run_id: str) -> Path | None:
     return path
 
 
-def print_results(plan: "Plan", run_id: str) -> None:
-    """Print one row per step, the IoU per class, and the folders of masks and networks."""
-    rows = []
-    for planned in plan.steps:
-        metrics = planned.artifact.manifest["metrics"] if planned.artifact else {}
-        size = mebibytes(planned.artifact.size) if planned.artifact else ""
-        time = f"{planned.seconds:.1f} s" if planned.state == "ran" else ""
-        rows.append([planned.step.name, planned.state, time, size, headline(metrics) or planned.why])
-    print_table(["step", "state", "time", "size", "result"], rows, numbers=["time", "size"])
-    _print_iou([p for p in plan.active if p.artifact and "iou" in p.artifact.manifest["metrics"]])
+def print_results(plan: "Plan", run_id: str, page: Path | None) -> None:
+    """Print the result, the IoU per class, where masks, networks and the report are, and the next command: 80 columns."""
+    artifacts = [p.artifact for p in plan.active if p.artifact]
+    evaluations = [a for a in artifacts if "iou" in a.manifest["metrics"]]
+    judged = [a for a in evaluations if "best_threshold" not in a.manifest["metrics"]]  # masks; the others are seeds
+    metrics = judged[-1].manifest["metrics"] if judged else None
+    result = result_text(metrics) if metrics and metrics["miou"] is not None else "no true masks, quality not measured"
+    click.echo("\n".join(wrapped(f"{plan.recipe.name} on {plan.config.name}: {result}")))
+    if metrics and (weakest := weakest_class(metrics)):
+        click.echo("\n".join(wrapped(f"weakest class: {weakest[0]} (IoU {percent(weakest[1])} %)")))
+    if evaluations:
+        _print_iou([evaluations[0], *judged[-2:]] if judged else evaluations[:1])
     if all(p.state == "cached" for p in plan.active):
         click.echo("\nnothing to do: every step was cached")
     click.echo("")
-    for planned in plan.active:
-        if planned.artifact and planned.artifact.kind in ("predictions", "pseudo_masks"):
-            click.echo(f"{planned.artifact.kind.replace('_', '-')}: {planned.artifact.folder / 'masks'}")
-        elif planned.artifact and planned.artifact.kind in ("segmenter", "classifier"):
-            click.echo(f"{planned.artifact.kind} network: {planned.artifact.folder}")
+    names = {"pseudo_masks": "pseudo-masks", "predictions": "predictions", "segmenter": "network"}
+    for kind, name in names.items():
+        if made := [a for a in artifacts if a.kind == kind]:
+            click.echo(f"{name}: {_place(made[-1], plan.store, kind)}")
     click.echo(f"run: {run_id}")
+    if page:
+        click.echo(f"report: {_shortest(page)}")
+    click.echo(f"next: {_next_command(artifacts, plan.store)}")
 
 
-def _print_iou(evaluations: "list[PlannedStep]") -> None:
+def _place(artifact: "Artifact", store: "ArtifactStore", kind: str) -> str:
+    """Return the folder of an artifact; its key is abbreviated as a pattern that shells expand."""
+    folder = _shortest(store.root / "objects")
+    key = next(artifact.key[:n] for n in (8, 64) if len(list(artifact.folder.parent.glob(artifact.key[:n] + "*"))) == 1)
+    end = "" if len(key) == 64 else "*"
+    return f"{folder}{os.sep}{key}{end}" + ("" if kind == "segmenter" else f"{os.sep}masks")
+
+
+def _shortest(path: Path) -> str:
+    """Return a path relative to the working folder if it is below it."""
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
+
+
+def _next_command(artifacts: "list[Artifact]", store: "ArtifactStore") -> str:
+    """Return what to do with the last network, or with the last masks of a recipe without one."""
+    networks = [a for a in artifacts if a.kind == "segmenter"]
+    masks = [a for a in artifacts if a.kind == "pseudo_masks"]
+    words = ["wsseg", "view", "--open"]
+    if networks:
+        words = ["wsseg", "predict", networks[-1].manifest["step"], "photos", "-o", "masks"]
+    elif masks:
+        words = ["wsseg", "export", masks[-1].manifest["step"], "--format", "coco"]
+    if store.root.name != "wsseg-store":
+        words += ["--store", _shortest(store.root)]
+    return shlex.join(words)
+
+
+def _print_iou(evaluations: "list[Artifact]") -> None:
     """Print one row per class and one column per evaluation, and the conditions of each evaluation."""
-    reports = {p.step.name: p.artifact for p in evaluations if p.artifact}
-    if not reports:
-        return
-    metrics = {step: report.manifest["metrics"] for step, report in reports.items()}
-    *_, last = reports.values()
+    metrics = {a.manifest["step"]: a.manifest["metrics"] for a in evaluations}
     rows = [
         [name, *(percent(m["iou"].get(name)) for m in metrics.values())]
-        for name in last.read_json("report.json")["labels"]
+        for name in evaluations[-1].read_json("report.json")["labels"]
     ]
     rows.append(["mean", *(percent(m["miou"]) for m in metrics.values())])
     click.echo("")
-    steps = [step.replace("_", " ") for step in metrics]  # a narrow terminal wraps headers at spaces
+    steps = [step.replace("_", " ") for step in metrics]
     print_table(["IoU in percent", *steps], rows, numbers=steps)
     for step, values in metrics.items():
-        click.echo(f"{step}: {conditions_text(values)}")
+        click.echo("\n".join(wrapped(f"{step}: {conditions_text(values)}", "  ")))
 
 
 @click.command(cls=Command)

@@ -3,6 +3,7 @@
 import io
 import os
 import sys
+import textwrap
 from collections.abc import Sequence
 
 import click
@@ -43,6 +44,16 @@ def print_table(header: Sequence[str], rows: Sequence[Sequence[str]], numbers: S
         console.print(table)
     for line in capture.get().splitlines():
         click.echo(line.rstrip())  # not written by rich: standard output may lack a character such as an arrow
+
+
+def wrapped(text: str, indent: str = "") -> list[str]:
+    """Return a text in lines of at most 80 columns; longer words stay whole, so that they can be copied.
+
+    Args:
+        text: one paragraph.
+        indent: of all lines but the first.
+    """
+    return textwrap.wrap(text, 80, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
 
 
 def mebibytes(size: float) -> str:

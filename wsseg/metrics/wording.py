@@ -42,6 +42,20 @@ def images_text(conditions: Mapping[str, Any]) -> str:
     return text
 
 
+def result_text(metrics: Mapping[str, Any]) -> str:
+    """Return the mIoU with the images that it was measured on, and whether it is a diagnostic."""
+    conditions = metrics["conditions"]
+    text = f"mIoU {percent(metrics['miou'])} % on {images_text(conditions)}"
+    return f"{text}, a diagnostic" if conditions["diagnostic"] else text
+
+
+def weakest_class(metrics: Mapping[str, Any]) -> tuple[str, float] | None:
+    """Return name and IoU of the class with the lowest IoU, the background excluded; None if no class was measured."""
+    _, *classes = metrics["iou"].items()
+    measured = [(iou, name) for name, iou in classes if iou is not None]
+    return min(measured)[::-1] if measured else None
+
+
 def values_texts(conditions: Mapping[str, Any]) -> list[str]:
     """Return the config values that decide masks, one text per table, and the seed."""
     tables = ("pseudo_masks", "walk", "walked_masks", "relabeling", "predictions")

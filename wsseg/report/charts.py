@@ -1,8 +1,12 @@
-"""The page's charts as SVG, drawn by matplotlib; text stays text and takes the page's colour, so that dark mode works."""
+"""The page's charts as SVG, drawn by matplotlib; text stays text and takes the page's colour, so that dark mode works.
+
+`wsseg.report.figures` says where each of them is shown.
+"""
 
 import io
 import math
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 import matplotlib
@@ -13,7 +17,7 @@ from matplotlib.figure import Figure
 from wsseg.metrics.objects import SIZES
 from wsseg.metrics.wording import percent
 from wsseg.report.appearance import BLUE, ERRORS, GREEN, GREY, ORANGE, PURPLE, SKY, VERMILION
-from wsseg.report.quality import MaskQuality, SeedCurves
+from wsseg.report.quality import MaskQuality, Scores, SeedCurves
 from wsseg.report.run_report import RunReport, StepFacts
 
 _TEXT = "#010203"  # placeholder of the page's text colour
@@ -29,7 +33,12 @@ def _figure(width: float, height: float) -> tuple[Figure, Axes]:
     return figure, figure.add_subplot()
 
 
-def _svg(figure: Figure, name: str) -> str:
+def page_style() -> AbstractContextManager[None]:
+    """Return a context in which figures get the page's fonts and colours."""
+    return matplotlib.rc_context(_SETTINGS)
+
+
+def svg(figure: Figure, name: str) -> str:
     """Return an SVG element; `name` makes its ids unique in the page and equal from run to run."""
     buffer = io.StringIO()
     with matplotlib.rc_context({"svg.hashsalt": name}):
@@ -40,76 +49,6 @@ def _svg(figure: Figure, name: str) -> str:
     for start in ('id="', 'href="#', "url(#"):
         text = text.replace(start, f"{start}{name}-")
     return text.replace("<svg", '<svg aria-hidden="true" focusable="false"', 1)
-
-
-def charts(report: RunReport) -> list[dict[str, str]]:
-    """Return the charts that the run has data for: ``name``, ``title``, ``svg``, and ``text`` that describes the chart."""
-    drawn: list[dict[str, str]] = []
-
-    def add(name: str, title: str, text: str, figure: Figure | None) -> None:
-        if figure is not None:
-            drawn.append({"name": name, "title": title, "text": text, "svg": _svg(figure, name)})
-
-    with matplotlib.rc_context(_SETTINGS):
-        add(
-            "iou",
-            "IoU by class",
-            "Every evaluated step. Dots are runs of the same config with other seeds.",
-            iou(report),
-        )
-        for name, split in report.splits.items():
-            if split.quality:
-                add(
-                    f"confusion-{name}", f"Confusion matrix, {split.evaluated} on {name}",
-                    "Percentage of the pixels of each true class (row) that are predicted as each class (column).",
-                    confusion_matrix(split.quality),
-                )  # fmt: skip
-                add(
-                    f"errors-{name}", f"Errors by class, {split.evaluated} on {name}",
-                    "Wrong pixels as a percentage of the union of the class in truth and mask.",
-                    errors(split.quality),
-                )  # fmt: skip
-                add(
-                    f"sizes-{name}", f"Errors by object size, {split.evaluated} on {name}",
-                    "Wrong pixels as a percentage of the pixels of small (under 32 x 32 px), medium (up to 96 x 96 px) and large "
-                    "objects. The number of objects is in parentheses.",
-                    sizes(split.quality),
-                )  # fmt: skip
-            if split.seeds:
-                add(
-                    f"threshold-{name}", f"Seeds by background threshold, {name}",
-                    "Precision and recall of the foreground, and mIoU, if all values below the threshold are background.",
-                    thresholds(split.seeds),
-                )  # fmt: skip
-                add(
-                    f"calibration-{name}", f"Calibration of the seeds, {name}",
-                    "Fraction of pixels that have the seed's class, by the seed's value. The area of a dot is the fraction of pixels.",
-                    calibration({step: curves.calibration for step, curves in _ends(split.seeds)}, "value of the seed"),
-                )  # fmt: skip
-        calibrated = {name: r for name, r in report.reports.items() if "calibration_error" in r["metrics"]}
-        if calibrated:
-            error = ", ".join(
-                f"{percent(r['metrics']['calibration_error'])} % ({name})" for name, r in calibrated.items()
-            )
-            add(
-                "calibration-network", "Calibration of the network",
-                "Fraction of correct pixels by the confidence of the network (after its CRF). The area of a dot is the fraction of "
-                f"pixels. The network is overconfident where the curve is below the line. Expected calibration error: {error}.",
-                calibration({name: r["calibration"] for name, r in calibrated.items()}, "confidence"),
-            )  # fmt: skip
-        add(
-            "training", "Training",
-            "Top: mean loss of each epoch, relative to the first epoch. Bottom: scores on the training crops: F1 of a "
-            "classifier, mIoU of a segmenter against its training masks, fraction of correct pairs of pixels for affinities.",
-            training(report.steps),
-        )  # fmt: skip
-        add(
-            "cost",
-            "Time and disk space by step",
-            "Minutes of computation (bars) and size of the artifact.",
-            cost(report.steps),
-        )
-    return drawn
 
 
 def iou(report: RunReport) -> Figure | None:
@@ -134,6 +73,23 @@ def iou(report: RunReport) -> Figure | None:
     axes.set_xlabel("IoU in percent")
     axes.set_xlim(0, 100)
     axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2, fontsize=9)
+    return figure
+
+
+def spread(scores: Scores, names: Sequence[str], measure: str) -> Figure:
+    """Draw the median of each class as a dot, and the range of 80 % of its images as a line; the lowest class is on top."""
+    values = {names[k]: 100 * np.array(list(by_id.values())) for k, by_id in scores.classes.items() if by_id}
+    ranked = sorted(values, key=lambda name: float(np.median(values[name])))
+    figure, axes = _figure(6.5, max(1.6, 0.36 * len(ranked) + 0.9))
+    for place, name in enumerate(ranked):
+        low, middle, high = np.percentile(values[name], (10, 50, 90))
+        axes.plot([low, high], [place, place], color=SKY, lw=5, solid_capstyle="round")
+        axes.plot([middle], [place], "o", ms=8, color=BLUE)
+        axes.text(middle, place - 0.24, f"{middle:.0f}", ha="center", va="bottom", fontsize=9)
+    axes.set_yticks(range(len(ranked)), [f"{name} ({len(values[name])})" for name in ranked])
+    axes.set_ylim(len(ranked) - 0.5, -0.7)
+    axes.set_xlim(0, 100)
+    axes.set_xlabel(f"{measure} in percent")
     return figure
 
 
@@ -206,7 +162,7 @@ def sizes(quality: MaskQuality) -> Figure | None:
 def thresholds(seeds: Mapping[str, SeedCurves]) -> Figure:
     """Draw curves over the threshold: solid for the last seeds, dashed for the first."""
     figure, axes = _figure(6.5, 3.2)
-    for (step, curves), style in zip(_ends(seeds), ("-", "--"), strict=False):
+    for (step, curves), style in zip(ends(seeds), ("-", "--"), strict=False):
         for values, colour, measure in (
             (curves.miou, BLUE, "mIoU"), (curves.precision, ORANGE, "precision"), (curves.recall, GREEN, "recall"),
         ):  # fmt: skip
@@ -234,7 +190,7 @@ def calibration(by_step: Mapping[str, Sequence[tuple[float, float, int]]], value
     return figure
 
 
-def _ends(seeds: Mapping[str, SeedCurves]) -> list[tuple[str, SeedCurves]]:
+def ends(seeds: Mapping[str, SeedCurves]) -> list[tuple[str, SeedCurves]]:
     """Return the last seeds and, if there are several, the first."""
     items = list(seeds.items())
     return [items[-1], items[0]] if len(items) > 1 else items

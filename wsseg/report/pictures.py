@@ -8,11 +8,13 @@ import numpy as np
 from PIL import Image as PILImage
 
 from wsseg.data.reading import read_photograph
-from wsseg.report.run_report import Layer, Split
-from wsseg.stages.layout import SEED_FOLDER, ArtifactMasks
+from wsseg.errors import WssegError
+from wsseg.report.run_report import Layer
+from wsseg.stages.layout import SEED_FOLDER
 from wsseg.types import Image, LabeledImage, Mask
 
 SIDE = 240  # px, the longer side of an embedded picture
+LARGE_SIDE = 480  # px, of the pictures at the beginning of the page
 _QUALITY = 70  # JPEG
 
 
@@ -40,7 +42,7 @@ def small_mask(mask: Mask, side: int) -> bytes:
     return buffer.getvalue()
 
 
-def picture(split: Split, layer: Layer, item: LabeledImage, side: int) -> tuple[str, bytes]:
+def picture(layer: Layer, item: LabeledImage, side: int) -> tuple[str, bytes]:
     """Return (media type, bytes) of a layer of an image.
 
     Raises:
@@ -50,8 +52,9 @@ def picture(split: Split, layer: Layer, item: LabeledImage, side: int) -> tuple[
         return "image/jpeg", photograph(read_photograph(item), side)
     if layer.kind == "heat" and layer.artifact is not None:
         return "image/png", layer.artifact.read_bytes(f"{SEED_FOLDER}/{item.id}.png")
-    masks = split.truth if layer.artifact is None else ArtifactMasks(layer.artifact)
-    return "image/png", small_mask(masks.mask(item.id), side)  # type: ignore[union-attr]
+    if layer.masks is None:
+        raise WssegError(f"{layer.name}: the layer has no masks")
+    return "image/png", small_mask(layer.masks.mask(item.id), side)
 
 
 def data_uri(media: str, data: bytes) -> str:

@@ -1,6 +1,6 @@
 """The quality of masks and seeds of a split, as `evaluate_masks` measured it."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -78,18 +78,42 @@ def seed_curves(evaluation: Artifact) -> SeedCurves | None:
     return SeedCurves(thresholds, miou, report["precision"], report["recall"], report["calibration"])
 
 
-def worst_first(images: Iterable[ImageCounts]) -> list[tuple[float, str]]:
-    """Return (mean IoU, id) of each image that has one, from the worst to the best."""
-    return sorted((miou, image.id) for image in images if (miou := image.miou) is not None)
+@dataclass(frozen=True)
+class Scores:
+    """What the images of a split are ordered by.
+
+    Args:
+        measure: ``IoU``, ``agreement`` or ``confidence``.
+        meaning: what the measure compares, for the page.
+        images: mean over the classes of each image, in [0, 1], by id.
+        classes: by class id and image id, of the images whose labels name the class.
+    """
+
+    measure: str
+    meaning: str
+    images: Mapping[str, float]
+    classes: Mapping[int, Mapping[str, float]]
 
 
-def worst_and_others(images: Sequence[ImageCounts], count: int) -> list[str]:
+def scores_of(quality: MaskQuality, evaluated: str) -> Scores:
+    """Return the IoU of each image and class."""
+    classes: dict[int, dict[str, float]] = {}
+    for image in quality.images:
+        for class_id, pixels in image.classes.items():
+            if class_id != BACKGROUND and pixels.iou is not None:
+                classes.setdefault(class_id, {})[image.id] = pixels.iou
+    images = {image.id: miou for image in quality.images if (miou := image.miou) is not None}
+    return Scores("IoU", f"the IoU of {evaluated} with the true masks", images, classes)
+
+
+def worst_and_others(scores: Mapping[str, float | None], count: int) -> list[str]:
     """Return the ids of up to `count` images: half of them the worst, the others evenly spaced up to the best.
 
-    Images without any evaluated pixel come last.
+    Args:
+        scores: by id; None for images that were not measured, which come last.
+        count: the largest number of ids.
     """
-    ranked = [item_id for _, item_id in worst_first(images)]
-    ranked += sorted(image.id for image in images if image.miou is None)
+    ranked = sorted(scores, key=lambda item_id: (scores[item_id] is None, scores[item_id] or 0.0, item_id))
     if len(ranked) <= count:
         return ranked
     worst, others = ranked[: count // 2], ranked[count // 2 :]

@@ -3,15 +3,22 @@
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from wsseg.data.images import LabeledImages
 from wsseg.errors import WssegError
-from wsseg.report.quality import MaskQuality, SeedCurves, mask_quality, seed_curves
+from wsseg.report.agreement import agreement, confidence
+from wsseg.report.quality import MaskQuality, Scores, SeedCurves, mask_quality, scores_of, seed_curves
 from wsseg.running.sources import Sources, recorded_data
-from wsseg.stages.protocol import TruthSource
+from wsseg.stages.layout import ArtifactMasks
+from wsseg.stages.protocol import MaskSource, TruthSource
 from wsseg.store.artifact import Artifact
 from wsseg.store.objects import ArtifactStore
+
+if TYPE_CHECKING:
+    from wsseg.report.examples import Examples
 
 log = logging.getLogger("wsseg")
 
@@ -46,11 +53,19 @@ class StepFacts:
 
 @dataclass(frozen=True)
 class Layer:
-    """A picture that every image of a split has; its kind is ``photo``, ``heat`` (seeds), ``mask`` or ``truth``."""
+    """A picture that every image of a split has.
+
+    Args:
+        name: unique within the split.
+        kind: ``photo``, ``heat`` (seeds), ``mask`` or ``truth``.
+        artifact: that holds the seeds or masks, if there is one.
+        masks: the masks of the kinds ``mask`` and ``truth``.
+    """
 
     name: str
     kind: str
     artifact: Artifact | None = None
+    masks: MaskSource | None = None
 
 
 @dataclass
@@ -64,6 +79,8 @@ class Split:
         evaluated: name of the layer that `quality` describes: the last evaluated masks.
         quality: of these masks.
         seeds: curves of evaluated seeds by step.
+        scores: of each image, by which images are ordered: IoU if there is an evaluation; otherwise the agreement of the
+            layers or the confidence of the network. None if there are fewer than two layers to compare.
     """
 
     images: LabeledImages
@@ -72,6 +89,11 @@ class Split:
     evaluated: str = ""
     quality: MaskQuality | None = None
     seeds: dict[str, SeedCurves] = field(default_factory=dict)
+    scores: Scores | None = None
+
+    def of_kind(self, *kinds: str) -> list[Layer]:
+        """Return the layers of some kinds, in the order of the steps."""
+        return [layer for layer in self.layers if layer.kind in kinds]
 
 
 @dataclass
@@ -82,22 +104,26 @@ class RunReport:
         run: id of the run.
         record: the run's record in the store.
         steps: in the recipe's order.
+        store: folder of the store.
         splits: by name; empty if the data set can no longer be read.
         result: the last report of `evaluate_masks` on held-out masks, or None.
         reports: all reports of `evaluate_masks` (report.json), by step.
         bound: (run id, mIoU) of the run with full supervision that the result is compared with.
         siblings: metrics of runs of the same recipe and config with other seeds, by seed.
+        artifacts: of the complete steps, by name.
         notes: what is missing in this report, and why.
     """
 
     run: str
     record: Mapping[str, Any]
     steps: list[StepFacts]
+    store: Path
     splits: dict[str, Split] = field(default_factory=dict)
     result: Mapping[str, Any] | None = None
     reports: dict[str, Mapping[str, Any]] = field(default_factory=dict)
     bound: tuple[str, float] | None = None
     siblings: dict[int, Mapping[str, Any]] = field(default_factory=dict)
+    artifacts: dict[str, Artifact] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
     @property
@@ -111,9 +137,21 @@ class RunReport:
             return None
         return float(self.result["metrics"]["miou"]) / self.bound[1]
 
+    @cached_property
+    def examples(self) -> "Examples | None":
+        """The best, the median and the worst image of each class; None if the run has no pictures. Computed at the first use."""
+        from wsseg.report.examples import choose_examples  # it loads a network
+
+        return choose_examples(self)
+
+    def last(self, kind: str) -> Artifact | None:
+        """Return the artifact of the last complete step that makes a kind, such as ``segmenter``."""
+        made = [artifact for artifact in self.artifacts.values() if artifact.kind == kind]
+        return made[-1] if made else None
+
 
 def gather(store: ArtifactStore, run: str, record: Mapping[str, Any], sources: Sources | None = None) -> RunReport:
-    """Gather the contents of a report. Nothing is computed again, and the true masks are needed for their pictures only.
+    """Gather the contents of a report. No step is computed again, and the true masks are needed for their pictures only.
 
     Args:
         store: the store that holds the run.
@@ -122,7 +160,8 @@ def gather(store: ArtifactStore, run: str, record: Mapping[str, Any], sources: S
         sources: its data set, if it is already loaded. Otherwise it is read here, and its notes are logged.
     """
     artifacts = {name: _artifact(store, step["key"]) for name, step in record["steps"].items()}
-    report = RunReport(run, record, [_facts(name, artifacts, record) for name in record["steps"]])
+    report = RunReport(run, record, [_facts(name, artifacts, record) for name in record["steps"]], store.root)
+    report.artifacts = {name: artifact for name, artifact in artifacts.items() if artifact is not None}
     report.reports = _reports(artifacts)
     report.result = _result(report.reports)
     failed = {name: step["failed"] for name, step in record["steps"].items() if "failed" in step}
@@ -140,6 +179,10 @@ def gather(store: ArtifactStore, run: str, record: Mapping[str, Any], sources: S
     for name, split in report.splits.items():
         evaluation = _add_quality(report, split, artifacts)
         _add_truth(report, name, sources, evaluation)
+        if split.quality is not None:
+            split.scores = scores_of(split.quality, split.evaluated)
+        else:
+            split.scores = agreement(split.images, split.layers) or confidence(split.images, split.layers)
     return report
 
 
@@ -229,7 +272,7 @@ def _add_split(report: RunReport, name: str, sources: Sources, artifacts: Mappin
         if artifact.kind == "seeds":
             layers.append(Layer(step, "heat", artifact))
         elif artifact.kind in _MASKS:
-            layers.append(Layer(step, "mask", artifact))
+            layers.append(Layer(step, "mask", artifact, ArtifactMasks(artifact)))
     if len(layers) > 1:  # else the run made networks of these images, and no seeds or masks
         report.splits[name] = Split(images, layers)
 
@@ -268,4 +311,4 @@ def _add_truth(report: RunReport, name: str, sources: Sources, evaluation: Artif
         report.notes.append(f"{name}: the true masks have changed since the evaluation, so they are not shown.")
         return
     split.truth = truth
-    split.layers.append(Layer("truth", "truth"))
+    split.layers.append(Layer("truth", "truth", masks=truth))

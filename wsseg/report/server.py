@@ -36,18 +36,20 @@ def application(report: RunReport, token: str) -> Starlette:
     """Return the ASGI application that shows one run below ``/TOKEN/``."""
     page = render(report, served=True)
     items = {name: {item.id: item for item in split.images.items} for name, split in report.splits.items()}
+    layers = {name: {layer.name: layer for layer in split.layers} for name, split in report.splits.items()}
+    if report.examples is not None:
+        layers[report.examples.split.images.split] |= {layer.name: layer for _, layer in report.examples.columns}
 
     async def show(request: Request) -> Response:
         return HTMLResponse(page, headers=_HEADERS)
 
     async def picture(request: Request) -> Response:
-        split = report.splits.get(request.path_params["split"])
-        layer = next((x for x in split.layers if x.name == request.path_params["layer"]), None) if split else None
+        layer = layers.get(request.path_params["split"], {}).get(request.path_params["layer"])
         item = items.get(request.path_params["split"], {}).get(request.query_params.get("id", ""))
-        if split is None or layer is None or item is None:
+        if layer is None or item is None:
             return PlainTextResponse("no such picture", 404, headers=_HEADERS)
         try:
-            media, data = await run_in_threadpool(pictures.picture, split, layer, item, SIDE)
+            media, data = await run_in_threadpool(pictures.picture, layer, item, SIDE)
         except WssegError as error:
             return PlainTextResponse(str(error), 410, headers=_HEADERS)
         return Response(data, media_type=media, headers=_HEADERS)

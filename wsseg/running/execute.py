@@ -18,6 +18,7 @@ from wsseg.errors import (
     explained,
     explaining,
 )
+from wsseg.metrics.wording import headline
 from wsseg.running.plan import CACHED, FAILED, RAN, TRAINING, Plan, PlannedStep
 from wsseg.running.provenance import made_with
 from wsseg.running.recipe import SOURCES
@@ -141,7 +142,8 @@ def _complete_step(planned: PlannedStep, plan: Plan, repair: bool) -> None:
             planned.artifact, planned.seconds = _run_stage(planned, plan)
         planned.state = RAN
         progress.step_done(name, planned.artifact.manifest["metrics"])
-    log.info("%s: done in %.1f s (%s)", name, planned.seconds, planned.key[:12])
+    text = headline(planned.artifact.manifest["metrics"])
+    log.info("%s: done in %.1f s (%s)%s", name, planned.seconds, planned.key[:12], text and f": {text}")
 
 
 def _undamaged_artifact(store: ArtifactStore, key: str) -> Artifact | None:

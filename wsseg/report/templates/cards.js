@@ -3,11 +3,11 @@ const CARDS = 24;  // cards that are added at once
 let listed = [], shown = 0;  // rows that pass the filter in their order, and how many of them have a card
 
 const settings = () => ["split", "left", "right", "divide", "opacity"].map((id) => $(id).value).join() + [...hidden].join();
-const scoreOf = (row) => { const k = Number($("class").value); return k ? row[IOU][k] : row[MIOU]; };
+const scoreOf = (row) => { const k = Number($("class").value); return k ? row[SCORES][k] : row[SCORE]; };
 
 function passes(row) {
-  const k = Number($("class").value), kind = $("kind").value, most = Number($("most").value), score = scoreOf(row);
-  if (k && !row[CLASSES].includes(k) && !(k in row[IOU])) return false;
+  const k = Number($("class").value), kind = $("kind")?.value, most = Number($("most").value), score = scoreOf(row);
+  if (k && !row[CLASSES].includes(k) && !(k in row[SCORES])) return false;
   if (kind && !(row[SHARES].length && row[SHARES][errorIndex(kind)] >= 0.01)) return false;
   if (most < 100 && !(score !== null && score !== undefined && 100 * score <= most)) return false;
   return row[ID].toLowerCase().includes($("search").value.toLowerCase());
@@ -34,18 +34,18 @@ async function drawCard(card) {
   card.drawnWith = settings();
   const holder = card.querySelector(".picture"), canvas = holder.querySelector("canvas");
   try {
-    if (await draw(canvas, card.row, Number($("divide").value))) return;
+    if (await draw(canvas, card.row, $("left").value, $("right").value, Number($("divide").value))) return;
     holder.textContent = "not in this page";
   } catch (error) { holder.textContent = "no picture: " + error.message; }
 }
 function newCard(row, place) {
   const item = element("li"), card = element("button", undefined, { type: "button" });
   const holder = element("span", undefined, { class: "picture" }), text = element("span", undefined, { class: "text" });
-  text.append(element("b", row[ID]), element("span", `${namesOf(row)}; IoU ${percent(row[MIOU])}`));
+  text.append(element("b", row[ID]), element("span", [namesOf(row), scoreText(row)].filter(Boolean).join("; ")));
   holder.append(element("canvas", undefined, { "aria-hidden": "true" }));
   card.append(holder, text);
   card.row = row;
-  card.addEventListener("click", () => openImage(place));
+  card.addEventListener("click", () => openImage(listed, place));
   item.append(card);
   watcher.observe(card);
   return item;
@@ -66,5 +66,6 @@ function list() {
 }
 function redraw() {
   document.querySelectorAll(".cards button").forEach(drawCard);
+  document.querySelectorAll(".cell").forEach(drawCell);
   if ($("large").open) drawLarge();
 }

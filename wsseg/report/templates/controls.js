@@ -1,10 +1,22 @@
 // --- controls.js: fill the controls, connect them, and show the first split ---
 function enterSplit() {
   const names = split().layers.map((layer) => [layer.name, layer.name.replaceAll("_", " ")]);
+  const has = (name) => split().layers.some((layer) => layer.name === name);
   const last = split().evaluated || names[names.length - 1][0];
   const masks = split().layers.filter((layer) => layer.kind === "mask");
-  options($("left"), names, data.compared ? masks[0].name : layerNamed("errors") ? last : names[0][0]);
-  options($("right"), names, data.compared ? masks[1].name : layerNamed("truth") ? "truth" : last);
+  options($("left"), names, data.compared ? masks[0].name : has("errors") ? last : names[0][0]);
+  options($("right"), names, data.compared ? masks[1].name : has("truth") ? "truth" : last);
+  const { measure, judged } = split();
+  $("measure").textContent = measure;
+  $("at-most").hidden = !measure;
+  for (const order of ["worst", "best"]) {
+    const option = $("order").querySelector(`[value=${order}]`);
+    option.hidden = !measure;
+    option.textContent = `${order === "worst" ? "lowest" : "highest"} ${measure} first`;
+  }
+  if (!judged && errorIndex($("order").value) >= 0) $("order").value = "worst";
+  if (!judged && $("kind")) $("kind").value = "";
+  if (!measure && ["worst", "best"].includes($("order").value)) $("order").value = "id";
   list();
 }
 function swatch(background) {
@@ -23,7 +35,7 @@ function fillLegend() {
     $("legend").append(label);
   });
   const hatched = "repeating-linear-gradient(135deg, #fff 0 3px, #282828 3px 6px)";
-  for (const [text, background] of [["255: undecided or not evaluated", hatched], ...ERRORS.map((kind) => [`error: ${kind.label}`, rgb(kind.colour)])]) {
+  for (const [text, background] of [["255: undecided or not evaluated", hatched], ...($("kind") ? ERRORS : []).map((kind) => [`error: ${kind.label}`, rgb(kind.colour)])]) {
     const item = element("span");
     item.append(swatch(background), element("span", text));
     $("legend").append(item);
@@ -31,7 +43,7 @@ function fillLegend() {
 }
 function connect() {
   $("split").addEventListener("change", enterSplit);
-  for (const id of ["order", "class", "kind"]) $(id).addEventListener("change", list);
+  for (const id of ["order", "class", "kind"]) $(id)?.addEventListener("change", list);
   for (const id of ["most", "search"]) $(id).addEventListener("input", list);
   for (const id of ["left", "right"]) $(id).addEventListener("change", redraw);
   for (const id of ["divide", "opacity"]) $(id).addEventListener("input", redraw);
@@ -48,7 +60,7 @@ function connect() {
     if (event.key === "ArrowRight") step(1);
     else if (event.key === "ArrowLeft") step(-1);
   });
-  $("large").addEventListener("close", () => $("cards").children[current]?.querySelector("button")?.focus());
+  $("large").addEventListener("close", () => (fixed ? fixed.opener : $("cards").children[current]?.querySelector("button"))?.focus());
 }
 
 const splits = Object.keys(data.splits);
@@ -59,4 +71,4 @@ if (splits.length) {
   fillLegend();
   connect();
   enterSplit();
-} else $("controls").hidden = $("legend").hidden = $("more").hidden = true;
+} else $("all").hidden = true;

@@ -1,13 +1,16 @@
 // --- elements.js: the page's data, its elements, and the state that all other files share ---
 const data = JSON.parse(document.getElementById("data").textContent);
 const IGNORED = 255;  // value of a mask: undecided, or not evaluated
-const ID = 0, CLASSES = 1, HEIGHT = 2, WIDTH = 3, MIOU = 4, SHARES = 5, IOU = 6, CHANGE = 7;  // fields of a row
+const ID = 0, CLASSES = 1, HEIGHT = 2, WIDTH = 3, SCORE = 4, SHARES = 5, SCORES = 6, CHANGE = 7;  // fields of a row
 const ERRORS = data.appearance.errors;  // name, label and colour of each kind
 const hidden = new Set();  // class ids that are not shown
 
+for (const [name, each] of Object.entries(data.splits)) each.rows.forEach((row) => { row.split = name; });
+
 const $ = (id) => document.getElementById(id);
 const split = () => data.splits[$("split").value];
-const layerNamed = (name) => split().layers.find((layer) => layer.name === name);
+const splitOf = (row) => data.splits[row.split];
+const layerOf = (row, name) => [...splitOf(row).layers, ...data.extra].find((layer) => layer.name === name);
 const errorIndex = (name) => ERRORS.findIndex((kind) => kind.name === name);
 const percent = (fraction) => fraction === null || fraction === undefined ? "–" : (100 * fraction).toFixed(1) + " %";
 
@@ -23,9 +26,10 @@ function options(select, entries, chosen) {
 }
 
 const namesOf = (row) => row[CLASSES].map((k) => data.classes[k]).join(", ") || "background only";
+const scoreText = (row) => row[SCORE] === null ? "" : `${splitOf(row).measure} ${percent(row[SCORE])}`;
 function factsOf(row) {
-  const parts = [`mean IoU ${percent(row[MIOU])}`];
-  if (row[CHANGE] !== undefined) parts.push(`changed by ${(100 * row[CHANGE]).toFixed(1)} points`);
+  const parts = row[SCORE] === null ? [] : [`mean ${scoreText(row)}`];
+  if (row[CHANGE] !== undefined) parts.push(`changed by ${(100 * row[CHANGE]).toFixed(1)} ${splitOf(row).measured ? "points" : "%"}`);
   row[SHARES].forEach((share, i) => { if (share >= 0.0005) parts.push(`${ERRORS[i].label} ${percent(share)}`); });
   return parts.join("; ");
 }

@@ -43,17 +43,17 @@ function errorPicture(mask, truth) {
 async function overlayOf(row, layer) {  // null if only the photograph is shown
   if (layer.kind === "photo") return null;
   if (layer.kind === "errors") {
-    const [mask, truth] = await Promise.all([valuesOf(row, layer.of || split().evaluated), valuesOf(row, "truth")]);
+    const [mask, truth] = await Promise.all([valuesOf(row, layer.of || splitOf(row).evaluated), valuesOf(row, "truth")]);
     return mask && truth ? errorPicture(mask, truth) : null;
   }
   const values = await valuesOf(row, layer.name);
   if (!values) return null;
   return layer.kind === "heat" ? heatPicture(values, row) : maskPicture(values);
 }
-async function draw(canvas, row, divide) {  // returns false if the page has no picture of the image
+async function draw(canvas, row, left, right, divide) {  // returns false if the page has no picture of the image
   const turn = canvas.turn = (canvas.turn || 0) + 1;
-  const sides = [layerNamed($("left").value), layerNamed($("right").value)];
-  const address = addressOf(row, split().layers[0]);
+  const sides = [layerOf(row, left), layerOf(row, right)];
+  const address = addressOf(row, splitOf(row).layers[0]);
   if (!address) return false;
   const photograph = await decoded(address);
   const overlays = await Promise.all(sides.map((layer) => overlayOf(row, layer)));

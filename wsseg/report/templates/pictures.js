@@ -3,8 +3,8 @@ const MOST_DECODED = 400;  // pictures kept in memory; the oldest are dropped fi
 const decodedPictures = new Map();
 
 function addressOf(row, layer) {
-  if (!data.served) return (data.pictures[`${$("split").value}/${row[ID]}`] || {})[layer.name];
-  return `layer/${encodeURIComponent($("split").value)}/${encodeURIComponent(layer.name)}?id=${encodeURIComponent(row[ID])}`;
+  if (!data.served) return (data.pictures[`${row.split}/${row[ID]}`] || {})[layer.name];
+  return `layer/${encodeURIComponent(row.split)}/${encodeURIComponent(layer.name)}?id=${encodeURIComponent(row[ID])}`;
 }
 function decoded(address) {
   if (!decodedPictures.has(address)) {
@@ -27,8 +27,8 @@ function greyValues(image) {
   return { grey, width: canvas.width, height: canvas.height };
 }
 async function valuesOf(row, name) {  // null if the page has no such picture
-  const layer = layerNamed(name);
-  if (layer.kind === "truth" && split().without_truth.includes(row[ID])) return null;
+  const layer = layerOf(row, name);
+  if (layer.kind === "truth" && splitOf(row).without_truth.includes(row[ID])) return null;
   const address = addressOf(row, layer);
   return address ? greyValues(await decoded(address)) : null;
 }

@@ -1,35 +1,45 @@
 // --- viewer.js: one image, large ---
-let current = 0;  // place of the open image in the list
+let viewed = [], current = 0;  // rows that can be stepped through, and the place of the open one
+let fixed = null;  // layers of the left and the right side, and the element that gets the focus back; null: as the controls say
 
+const leftName = () => fixed ? fixed.left : $("left").value;
+const rightName = () => fixed ? fixed.right : $("right").value;
 async function drawLarge() {
-  const row = listed[current];
+  const row = viewed[current];
   $("large-title").textContent = row[ID];
-  $("large-facts").textContent = `${namesOf(row)}; ${factsOf(row)}`;
-  $("large-canvas").setAttribute("aria-label", `${row[ID]}: ${$("left").value} on the left, ${$("right").value} on the right; ${factsOf(row)}`);
+  $("large-facts").textContent = [`${leftName()} | ${rightName()}`.replaceAll("_", " "), namesOf(row), factsOf(row)].filter(Boolean).join("; ");
+  $("large-canvas").setAttribute("aria-label", `${row[ID]}: ${leftName()} on the left, ${rightName()} on the right; ${factsOf(row)}`);
+  $("previous").hidden = $("next").hidden = viewed.length < 2;
   $("previous").disabled = current === 0;
-  $("next").disabled = current === listed.length - 1;
-  const drawn = await draw($("large-canvas"), row, Number($("large-divide").value)).catch(() => false);
+  $("next").disabled = current === viewed.length - 1;
+  const drawn = await draw($("large-canvas"), row, leftName(), rightName(), Number($("large-divide").value)).catch(() => false);
   $("large-canvas").hidden = !drawn;
   if (!drawn) $("readout").textContent = data.served ? "The picture cannot be read." : "This page does not contain the picture; 'wsseg view' shows all pictures.";
 }
-function openImage(place) { current = place; $("large").showModal(); drawLarge(); }
+function openImage(rows, place, sides = null) {
+  viewed = rows;
+  current = place;
+  fixed = sides;
+  $("large").showModal();
+  drawLarge();
+}
 function step(by) {
   const place = current + by;
-  if (place < 0 || place >= listed.length) return;
+  if (place < 0 || place >= viewed.length) return;
   current = place;
-  while (shown <= current) addCards();
+  while (viewed === listed && shown <= current) addCards();
   drawLarge();
 }
 function valueAt(values, x, y) { return values.grey[Math.floor(y) * values.width + Math.floor(x * values.width)]; }
 async function readPixel(event) {  // write the values of each layer under the pointer
-  const row = listed[current], canvas = $("large-canvas"), box = canvas.getBoundingClientRect();
+  const row = viewed[current], canvas = $("large-canvas"), box = canvas.getBoundingClientRect();
   const factor = Math.min(box.width / canvas.width, box.height / canvas.height);  // object-fit: contain
   const x = ((event.clientX - box.left) - (box.width - canvas.width * factor) / 2) / (canvas.width * factor);
   const y = ((event.clientY - box.top) - (box.height - canvas.height * factor) / 2) / (canvas.height * factor);
   if (!(x >= 0 && x < 1 && y >= 0 && y < 1)) return;
   if (event.buttons) { $("large-divide").value = Math.round(100 * x); drawLarge(); }
   const texts = [];
-  for (const layer of split().layers) {
+  for (const layer of [...splitOf(row).layers, ...data.extra]) {
     if (!["mask", "truth", "heat"].includes(layer.kind)) continue;
     const values = await valuesOf(row, layer.name).catch(() => null);
     if (!values) continue;
