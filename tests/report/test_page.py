@@ -70,7 +70,7 @@ def test_it_loads_nothing_and_ids_are_unique(page):
 
 def test_the_order_is_result_pictures_advice_figures_images(page):
     """The first thing below the result is a picture; no chart comes before it."""
-    parts = [page.index(f'id="{part}"') for part in ("pictures", "next", "figures", "images")]
+    parts = [page.index(f'id="{part}"') for part in ("pictures", "advice", "figures", "images")]
     assert parts == sorted(parts) and page.index("<h1>") < parts[0] < page.index("<figure") < parts[3]
     assert re.search(r"<h1>cam_crf on tiny: mIoU \d+\.\d % on 6 val images; weakest class: ", page)
 

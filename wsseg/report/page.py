@@ -99,7 +99,7 @@ def render(report: RunReport, served: bool = False) -> str:
 
 def _links(report: RunReport, rows: Sequence[RowGroup]) -> list[tuple[str, str]]:
     """Return id and name of each part of the page."""
-    parts = [("pictures", "Pictures", rows), ("next", "What to do next", True), ("figures", "Figures", True)]
+    parts = [("pictures", "Pictures", rows), ("advice", "What to do next", True), ("figures", "Figures", True)]
     return [(part, name) for part, name, shown in [*parts, ("images", "All images", report.splits)] if shown]
 
 
