@@ -88,7 +88,9 @@ def _classifier(report: RunReport) -> Advice | None:
         if metrics.get("map") is not None and metrics["map"] < _POOR:
             lowest = min((ap, name) for name, ap in metrics["ap"].items() if ap is not None)
             figure = f"average precision {percent(metrics['map'])} % (mean); lowest: {lowest[1]} {percent(lowest[0])} %"
-            epochs = 2 * report.record["config"]["classifier"]["epochs"]
+            epochs = 2 * max(
+                (len(x.history.get("loss", ())) for x in report.steps if x.stage == "train_classifier"), default=5
+            )
             return Advice(
                 "Train the classifier longer, or give it more labels", figure,
                 run_command(report, classifier__epochs=epochs),
@@ -172,7 +174,7 @@ def _loss(report: RunReport) -> Advice | None:
     figure = f"its loss fell by {100 * fall:.0f} % in the last of {len(losses)} epochs ({trainings[-1].name})"
     return Advice(
         "Train the network longer", figure,
-        run_command(report, segmenter__epochs=2 * report.record["config"]["segmenter"]["epochs"]),
+        run_command(report, segmenter__epochs=2 * len(losses)),
     )  # fmt: skip
 
 
