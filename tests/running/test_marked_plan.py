@@ -10,7 +10,7 @@ from wsseg.running.plan import make_plan
 from wsseg.stages import STAGES
 from wsseg.store.objects import ArtifactStore
 
-WEAK = ["best", "cam_crf", "irn", "self_training"]
+WEAK = ["best", "cam_crf", "irn", "pseudo_masks", "self_training"]
 
 
 @pytest.fixture
