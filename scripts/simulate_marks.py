@@ -106,6 +106,7 @@ def stroke(
     width = max(1, min(round(distance), round(0.03 * side)))
     drawn = np.zeros(region.shape, np.uint8)
     cv2.polylines(drawn, [points.reshape(-1, 1, 2)], False, 1, width)
+    cv2.circle(drawn, points[0].tolist(), width // 2, 1, -1)  # a line of one point draws nothing
     return drawn.astype(bool), AIMING + len(path) / (SPEED * side)
 
 

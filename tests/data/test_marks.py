@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image as PILImage
 
+from wsseg.data.check import check_data
 from wsseg.data.config import CsvData, CsvSplit
 from wsseg.data.file_memory import FileMemory
 from wsseg.data.images import load_images
@@ -179,3 +180,12 @@ def test_a_run_keeps_the_marks_that_it_began_with(write, csv_data):
     marks = write({"000": STROKE}).get("marks.train")
     (csv_data.parent / "data" / "marks" / "000.png").write_bytes(encode_mask(mark_of()))
     assert (marks.mask("000") == STROKE).all()
+
+
+def test_data_check_reports_marks(write, csv_data):
+    def report(marks):
+        return check_data(write(marks).data, FileMemory())[0]
+
+    assert "marks: 1 image" in report({"000": STROKE}).notes
+    problems = report({"001": STROKE[:9]}).problems
+    assert len(problems) == 1 and "1 mark cannot be used: 001: the mark is (9, 64) (H, W)" in problems[0]

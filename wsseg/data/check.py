@@ -8,6 +8,7 @@ from typing import Any
 from wsseg.data.file_memory import FileMemory
 from wsseg.data.images import LabeledImages, class_map, load_images
 from wsseg.data.layouts import list_split
+from wsseg.data.marks import load_marks
 from wsseg.data.tables import NO_CLASS
 from wsseg.data.truth.loading import has_truth, load_truth
 from wsseg.errors import DatasetError, counted, listed
@@ -47,10 +48,26 @@ def check_data(data: Any, memory: FileMemory) -> list[SplitReport]:
     """
     train, train_images = _check_split(data, "train", memory)
     if data.val is None:
+        _check_marks(data, train_images, None, memory, train)
         return [train]
     val, val_images = _check_split(data, "val", memory, train_images.classes)
     _check_overlap(train_images, val_images, val)
+    _check_marks(data, train_images, val_images, memory, train)
     return [train, val]
+
+
+def _check_marks(
+    data: Any, images: LabeledImages, judged: LabeledImages | None, memory: FileMemory, report: SplitReport
+) -> None:
+    """Report marks that cannot be used, and the number of those that can."""
+    if data.train.marks is None:
+        return
+    try:
+        marks = load_marks(data, images, memory, judged)
+    except DatasetError as error:
+        report.problems.append(str(error))
+        return
+    report.notes += [f"marks: {counted(len(marks.ids), 'image')}", *marks.notes]
 
 
 def _check_split(

@@ -13,13 +13,14 @@ import json
 from collections.abc import Collection, Iterable, Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
 from wsseg.data.file_memory import FileMemory
 from wsseg.data.frames import Photograph, photographs
 from wsseg.data.images import LabeledImages
+from wsseg.data.layouts import list_split
 from wsseg.data.masks import decode_mask, encode_mask
 from wsseg.data.orientation import turned_with
 from wsseg.data.photographs import image_files
@@ -34,6 +35,23 @@ Part = Literal["all", "negative", "none"]
 CLASS_FILE = "classes.txt"  # line K names the class of value K
 _EXAMPLES = 3  # images that a message names per fault
 _VERSION = 1  # bump when the same files give other marks
+
+
+def load_marks(data: Any, images: LabeledImages, memory: FileMemory, judged: LabeledImages | None) -> "Marks":
+    """Return the marks that a config names.
+
+    Args:
+        data: one of the data configs; ``data.train.marks`` is set.
+        images: the training images.
+        memory: inspections of earlier calls.
+        judged: the images of val, None without val.
+
+    Raises:
+        DatasetError: see `Marks`.
+    """
+    listed_ids = list_split(data, "train").paths if data.train.limit else ()
+    left_out = {*images.skipped, *listed_ids} - {item.id for item in images.items}
+    return Marks(data.train.marks, images, memory, judged, left_out)
 
 
 class Marks:

@@ -12,8 +12,7 @@ from wsseg.config import parse_table
 from wsseg.data.config import DATA_KINDS, DemoData, input_paths
 from wsseg.data.file_memory import FileMemory
 from wsseg.data.images import LabeledImages, load_images
-from wsseg.data.layouts import list_split
-from wsseg.data.marks import Marks
+from wsseg.data.marks import Marks, load_marks
 from wsseg.errors import (
     ArtifactError,
     ConfigError,
@@ -87,10 +86,8 @@ class Sources:
         return load_images(self.data, split, self._memory, classes)
 
     def _load_marks(self) -> Marks:
-        part, images = self.data.train, self.get("data.train")
-        left_out = {*images.skipped, *(list_split(self.data, "train").paths if part.limit else ())}
         judged = self.get("data.val") if self.has("data.val") else None
-        marks = Marks(part.marks, images, self._memory, judged, left_out - {item.id for item in images.items})
+        marks = load_marks(self.data, self.get("data.train"), self._memory, judged)
         for note in marks.notes:
             log.warning("train: %s", note)
         return marks
