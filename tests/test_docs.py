@@ -62,7 +62,7 @@ def test_commands_and_code_of_the_pages_run(tmp_path):
                     assert page_file.read_text(encoding="utf-8").startswith("<!doctype html>")
                 count += 1
     assert count > 12
-    assert sorted(p.suffix for p in (tmp_path / "masks").glob("*")) == [".png"] * 12
+    assert len(list((tmp_path / "masks").glob("*.png"))) == 12
 
 
 @pytest.mark.slow
