@@ -34,10 +34,10 @@ def run(config, tmp_path, data, *overrides, recipe="cam_crf"):
 
 @pytest.mark.slow
 def test_demo(tmp_path):
-    stages = run("demo", tmp_path, tmp_path, "data.train.images=60", "data.val.images=30")
+    stages = run("demo", tmp_path, tmp_path, "data.train.images=24", "data.val.images=16")
     assert {stage["status"] for stage in stages.values()} == {"ran"}
     result = stages["evaluation"]["metrics"]
-    assert result["images"] == 30 and result["classes_counted"] == 5 and 0 < result["miou"] < 1
+    assert result["images"] == 16 and result["classes_counted"] == 5 and 0 < result["miou"] < 1
 
 
 @pytest.mark.slow

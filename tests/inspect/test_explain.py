@@ -58,7 +58,9 @@ def test_files_of_a_folder(model, photograph, tmp_path):
     both = Request(("cam", "grad_cam"), SPEC.classes, ("backbone.same",), "logit", 64, (1.0,), True, False)
     written, refused = explain_files(model, SPEC, photograph_files(tmp_path / "in"), tmp_path / "out", both, Outputs())
     assert written == 1 and [path.name for path, _ in refused] == ["broken.png"]
-    made = sorted(p.relative_to(tmp_path / "out").as_posix() for p in (tmp_path / "out").rglob("*.*") if p.name != RECORD)
+    made = sorted(
+        p.relative_to(tmp_path / "out").as_posix() for p in (tmp_path / "out").rglob("*.*") if p.name != RECORD
+    )
     assert made == [
         "deep/a.1-red.cam.png", "deep/a.1-red.grad_cam.png", "deep/a.2-b_lue__b_.cam.png",
         "deep/a.2-b_lue__b_.grad_cam.png", "deep/a.npz",
