@@ -1,5 +1,5 @@
 """Stress tests of wsseg: kills, full disks, damaged stores, hostile files, odd names, several runs at once, load, odd
-environments, and equal bytes.
+surroundings, small limits, and equal bytes.
 
 make stress
 python -m tests.stress kills rot --count 50 --json stress.json
@@ -30,7 +30,7 @@ from wsseg.outputs import Outputs
 # repetitions of each part in a full run
 PARTS = {
     "names": 1, "texts": 3_000, "inputs": 5_000, "rot": 2_000, "outputs": 2_000, "determinism": 4, "disk": 1_000, "together": 8, "kills": 200,
-    "environment": 12, "load": 1_000_000,
+    "surroundings": 12, "limits": 12, "load": 1_000_000,
 }  # fmt: skip
 
 

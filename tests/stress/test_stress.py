@@ -119,10 +119,11 @@ def test_forged_stores_touch_nothing_outside(tmp_path):
     assert rot.over_forged_stores(tmp_path)["failures"] == []
 
 
-@pytest.mark.parametrize("part", ["names", "rot", "outputs", "disk", "kills", "together", "determinism", "environment"])
+# `outputs`, `texts`, `inputs` and `load` are above; tests/test_processes.py, test_streams.py and test_workers.py have the surroundings
+@pytest.mark.parametrize("part", ["names", "rot", "disk", "kills", "together", "determinism", "limits"])
 def test_the_short_form(tmp_path, part):
-    target = tmp_path / "figures.json"
-    count = {"rot": 150, "together": 2, "determinism": 2, "environment": 1}.get(part, 6)
+    target = tmp_path / "metrics.json"
+    count = {"rot": 150, "together": 2, "determinism": 2, "limits": 1}.get(part, 6)
     command = [
         sys.executable,
         "-m",
