@@ -1,6 +1,5 @@
 """Tests under other dependencies and Python versions, the documentation, and the files of a release.
 
-pip install nox
 nox                     # everything
 nox -s lowest package   # some sessions
 """
