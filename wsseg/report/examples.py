@@ -115,11 +115,11 @@ def _of_class(split: Split, class_id: int) -> ClassExamples:
         rows = [Example("", item, None) for item in evenly_spaced(list(items.values()), 3)]
         return ClassExamples(class_id, len(items), rows)
     last = len(ranked) - 1
-    places = {0: "only image"} if not last else {last: "best", 0: "worst"}
-    if last > 1:
-        places[last // 2] = "median"
+    places = {last: "best", last // 2: "median", 0: "worst"}
+    if last < 2:
+        places = {last: "best", 0: "worst"} if last else {0: "only image"}
     chosen = [Example(place, items[ranked[index][1]], ranked[index][0]) for index, place in places.items()]
-    return ClassExamples(class_id, len(ranked), sorted(chosen, key=lambda row: -(row.score or 0.0)))
+    return ClassExamples(class_id, len(ranked), chosen)
 
 
 def _columns(split: Split) -> list[tuple[str, Layer]]:
