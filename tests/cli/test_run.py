@@ -40,7 +40,9 @@ def test_a_run_and_the_commands_that_use_it(wsseg, csv_data, tmp_path):
     again = json.loads(wsseg(*run).stdout)["stages"]
     assert {s["status"] for s in again.values()} == {"cached"}
     assert {n: s["key"] for n, s in again.items()} == {n: s["key"] for n, s in stages.items()}
-    assert "every step was cached" in wsseg("run", "cam_crf", "-c", csv_data).stdout
+    end = wsseg("run", "cam_crf", "-c", csv_data).stdout
+    assert "every step was cached" in end
+    check_end(end.splitlines(), tmp_path)
 
     # show --config prints a config that reproduces the run
     text = wsseg("show", stages["segmenter"]["key"][:10], "--config").stdout
@@ -108,6 +110,23 @@ def test_a_run_and_the_commands_that_use_it(wsseg, csv_data, tmp_path):
     assert "removed" in wsseg("gc", "--delete").stdout and not orphan.exists()
     assert "every step was cached" in wsseg("run", "cam_crf", "-c", csv_data).stdout
     assert "finished" in wsseg("status").stdout
+
+
+def check_end(lines, folder):
+    """The end of a run fits 80 columns; it states the result and where everything is."""
+    assert max(len(line) for line in lines) <= 80
+    assert re.fullmatch(r"cam_crf on tiny: mIoU \d+\.\d % on 6 val images", lines[0])
+    assert re.fullmatch(r"weakest class: (red|blue) \(IoU \d+\.\d %\)", lines[1])
+    places = dict(line.split(": ", 1) for line in lines if ": " in line)
+    assert places["next"] == "wsseg predict segmenter photos -o masks"
+    for name, found in (
+        ("pseudo-masks", "masks"),
+        ("predictions", "masks"),
+        ("network", "network.json"),
+        ("report", ""),
+    ):
+        (path,) = folder.glob(places[name])  # a shell expands the pattern in the same way
+        assert path.name == "masks" if found == "masks" else (path / found).is_file()
 
 
 def test_an_unreadable_image_is_named(wsseg, csv_data):
