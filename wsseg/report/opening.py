@@ -1,7 +1,7 @@
 """The first line of the page: what was run, and the result with its conditions or what is known without true masks."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from statistics import mean
 from typing import Any
 
@@ -17,10 +17,12 @@ class Opening:
     Args:
         line: the result in a few words; it follows the names of recipe and config.
         terms: the conditions under which the line holds, and what to compare it with; one short text each.
+        values: the config values that decide the masks, one text per table; the page folds them.
     """
 
     line: str
     terms: list[str] = field(default_factory=list)
+    values: list[str] = field(default_factory=list)
 
 
 def opening(report: RunReport) -> Opening:
@@ -33,14 +35,14 @@ def opening(report: RunReport) -> Opening:
     if state == "finished":
         state = "incomplete"  # an artifact was removed after the run
     line = f"{state} after {done} of {counted(len(report.steps), 'step')}"
-    return Opening(f"{line}; {found.line}" if done else line, found.terms)
+    return replace(found, line=f"{line}; {found.line}" if done else line)
 
 
 def _result(report: RunReport) -> Opening | None:
     """Describe the masks of held-out images against the true masks."""
     if report.result is None:
         return None
-    return Opening(_measured(report.result), _terms(report, report.result))
+    return Opening(_measured(report.result), _terms(report, report.result), values_texts(report.result["conditions"]))
 
 
 def _diagnostic(report: RunReport) -> Opening | None:
@@ -50,7 +52,8 @@ def _diagnostic(report: RunReport) -> Opening | None:
             artifact = report.artifacts[step].manifest["inputs"].get("masks")
             layer = next((x for x in split.of_kind("mask") if x.artifact and x.artifact.key == artifact), None)
             if layer is not None and evaluation["metrics"]["miou"] is not None:
-                return Opening(f"{layer.name.replace('_', '-')} {_measured(evaluation)}", _terms(report, evaluation))
+                line = f"{layer.name.replace('_', '-')} {_measured(evaluation)}"
+                return Opening(line, _terms(report, evaluation), values_texts(evaluation["conditions"]))
     return None
 
 
@@ -82,7 +85,7 @@ def _measured(evaluation: Mapping[str, Any]) -> str:
 
 def _terms(report: RunReport, evaluation: Mapping[str, Any]) -> list[str]:
     metrics, conditions = evaluation["metrics"], evaluation["conditions"]
-    terms = [f"{metrics['classes_counted']} classes with background", *values_texts(conditions)]
+    terms = [f"{metrics['classes_counted']} classes with background", f"rng_seed {conditions['rng_seed']}"]
     seeds = [m["miou"] for seed, m in report.siblings.items() if seed != conditions["rng_seed"]]
     if evaluation is report.result:
         if seeds:
