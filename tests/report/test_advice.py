@@ -59,6 +59,18 @@ def test_without_truth_nothing_is_said_about_iou(runs):
     assert any("Correct some masks" in text for text in texts(report))
 
 
+def test_masks_that_cover_whole_images_raise_the_level(runs):
+    report = report_of(runs, run=runs.changed, truth=False)  # one level, 0.8
+    split = report.splits["train"]
+    for areas, expected in (([0.2, 0.9, 0.7], True), ([0.2, 0.9, 0.3], False)):
+        values = {1: {"a": 0.1}, 2: dict(zip("abc", areas, strict=True))}
+        report.splits["train"] = replace(split, scores=replace(split.scores, areas=values))
+        one = module._area(report)
+        assert (one is not None) is expected
+        if one:
+            assert "half of its masks cover 70 %" in one.figure and "pseudo_masks.levels=[0.90]" in one.command
+
+
 def test_masks_alone_lead_to_a_network(runs):
     report = report_of(runs, steps=("classifier", "seeds", "seed_quality", "pseudo_masks", "pseudo_mask_quality"))
     assert any("Train a network" in text for text in texts(report))

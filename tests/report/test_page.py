@@ -107,7 +107,7 @@ def test_without_truth_what_needs_it_is_absent(runs):
     assert "mIoU" not in text[: text.index('id="figures"')]  # trainings have scores on their own masks
     assert not any(word in text for word in (">true mask<", "chart-errors", "chart-iou", "most missed", 'id="kind"'))
     assert [group.name for group in groups(report_of(runs, truth=False))] == ["classes", "trainings", "cost"]
-    assert "<h1>cam_crf on tiny: masks of 12 train images, agreement " in page
+    assert "<h1>cam_crf on tiny: masks of 12 train images; no true masks, so the quality is not measured</h1>" in page
     assert "by the agreement of seeds, pseudo_masks" in page and "best: agreement " in page
     assert {name: split["measure"] for name, split in data["splits"].items()} == {
         "train": "agreement",

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from statistics import mean
+from statistics import mean, median
 from typing import Any
 
 from wsseg.config import shipped_folder
@@ -19,6 +19,7 @@ from wsseg.report.run_report import UPPER_BOUND, RunReport, Split
 MOST = 3
 _POOR = 0.9  # mAP below which the classifier is named
 _POINTS = 0.02  # of mIoU; smaller differences are no reason to change a value
+_LARGE = 0.6  # of the image, the median area of a class above which its masks are suspicious
 _FALLING = 0.05  # of the loss in the last epoch
 
 
@@ -201,6 +202,24 @@ def _unmeasured(report: RunReport) -> Advice | None:
     return Advice(text, figure, command(report, "export", made.manifest["step"], "--format", "label_studio"))
 
 
+def _area(report: RunReport) -> Advice | None:
+    """Without true masks: masks that cover whole images agree with each other, and are seldom right."""
+    split = report.splits.get("train")
+    if split is None or split.scores is None or split.quality is not None:
+        return None
+    medians = {k: median(values.values()) for k, values in split.scores.areas.items() if values}
+    class_id = max(medians, key=lambda k: (medians[k], k), default=0)
+    if not class_id or medians[class_id] < _LARGE:
+        return None
+    name = split.images.classes.with_background[class_id]
+    figure = f"{name}: half of its masks cover {100 * medians[class_id]:.0f} % of the image and more"
+    step = _refinement(report)
+    if step is None or step.values["background"] != "threshold" or len(step.values["levels"]) != 1:
+        return Advice(f"Look at the masks of {name}: they are large", figure, _view(report))
+    level = f"[{(step.values['levels'][0] + 1) / 2:.2f}]"
+    return Advice("Raise the background level", figure, run_command(report, **{f"{step.table}__levels": level}))
+
+
 def _least_agreement(report: RunReport) -> Advice | None:
     """Without true masks: the class that seeds and masks disagree about, or that the network is least sure of."""
     split = report.splits.get("train") or report.splits.get("val")
@@ -255,9 +274,9 @@ def _use_masks(report: RunReport) -> Advice | None:
 
 # what each rule is about; the page gives one advice per subject, that of the first rule which applies
 RULES: Sequence[tuple[str, Callable[[RunReport], Advice | None]]] = (
-    ("run", _resume), ("classifier", _classifier), ("network", _network), ("truth", _unmeasured), ("images", _least_agreement),
-    ("level", _level), ("level", _weakest), ("masks", _worse_step), ("network", _loss), ("bound", _bound), ("use", _use),
-    ("use", _use_masks),
+    ("run", _resume), ("classifier", _classifier), ("network", _network), ("truth", _unmeasured), ("level", _area),
+    ("images", _least_agreement), ("level", _level), ("level", _weakest), ("masks", _worse_step), ("network", _loss),
+    ("bound", _bound), ("use", _use), ("use", _use_masks),
 )  # fmt: skip
 
 

@@ -50,6 +50,7 @@ def agreement(images: LabeledImages, layers: "Sequence[Layer]") -> Scores | None
         return None
     level = _seed_level(masks)
     classes: dict[int, dict[str, float]] = {}
+    areas: dict[int, dict[str, float]] = {}
     for item in _labelled(images, "agreement"):
         try:
             shown = [_small(_labels(layer, item, level)) for layer in compared]
@@ -60,7 +61,7 @@ def agreement(images: LabeledImages, layers: "Sequence[Layer]") -> Scores | None
                 class_iou(a, b, class_id) for a, b in combinations(shown, 2)
             )
     names = ", ".join(layer.name for layer in compared)
-    return _scores("agreement", f"the agreement of {names} (mean IoU of each pair)", classes)
+    return _scores("agreement", f"the agreement of {names} (mean IoU of each pair)", classes, areas)
 
 
 def confidence(images: LabeledImages, layers: "Sequence[Layer]") -> Scores | None:
@@ -85,14 +86,18 @@ def confidence(images: LabeledImages, layers: "Sequence[Layer]") -> Scores | Non
     return _scores("confidence", f"the confidence of {masks[-1].name} in the pixels of each class", classes)
 
 
-def _scores(measure: str, meaning: str, classes: dict[int, dict[str, float]]) -> Scores | None:
+def _scores(
+    measure: str, meaning: str, classes: dict[int, dict[str, float]], areas: dict[int, dict[str, float]] | None = None
+) -> Scores | None:
     by_image: dict[str, list[float]] = {}
     for values in classes.values():
         for item_id, value in values.items():
             by_image.setdefault(item_id, []).append(value)
     if not by_image:
         return None
-    return Scores(measure, meaning, {item_id: mean(values) for item_id, values in by_image.items()}, classes)
+    return Scores(
+        measure, meaning, {item_id: mean(values) for item_id, values in by_image.items()}, classes, areas or {}
+    )
 
 
 def _labelled(images: LabeledImages, what: str) -> Iterator[LabeledImage]:

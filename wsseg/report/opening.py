@@ -63,17 +63,12 @@ def _unmeasured(report: RunReport) -> Opening | None:
     if split is None:
         return Opening("no masks yet")
     images = counted(len(split.images), f"{split.images.split} image")
-    terms = ["The quality is not measured: the run has no true masks."]
+    made = "masks" if split.of_kind("mask") else "seeds"
+    line = f"{made} of {images}; no true masks, so the quality is not measured"
     if split.scores is None:
-        return Opening(f"seeds of {images}" if not split.of_kind("mask") else f"masks of {images}", terms)
+        return Opening(line)
     value = percent(mean(split.scores.images.values()))
-    weak = {k: mean(values.values()) for k, values in split.scores.classes.items() if values}
-    class_id = min(weak, key=lambda k: (weak[k], k))
-    terms.append(f"{split.scores.measure}: {split.scores.meaning}; it is no IoU with true masks.")
-    name = split.images.classes.with_background[class_id]
-    return Opening(
-        f"masks of {images}, {split.scores.measure} {value} %; lowest: {name} ({percent(weak[class_id])} %)", terms
-    )
+    return Opening(line, [f"{split.scores.measure} {value} %: {split.scores.meaning}, which is no IoU with true masks"])
 
 
 def _measured(evaluation: Mapping[str, Any]) -> str:

@@ -1,7 +1,7 @@
 """The quality of masks and seeds of a split, as `evaluate_masks` measured it."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -87,12 +87,14 @@ class Scores:
         meaning: what the measure compares, for the page.
         images: mean over the classes of each image, in [0, 1], by id.
         classes: by class id and image id, of the images whose labels name the class.
+        areas: with ``agreement``, the fraction of the pixels that have the class in the last masks, by class id and image id.
     """
 
     measure: str
     meaning: str
     images: Mapping[str, float]
     classes: Mapping[int, Mapping[str, float]]
+    areas: Mapping[int, Mapping[str, float]] = field(default_factory=dict)
 
 
 def scores_of(quality: MaskQuality, evaluated: str) -> Scores:
