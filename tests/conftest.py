@@ -10,6 +10,7 @@ if "PYTEST_XDIST_WORKER_COUNT" in os.environ:
 
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -33,6 +34,14 @@ def real_data() -> Path:
     if not (folder / "voc-vehicles").is_dir() or not (folder / "neu-seg").is_dir():
         pytest.skip(f"no voc-vehicles and neu-seg in {folder}; set WSSEG_DATA to the folder that holds them")
     return folder
+
+
+@pytest.fixture(scope="session")
+def device() -> Any:
+    """Return the device of the device tests: WSSEG_TEST_DEVICE, or the first accelerator, or the CPU if there is none."""
+    from wsseg.models.device import resolve_device  # most tests need no PyTorch
+
+    return resolve_device(os.environ.get("WSSEG_TEST_DEVICE", "auto"))
 
 
 def blob_image(rng: np.random.Generator, kind: int, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:

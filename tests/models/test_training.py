@@ -28,16 +28,6 @@ from wsseg.store.artifact import CHECKPOINT
 from wsseg.types import LabeledImage
 
 
-@pytest.fixture
-def data(tmp_path):
-    items = []
-    for i in range(6):
-        PILImage.fromarray(np.full((32, 32, 3), 40 * i, np.uint8)).save(tmp_path / f"{i}.png")
-        path = tmp_path / f"{i}.png"
-        items.append(LabeledImage(str(i), path, (1,) if i > 2 else (), (32, 32), inspect_file(path).sha256))
-    return TrainingImages(items, 1, augmentation((32, 32), 32, (0.8, 1.2), 0.2), (0.5,) * 3, (0.5,) * 3, 0)
-
-
 def schedule(**values):
     base = {"epochs": 3, "batch_size": 2, "learning_rate": 0.01, "head_lr_multiplier": 2.0, "weight_decay": 0.01,
             "schedule": "one_cycle", "rng_seed": 0, "precision": "float32", "device": "cpu", "workers": 0}  # fmt: skip
