@@ -122,7 +122,9 @@ def bench(
         listed = Sources(open_config(config).data, ArtifactStore(Path(folder))).get("data.train")
         items, classes = listed.items[:images], listed.classes
         if len(items) < batch_size:
-            raise click.UsageError(f"{config} has {len(items)} training images; expected: at least --batch-size {batch_size}")
+            raise click.UsageError(
+                f"{config} has {len(items)} training images; expected: at least --batch-size {batch_size}"
+            )
         mean, std = backbone_statistics(backbone)
         transform = augmentation((size, size), size, (0.7, 1.5), 0.3)
         data = TrainingImages(items, len(classes), transform, mean, std, 0)

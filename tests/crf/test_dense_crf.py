@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from wsseg.crf.dense_crf import DenseCrf, sampled
+from wsseg.crf.dense_crf import DenseCrf, reduced, resized, sampled
 from wsseg.crf.settings import PRESETS, CrfSettings
 from wsseg.data.reading import read_image
 from wsseg.errors import StageError
@@ -272,3 +272,31 @@ def test_the_first_accelerator_is_found_with_the_lowest_torch(monkeypatch):
     monkeypatch.setattr(torch.accelerator, "is_available", lambda: True)
     monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda: torch.device("cpu"))
     assert TorchMeanField([np.zeros((8, 9, 3), np.uint8)], PRESETS["irn"]).device.type == "cpu"
+
+
+def test_at_a_working_size_a_large_image_is_refined_like_a_small_one():
+    """The kernels are in pixels: at three times the size they reach a third as far across the same scene."""
+    rng = np.random.default_rng(0)
+    rows, columns = np.mgrid[:60, :80]
+    inside = (rows - 30) ** 2 + (columns - 40) ** 2 < 400
+    image = np.where(inside[..., None], (200, 180, 60), (40, 60, 90)).astype(np.uint8)
+    off = (rows - 30) ** 2 + (columns - 47) ** 2 < 400  # scores beside the object
+    scores = np.where(off, 0.7, 0.3) + rng.uniform(-0.05, 0.05, off.shape)
+    scores = np.stack([1 - scores, scores]).astype(np.float32)
+    large = cv2.resize(image, (240, 180), interpolation=cv2.INTER_NEAREST)
+    large_scores = resized(scores, (180, 240), cv2.INTER_LINEAR)
+
+    expected = cv2.resize(refine(image, scores, PRESETS["deeplab"]).argmax(0).astype(np.uint8), (240, 180))
+    at_80 = DenseCrf(large, PRESETS["deeplab"], exact=True, long_side=80).refine(large_scores)
+    assert at_80.shape == (2, 180, 240) and np.allclose(at_80.sum(0), 1, atol=1e-4)
+    assert (at_80.argmax(0) == expected).mean() > 0.98
+    with pytest.raises(StageError, match=r"expected: \(C, 60, 80\)"):
+        DenseCrf(large, PRESETS["deeplab"], long_side=80).refine(scores[:, 1:])
+
+
+def test_a_working_size_changes_nothing_in_smaller_images(scene):
+    image, scores = scene
+    assert reduced(image, 18) is image and reduced(image, None) is image
+    assert reduced(np.zeros((30, 90, 3), np.uint8), 30).shape == (10, 30, 3)
+    sized = DenseCrf(image, SETTINGS, exact=True, long_side=18).refine(scores)
+    assert np.array_equal(sized, refine(image, scores, SETTINGS))

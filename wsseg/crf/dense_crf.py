@@ -19,6 +19,24 @@ Engine = Literal["numba", "torch", "reference"]
 _COARSE_FROM = 64  # px, side of an image below which sums over every third pixel are too inaccurate
 
 
+def reduced(image: Image, long_side: int | None) -> Image:
+    """Return an image whose long side is at most `long_side` px, by area averaging; None returns the image itself.
+
+    The kernels of the presets are in pixels, and were made for photographs of 500 px.
+    """
+    height, width = image.shape[:2]
+    if long_side is None or max(height, width) <= long_side:
+        return image
+    scale = long_side / max(height, width)
+    size = max(1, round(width * scale)), max(1, round(height * scale))
+    return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA))
+
+
+def resized(scores: Scores, size: tuple[int, int], interpolation: int) -> Scores:
+    """Return scores (C, h, w) at another (H, W)."""
+    return np.stack([cv2.resize(s, size[::-1], interpolation=interpolation) for s in scores])
+
+
 class DenseCrf:
     """A fully connected CRF over an image's pixels (Krähenbühl & Koltun 2011).
 
@@ -28,12 +46,20 @@ class DenseCrf:
         engine: ``numba``, ``torch`` or ``reference`` (pydensecrf).
         exact: update every pixel in every iteration. If False, the engine ``numba`` iterates on every third pixel and
             updates the other pixels along the borders of the labels once; the label of about one pixel in 300 differs.
+        long_side: long side in px at which `refine` works if the image is larger, see `reduced`; None for the image's own.
 
     Raises:
         StageError: the image is not (H, W, 3) uint8 with at least one pixel, or the engine is unknown.
     """
 
-    def __init__(self, image: Image, settings: CrfSettings, engine: Engine = "numba", exact: bool = False) -> None:
+    def __init__(
+        self,
+        image: Image,
+        settings: CrfSettings,
+        engine: Engine = "numba",
+        exact: bool = False,
+        long_side: int | None = None,
+    ) -> None:
         if not isinstance(image, np.ndarray) or image.dtype != np.uint8:
             kind = getattr(image, "dtype", type(image).__name__)
             raise StageError(f"CRF: the image is {kind}; expected: uint8, 0 to 255 (the scale of srgb)")
@@ -41,8 +67,9 @@ class DenseCrf:
             raise StageError(f"CRF: the image is {image.shape}; expected: (H, W, 3), at least one pixel")
         if engine not in ("numba", "torch", "reference"):
             raise StageError(f"CRF: engine: found {engine!r}; expected: numba, torch, reference")
-        self.image, self.settings, self.engine = np.ascontiguousarray(image), settings, engine
-        self.exact = exact or min(image.shape[:2]) < _COARSE_FROM
+        self.size = (image.shape[0], image.shape[1])
+        self.image, self.settings, self.engine = np.ascontiguousarray(reduced(image, long_side)), settings, engine
+        self.exact = exact or min(self.image.shape[:2]) < _COARSE_FROM
 
     def refine(self, scores: Scores) -> Scores:
         """Refine scores (C, H, W), sum 1 over C, so that they follow the edges of the image.
@@ -53,6 +80,9 @@ class DenseCrf:
         Raises:
             StageError: wrong shape, NaN, or values outside 0..1.
         """
+        if (working := self.image.shape[:2]) != self.size and scores.shape[1:] == self.size:
+            small = resized(scores, (working[0], working[1]), cv2.INTER_AREA)
+            return resized(self.refine(small / small.sum(axis=0, keepdims=True)), self.size, cv2.INTER_LINEAR)
         self._check(scores, "scores")
         if scores.min() < 0 or scores.max() > 1 + 1e-3:
             raise StageError(f"CRF: scores between {scores.min():.3g} and {scores.max():.3g}; expected: 0 to 1")

@@ -9,6 +9,7 @@ from torch import nn
 from wsseg.errors import StageError
 from wsseg.models.segmenter import SegmenterSpec
 from wsseg.outputs import Outputs
+from wsseg.stages.predict_masks import prediction as prediction_module
 from wsseg.stages.predict_masks.config import Config
 from wsseg.stages.predict_masks.prediction import Predictor, predict_files, suppressed
 
@@ -96,3 +97,21 @@ def test_without_a_folder_for_maps_only_masks_are_written(tmp_path: Path):
     predictor = Predictor(Constant(0.0, 1.0, 2.0), SPEC, Config(crf="off", device="cpu"))
     predict_files(predictor, {"a": tmp_path / "a.png"}, tmp_path / "masks", Outputs())
     assert sorted(p.name for p in tmp_path.rglob("*.*")) == ["a.png", "a.png"]
+
+
+def test_the_crf_works_at_its_own_size_and_masks_have_that_of_the_photograph():
+    photograph = np.random.default_rng(0).integers(0, 255, (90, 200, 3)).astype(np.uint8)
+    seen = []
+
+    class Seen(prediction_module.DenseCrf):
+        def __init__(self, image, *args):
+            seen.append(image.shape)
+            super().__init__(image, *args)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(prediction_module, "DenseCrf", Seen)
+        for size in (None, 100):
+            config = Config(crf="deeplab", crf_size=size, device="cpu")
+            (result,) = Predictor(Constant(0.0, 1.0, 2.0), SPEC, config).predict([photograph])
+            assert result.mask.shape == result.probability.shape == (90, 200) and (result.mask == 2).all()
+    assert seen == [(90, 200, 3), (45, 100, 3)]

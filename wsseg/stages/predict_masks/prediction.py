@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from wsseg.crf.dense_crf import DenseCrf
+from wsseg.crf.dense_crf import DenseCrf, reduced, resized
 from wsseg.crf.settings import PRESETS
 from wsseg.data.batches import network_inputs, network_size
 from wsseg.data.masks import encode_grey, encode_mask, sampled
@@ -103,13 +103,15 @@ class Predictor:
         return torch.sigmoid(logits.float())
 
     def _decide(self, photograph: Callable[[], Image], size: tuple[int, int], scores: np.ndarray) -> Prediction:
-        height, width = size
         if self.config.crf == "off":
             mask, highest = enlarged_argmax(scores, size)
             return Prediction(mask, highest)
-        large = np.stack([cv2.resize(s, (width, height), interpolation=cv2.INTER_LINEAR) for s in scores])
+        image = reduced(photograph(), self.config.crf_size)
+        large = resized(scores, (image.shape[0], image.shape[1]), cv2.INTER_LINEAR)
         large /= large.sum(axis=0, keepdims=True)
-        refined = DenseCrf(photograph(), PRESETS[self.config.crf]).refine(large)
+        refined = DenseCrf(image, PRESETS[self.config.crf]).refine(large)
+        if refined.shape[1:] != size:
+            return Prediction(*enlarged_argmax(refined, size))
         return Prediction(refined.argmax(axis=0).astype(np.uint8), refined.max(axis=0))
 
 

@@ -99,6 +99,7 @@ def evidence_of(
     model: nn.Module,
     spec: ClassifierSpec,
     device: torch.device,
+    crf_size: int | None = None,
 ) -> dict[Candidate, CandidateScore]:
     """Return the score of each candidate on a sample of images.
 
@@ -109,6 +110,7 @@ def evidence_of(
         model: the classifier, in eval mode and on the device.
         spec: the statistics of its input.
         device: device of the classifier.
+        crf_size: long side in px at which the CRF works on larger images.
     """
     totals = {candidate: np.zeros(3) for candidate in candidates}  # score, area, count
     for image, seed in zip(images, map(enlarged, seeds), strict=True):
@@ -117,7 +119,9 @@ def evidence_of(
         blurred = cv2.GaussianBlur(small, (0, 0), _BLUR)
         shown, shares = [], []
         for candidate in candidates:
-            refinements = [] if candidate.crf == "off" else [DenseCrf(image, PRESETS[candidate.crf]).refine]
+            refinements = (
+                [] if candidate.crf == "off" else [DenseCrf(image, PRESETS[candidate.crf], long_side=crf_size).refine]
+            )
             mask = labels_at(seed, candidate.background, candidate.level, refinements)
             for class_id in seed.class_ids:
                 inside = (mask == class_id).astype(np.float32)

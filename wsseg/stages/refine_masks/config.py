@@ -22,6 +22,8 @@ class Config:
         pamr_iterations: iterations of pixel-adaptive mask refinement (PAMR) before the CRF; 0 for none, 10 in the paper.
         crf: preset of the dense CRF, or ``off``; ``auto`` chooses between ``off`` and four presets as an empty list of
             `levels` does. Use ``off`` or ``auto`` if objects are thin or differ little from the background in colour.
+        crf_size: long side in px at which the CRF works on larger images; its result is enlarged. The kernels of the presets
+            were made for 500 px. By default it works at the size of the image.
         iterations: mean-field iterations of the CRF; 0 means the preset's number.
         exact: compute every update of the CRF on every pixel. The default is two to three times faster and labels about one
             pixel in 300 differently.
@@ -34,6 +36,7 @@ class Config:
     levels: tuple[float, ...] = setting((), low=0.0, high=100.0)
     pamr_iterations: int = setting(0, low=0, high=1000)
     crf: Literal[Preset, "off", "auto"] = setting("auto")
+    crf_size: int | None = setting(None, low=32, high=100_000)
     iterations: int = setting(0, low=0, high=1000)
     exact: bool = setting(False)
     engine: Literal["numba", "torch", "reference"] = setting("numba")

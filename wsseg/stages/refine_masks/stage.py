@@ -122,7 +122,7 @@ def _choice(
     def best_of(candidates: list[Candidate], among: Candidate | None = None) -> Candidate:
         photographs = (read_photograph(item) for item in sample)  # one in memory at a time
         maps = (decode_seed(seeds.read_bytes(f"{SEED_FOLDER}/{item.id}.png")) for item in sample)
-        evidence = evidence_of(photographs, maps, candidates, model, spec, device)
+        evidence = evidence_of(photographs, maps, candidates, model, spec, device, config.crf_size)
         scores.update(evidence)
         for candidate, entry in evidence.items():
             log.info(
@@ -167,7 +167,8 @@ def _refine_one(job: _Job) -> None:
     if config.crf != "off" and seed.class_ids:
         settings = PRESETS[config.crf]
         settings = replace(settings, iterations=config.iterations or settings.iterations)
-        refinements.append(DenseCrf(read_photograph(job.image), settings, config.engine, config.exact).refine)
+        crf = DenseCrf(read_photograph(job.image), settings, config.engine, config.exact, config.crf_size)
+        refinements.append(crf.refine)
     mask = pseudo_mask(seed, config.background, config.levels, refinements)
     atomic_write(job.target, encode_mask(mask if job.mark is None else with_mark(mask, job.mark)))
 

@@ -15,6 +15,8 @@ class Config:
         scales: factors on the segmenter's training size; the scores are averaged over them.
         flip: average over the mirrored image as well.
         crf: preset of the dense CRF that refines the scores, or ``off``.
+        crf_size: long side in px at which the CRF works on larger images; its result is enlarged. The kernels of the presets
+            were made for 500 px. By default it works at the size of the image.
         min_confidence: a pixel becomes 255 (undecided) if the network's probability of its class, among the background and the
             classes present, is lower; in [0, 1].
         batch_size: number of images of equal size per forward pass; lower it if memory runs out.
@@ -27,6 +29,7 @@ class Config:
     scales: tuple[float, ...] = setting((1.0, 1.5), low=0.1, high=8.0)
     flip: bool = setting(True)
     crf: Literal[Preset, "off"] = setting("off")
+    crf_size: int | None = setting(None, low=32, high=100_000)
     min_confidence: float = setting(0.6, low=0.0, high=1.0)
     batch_size: int = setting(8, low=1, high=4096)
     precision: Literal["auto", "float32", "bfloat16", "float16"] = setting("auto")

@@ -122,7 +122,7 @@ def _relabel_one(job: _Job) -> None:
     item, config = job.item, job.config
     crf = None
     if config.crf != "off" and item.class_ids:
-        crf = DenseCrf(read_photograph(item), PRESETS[config.crf])
+        crf = DenseCrf(read_photograph(item), PRESETS[config.crf], long_side=config.crf_size)
     mask = relabelled(job.scores, item.class_ids, item.size, crf, config.min_confidence)
     mask = with_lost_classes(mask, job.previous, item.class_ids)
     atomic_write(job.target, encode_mask(mask if job.mark is None else with_mark(mask, job.mark)))
