@@ -10,18 +10,13 @@ from wsseg import progress
 from wsseg.running.execute import run_plan
 from wsseg.running.plan import CACHED, Plan, make_plan
 from wsseg.running.recipe import SOURCES
+from wsseg.stages.layout import PER_IMAGE
 from wsseg.store.objects import ArtifactStore
 
 log = logging.getLogger("wsseg")
 
 FEW = 64  # images of the first measured run, at least two training batches; the second run has twice as many
 _WARM_UP = 16  # images of a run before, which is not measured because first calls are slow
-_PER_IMAGE = (
-    "seeds",
-    "segments",
-    "pseudo_masks",
-    "predictions",
-)  # kinds of artifacts whose size grows with the number of images
 # a step that first examines a fixed number of images would take too large a share of a small run
 _WITHOUT_SAMPLES = ("walk.when=always",)
 
@@ -85,7 +80,7 @@ def _extrapolate(index: int, plan: Plan, less: Plan, more: Plan) -> Estimate:
         return Estimate(planned.step.name, planned.state, 0.0, 0)
     work, (most, artifact) = _work(plan, index), made[-1]
     seconds = _linear([(done, float(a.manifest["made_with"]["seconds"])) for done, a in made], work)
-    grows = artifact.kind in _PER_IMAGE
+    grows = artifact.kind in PER_IMAGE
     return Estimate(planned.step.name, planned.state, seconds, round(artifact.size * (work / most if grows else 1)))
 
 

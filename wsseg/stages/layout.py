@@ -11,6 +11,7 @@ from wsseg.labels import BACKGROUND, IGNORE_INDEX
 from wsseg.store.artifact import Artifact
 from wsseg.types import Mask
 
+PER_IMAGE = ("seeds", "segments", "pseudo_masks", "predictions")  # kinds of artifacts with files per image
 MASK_FOLDER = "masks"
 CONFIDENCE_FOLDER = "confidence"
 SEED_FOLDER = "seeds"
