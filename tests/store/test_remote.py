@@ -88,10 +88,12 @@ def test_one_run_is_shared_without_the_others(store, other, url):
     assert other.keys() == [A] and list(other.runs()) == ["20260101-one"]
 
 
-def test_a_run_that_lacks_artifacts_is_not_announced(store, other, url):
+def test_a_run_that_lacks_artifacts_is_not_announced(store, other, url, caplog):
+    caplog.set_level("INFO", "wsseg")
     make_artifact(store, A)
     store.save_run("r1", run_record(A, B))
     assert RemoteStore(url).push(store)[0] == 1
+    assert "r1: its record is not sent, because it is without the artifacts of s1" in caplog.text
     assert RemoteStore(url).pull(other)[0] == 1 and other.runs() == {}
 
 
@@ -105,7 +107,11 @@ def test_a_push_that_fails_at_any_write_shows_nothing_incomplete_and_continues(s
         MachineError, match="connection lost; nothing incomplete is visible there; run the same command"
     ):
         Failing(url, writes=writes).push(store)
-    assert RemoteStore(url).pull(other)[0] == (1 if writes > 3 else 0)
+    if writes > 3:
+        assert RemoteStore(url).pull(other)[0] == 1
+    else:
+        with pytest.raises(ArtifactError, match="no artifacts there"):
+            RemoteStore(url).pull(other)
     assert other.runs() == {}
     assert RemoteStore(url).push(store)[:2] == ((0, 0) if writes > 3 else (1, max(2 - writes, 0)))
     RemoteStore(url).pull(other)
@@ -190,7 +196,9 @@ def test_files_of_an_unfinished_run_are_used_if_they_are_equal_and_removed_if_no
     assert contents(other, A) == contents(store, A)
 
 
-def test_places_that_cannot_be_used_are_one_line(tmp_path, monkeypatch):
+def test_places_that_cannot_be_used_are_one_line(tmp_path, monkeypatch, other):
+    with pytest.raises(ArtifactError, match="typo: no artifacts there; send some with: wsseg store push .*typo"):
+        RemoteStore(str(tmp_path / "typo")).pull(other)
     with pytest.raises(ArtifactError, match=r"nowhere://x: Protocol not known: nowhere; expected: s3://BUCKET/FOLDER"):
         RemoteStore("nowhere://x")
 
@@ -198,7 +206,9 @@ def test_places_that_cannot_be_used_are_one_line(tmp_path, monkeypatch):
         raise ImportError("Install s3fs to access S3")
 
     monkeypatch.setattr(fsspec.core, "url_to_fs", without_s3fs)
-    with pytest.raises(MissingExtraError, match="s3://bucket: Install s3fs to access S3"):
+    with pytest.raises(
+        MissingExtraError, match=r"s3://bucket: Install s3fs to access S3; run: pip install 'wsseg\[remote\]'"
+    ):
         RemoteStore("s3://bucket")
 
 

@@ -13,7 +13,7 @@ import hashlib
 import json
 import logging
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -49,7 +49,8 @@ class RemoteStore:
         try:
             self._files, path = fsspec.core.url_to_fs(url)
         except ImportError as error:  # fsspec names the package
-            raise MissingExtraError(f"{url}: {error}") from error
+            how = "; run: pip install 'wsseg[remote]'" if url.startswith("s3://") else ""
+            raise MissingExtraError(f"{url}: {error}{how}") from error
         except ValueError as error:
             known = "s3://BUCKET/FOLDER, gs://BUCKET/FOLDER, sftp://HOST/FOLDER or a folder"
             raise ArtifactError(f"{url}: {error}; expected: {known}") from error
@@ -77,8 +78,9 @@ class RemoteStore:
             counts = [self._push_artifact(artifact) for artifact in track(new, len(new), "pushed", "artifacts")]
             present = {artifact.key for artifact in artifacts}
             for run_id, record in runs.items():
-                complete = record["status"] != "running" and present.issuperset(_keys_of([record]))
-                if complete and self._json(self._record(run_id)) is None:
+                if record["status"] == "running" or not present.issuperset(_keys_of([record])):
+                    log.info("%s: its record is not sent, because it is %s", run_id, _incomplete(record, present))
+                elif self._json(self._record(run_id)) is None:
                     self._write(self._record(run_id), json.dumps({"format": 1, **record}, indent=1).encode())
         return len(new), sum(files for files, _ in counts), sum(size for _, size in counts)
 
@@ -107,6 +109,8 @@ class RemoteStore:
             keys = _keys_of(records.values())
             if run is None:
                 keys = sorted({*keys, *self._list("artifacts")})
+            if not keys and not ids:
+                raise ArtifactError(f"{self.url}: no artifacts there; send some with: wsseg store push {self.url}")
             new = [key for key in keys if store.get(key) is None]
             counts = [self._pull_artifact(store, key) for key in track(new, len(new), "pulled", "artifacts")]
         for run_id, record in records.items():
@@ -235,6 +239,12 @@ class RemoteStore:
 
 def _keys_of(records: Iterable[dict[str, Any]]) -> Sequence[str]:
     return sorted({step["key"] for record in records for step in record["steps"].values()})
+
+
+def _incomplete(record: Mapping[str, Any], present: Set[str]) -> str:
+    """Return why a run's record is not sent."""
+    missing = [name for name, step in record["steps"].items() if step["key"] not in present]
+    return f"without the artifacts of {', '.join(missing)}" if missing else "running"
 
 
 def _digest(data: bytes) -> str:
