@@ -2,13 +2,16 @@
 variables of a launcher in the environment."""
 
 import os
+import shutil
 import subprocess
 import sys
 
 import pytest
 
+from tests import commands
 from wsseg import processes
 from wsseg.errors import LaunchError
+from wsseg.stages.layout import PER_IMAGE
 from wsseg.store.objects import ArtifactStore
 
 # as --standalone, but by number: a machine may not know the name localhost
@@ -18,8 +21,8 @@ LAUNCH = [
 ]  # fmt: skip
 
 
-def launch(config, store, *more):
-    command = [*LAUNCH, "-m", "wsseg", "run", "cam_crf", "-c", str(config)]
+def launch(config, store, *more, recipe="cam_crf"):
+    command = [*LAUNCH, "-m", "wsseg", "run", recipe, "-c", str(config)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     return subprocess.run(
         [*command, "--store", str(store), *more], capture_output=True, text=True, timeout=400, env=environment
@@ -27,16 +30,54 @@ def launch(config, store, *more):
 
 
 @pytest.mark.slow
-def test_two_processes_train_one_network_and_the_main_process_runs_the_other_steps(csv_data, tmp_path):
+def test_two_processes_train_one_network_and_share_the_images(csv_data, tmp_path):
     done = launch(csv_data, tmp_path / "store")
     assert done.returncode == 0, done.stderr
     assert done.stderr.count("classifier: done in") == 1
     store = ArtifactStore(tmp_path / "store")
     made = {a.manifest["step"]: a.manifest["made_with"].get("processes") for a in map(store.get, store.keys())}
-    assert made["classifier"] == made["segmenter"] == 2 and made["seeds"] == 1
+    assert made["classifier"] == made["segmenter"] == made["seeds"] == made["predictions"] == 2
+    assert made.get("evaluation", 1) == 1
     assert not list((tmp_path / "store" / "work").iterdir())
     again = launch(csv_data, tmp_path / "store")
     assert "nothing to do: every step was cached" in again.stdout, again.stderr
+
+
+@pytest.mark.slow
+def test_two_processes_write_the_same_files_of_images_as_one(csv_data, tmp_path):
+    """Both start from the same trained networks; only the artifacts with files of images are made again."""
+    more = ["--set", "walk.when=always"]
+    alone = commands.run("run", "best", "-c", csv_data, "--store", tmp_path / "one", "--no-report", *more)
+    assert alone.returncode == 0, alone.stderr
+    one = ArtifactStore(tmp_path / "one")
+    shutil.copytree(one.root, tmp_path / "two")
+    for key in one.keys():
+        if one.get(key).kind in PER_IMAGE:
+            shutil.rmtree(tmp_path / "two" / "objects" / key)
+    done = launch(csv_data, tmp_path / "two", *more, "--no-report", recipe="best")
+    assert done.returncode == 0, done.stderr
+    two = ArtifactStore(tmp_path / "two")
+    assert two.keys() == one.keys()
+    again = [two.get(key) for key in two.keys() if two.get(key).manifest["made_with"].get("processes") == 2]
+    assert {a.manifest["stage"] for a in again} == {
+        "make_seeds", "refine_masks", "walk_seeds", "relabel_masks", "predict_masks"
+    }  # fmt: skip
+    for artifact in again:
+        assert artifact.files == one.get(artifact.key).files, artifact.manifest["step"]
+        assert artifact.manifest["metrics"] == one.get(artifact.key).manifest["metrics"]
+
+
+def test_the_parts_of_the_processes_are_fixed(environment):
+    items = list(range(7))
+    parts = []
+    for rank in range(3):
+        environment(**{**LAUNCHED, "WORLD_SIZE": "3", "RANK": str(rank)})
+        parts.append(processes.share(items))
+    assert parts == [[0, 3, 6], [1, 4], [2, 5]]
+    environment(WORLD_SIZE="1", RANK="2")
+    assert processes.share(items) == items and processes.local_count() == 1 and processes.all_done()
+    environment(**LAUNCHED, LOCAL_WORLD_SIZE="1")
+    assert processes.count() == 2 and processes.local_count() == 1
 
 
 @pytest.mark.slow

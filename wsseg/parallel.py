@@ -15,10 +15,15 @@ Result = TypeVar("Result")
 _MOST_ON_WINDOWS = 61  # Windows cannot wait for more handles at once
 
 
-def worker_count(workers: int) -> int:
-    """Return the number of processes for a setting of `workers`; 0 means one per core that this process may use."""
+def worker_count(workers: int, sharing: int = 1) -> int:
+    """Return the number of processes for a setting of `workers`; 0 means one per core that this process may use.
+
+    Args:
+        workers: the setting.
+        sharing: number of processes that start workers on the same cores; 0 is divided among them.
+    """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    count = workers or cores
+    count = workers or max(1, cores // sharing)
     return min(count, _MOST_ON_WINDOWS) if sys.platform == "win32" else count
 
 

@@ -1,23 +1,25 @@
 """The processes that a launcher (torchrun, ``accelerate launch``) has started.
 
-The main process (rank 0) plans, holds the locks and writes; the others join its trainings and wait at other times.
+The main process (rank 0) plans, holds the locks and completes artifacts; the others join its trainings, make their part of
+the files of stages with one file per image, and wait at other times.
 Accelerate is imported only if there are several processes.
 """
 
 import atexit
 import gc
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from wsseg.errors import LaunchError, OtherProcessError
 
 if TYPE_CHECKING:
     import torch
 
+T = TypeVar("T")
 _LONGEST = 4000  # bytes of a message
 _PATIENCE = timedelta(days=30)  # the others wait while the main process refines a million masks
 
@@ -54,6 +56,22 @@ def count() -> int:
 def is_main() -> bool:
     """Return whether this is the main process."""
     return count() == 1 or _number("RANK", 0) == 0
+
+
+def local_count() -> int:
+    """Return the number of processes of the launcher on this machine, which share its cores."""
+    return max(1, _number("LOCAL_WORLD_SIZE", count())) if count() > 1 else 1
+
+
+def share(items: Sequence[T]) -> Sequence[T]:
+    """Return this process's part of `items`: every n-th one with n processes. The parts depend on nothing else."""
+    return items[_number("RANK", 0) :: count()] if count() > 1 else items
+
+
+def all_done() -> bool:
+    """Wait until all processes have finished their parts; returns whether this is the main process, which goes on."""
+    wait()
+    return is_main()
 
 
 def _number(name: str, default: int) -> int:

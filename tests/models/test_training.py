@@ -394,11 +394,11 @@ def test_on_an_accelerator_losses_are_read_in_groups(monkeypatch):
 
 
 def test_an_accelerator_gets_reading_processes_by_default(monkeypatch):
-    monkeypatch.setattr(loading, "worker_count", lambda workers: workers or 16)
+    monkeypatch.setattr(loading, "worker_count", lambda workers, sharing=1: workers or 16 // sharing)
     cpu, accelerator = torch.device("cpu"), torch.device("cuda")
     assert [loading.reading_workers(n, cpu) for n in (None, 0, 3)] == [0, 0, 3]
     assert [loading.reading_workers(n, accelerator) for n in (None, 0, 3)] == [8, 0, 3]
-    monkeypatch.setattr(loading.processes, "count", lambda: 4)
+    monkeypatch.setattr(loading.processes, "local_count", lambda: 4)
     assert loading.reading_workers(None, accelerator) == 4
 
 

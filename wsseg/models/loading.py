@@ -29,7 +29,7 @@ def reading_workers(workers: int | None, device: torch.device) -> int:
     """
     if workers is not None:
         return worker_count(workers) if workers else 0
-    return 0 if device.type == "cpu" else max(1, min(_MOST_BY_DEFAULT, worker_count(0) // processes.count()))
+    return 0 if device.type == "cpu" else min(_MOST_BY_DEFAULT, worker_count(0, processes.local_count()))
 
 
 def batch_loader(

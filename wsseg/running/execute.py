@@ -14,6 +14,7 @@ from wsseg.config import plain
 from wsseg.data.images import LabeledImages
 from wsseg.errors import (
     ArtifactError,
+    LaunchError,
     OtherProcessError,
     explained,
     explaining,
@@ -23,6 +24,7 @@ from wsseg.running.plan import CACHED, FAILED, RAN, TRAINING, Plan, PlannedStep
 from wsseg.running.provenance import made_with
 from wsseg.running.recipe import SOURCES
 from wsseg.running.run_log import RunLog, open_run_log
+from wsseg.stages.layout import PER_IMAGE
 from wsseg.store.artifact import FILES, MANIFEST, Artifact
 from wsseg.store.objects import ArtifactStore
 
@@ -35,8 +37,8 @@ _LEAST_FREE = 50 * 2**20  # bytes on the store's disk
 def run_plan(plan: Plan, repair: bool = False, command: str = "") -> str:
     """Run the steps that are not cached, in order; each result enters the store as soon as it is complete.
 
-    Under a launcher, the main process runs the steps, and the other processes join its trainings. All of them return
-    when the run has ended. The run keeps a log file, ``runs/ID.log`` in the store.
+    Under a launcher, the main process runs the steps; the other processes join its trainings and take their part of the
+    images of other steps. All of them return when the run has ended. The run keeps a log file, ``runs/ID.log`` in the store.
 
     Args:
         plan: from `make_plan`; the states, times and artifacts of its steps are filled in.
@@ -240,17 +242,25 @@ def _inputs(planned: PlannedStep, plan: Plan) -> dict[str, Any]:
 
 
 def _run_helper(plan: Plan) -> str:
-    """Join the trainings of the main process until the run has ended; returns the run's id.
+    """Join the distributed steps of the main process until the run has ended; returns the run's id.
 
-    A helper trains in a temporary copy of the main process's work folder, which holds the checkpoint to resume from.
+    A helper trains in a temporary copy of the main process's work folder, which holds the checkpoint to resume from. Files
+    of images are written into that folder itself.
     """
     by_name = {planned.step.name: planned for planned in plan.active}
     while (message := processes.broadcast()).startswith(_STEP):
         planned = by_name[message.removeprefix(_STEP)]
+        if not plan.store.has_work(planned.key):
+            raise LaunchError(
+                f"{plan.store.root}: the main process works in another folder of this name; expected with several machines: "
+                "a store in a folder that they share; choose it with --store"
+            )
+        work = plan.store.open_work(planned.key)
         with tempfile.TemporaryDirectory() as folder, explaining(planned.step.name, planned.values()):
-            copy = shutil.copytree(plan.store.open_work(planned.key), Path(folder) / "work")
+            if planned.step.stage.output not in PER_IMAGE:
+                work = shutil.copytree(work, Path(folder) / "work")
             processes.wait()
-            planned.step.stage.run(planned.config, _inputs(planned, plan), copy)
+            planned.step.stage.run(planned.config, _inputs(planned, plan), work)
     if message.startswith(_FAILED):
         raise OtherProcessError(f"the main process failed: {message.removeprefix(_FAILED)}")
     for planned in plan.active:

@@ -65,7 +65,7 @@ class PlannedStep:
     def values(self) -> dict[str, Any]:
         """Return the step's values by dotted key; ``workers = 0`` is replaced by the number of processes that it means."""
         values = plain(self.config)
-        if "workers" in values and not self.step.stage.distributed:  # trainings choose by the device
+        if "workers" in values and not hasattr(self.config, "epochs"):  # trainings choose by the device
             values["workers"] = worker_count(values["workers"])
         return {f"{self.step.table}.{name}": value for name, value in values.items()}
 

@@ -66,7 +66,9 @@ class Stage(Protocol):
     Config: Any  # frozen dataclass of `wsseg.config.setting` fields
     inputs: Mapping[str, Role]
     output: str  # kind of the artifact
-    distributed: bool  # True: all processes of `accelerate launch` run it; False: the main process only
+    # True: all processes of `accelerate launch` run it; those of a training train one network, the others take their
+    # part of the images (`wsseg.processes.share`) and write into the same folder. False: the main process only
+    distributed: bool
     measures: bool  # True: no stage reads its output, and a run continues if it fails
 
     def check(self, config: Any, inputs: Mapping[str, Any]) -> None:

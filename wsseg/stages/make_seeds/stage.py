@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from wsseg import processes
 from wsseg.data.images import LabeledImages
 from wsseg.errors import StageError
 from wsseg.progress import track
@@ -28,7 +29,7 @@ class MakeSeeds:
     Config = values.Config
     inputs: Mapping[str, Role] = {"images": Role(("images",)), "classifier": Role(("classifier",))}
     output = "seeds"
-    distributed = False
+    distributed = True
     measures = False
 
     def check(self, config: values.Config, inputs: Mapping[str, Any]) -> None:
@@ -55,7 +56,8 @@ class MakeSeeds:
         model, spec = load_classifier(classifier.read_bytes, str(classifier.folder), config.output_stride)
         check_classes("classifier", spec.classes, images)
         device = resolve_device(config.device)
-        normality = _normality(config, model, spec, images, device, out)
+        with processes.main_goes_first():  # the others read what it keeps in `out`
+            normality = _normality(config, model, spec, images, device, out)
         if not config.layers:  # folding changes the output of convolutions, which `layers` may name
             model = folded(model, torch.zeros(1, 3, 64, 64))
         model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -67,9 +69,10 @@ class MakeSeeds:
         if config.method == "lpcam":
             from wsseg.stages.make_seeds.gathering import local_prototypes  # importing scikit-learn is slow
 
-            maps_for = local_prototypes(model, spec, images, config, device, out)
+            with processes.main_goes_first():
+                maps_for = local_prototypes(model, spec, images, config, device, out)
 
-        batches = batches_by_size(images.items, config.batch_size)
+        batches = processes.share(batches_by_size(images.items, config.batch_size))
         missing = [b for b in batches if not all(seed_path(out, item.id).is_file() for item in b)]
         for batch in track(missing, len(batches), "seeds", "batches", len(batches) - len(missing)):
             size = batch[0].size
@@ -94,6 +97,8 @@ class MakeSeeds:
                 ]  # (C, h, w) of the image's classes
                 seed = Seed(item.class_ids, normalise(maps).numpy() if len(maps) else maps.numpy(), size)
                 atomic_write(seed_path(out, item.id), encode_seed(seed))
+        if not processes.all_done():
+            return {}
         total = sum(path.stat().st_size for path in (out / SEED_FOLDER).rglob("*.png"))
         chosen = {"chosen": {"normality": "off" if normality is None else "on"}} if config.normality == "auto" else {}
         return {"images": len(images), "bytes_per_image": total / len(images), **chosen}

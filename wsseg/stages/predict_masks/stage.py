@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from wsseg import processes
 from wsseg.data.images import LabeledImages
 from wsseg.data.masks import encode_grey, encode_mask
 from wsseg.errors import StageError
@@ -30,7 +31,7 @@ class PredictMasks:
         "classifier": Role(("classifier",), optional=True),
     }
     output = "predictions"
-    distributed = False
+    distributed = True
     measures = False
 
     def check(self, config: values.Config, inputs: Mapping[str, Any]) -> None:
@@ -66,7 +67,7 @@ class PredictMasks:
             check_classes("classifier", classifier_spec.classes, images)
             _check_statistics((classifier_spec.mean, classifier_spec.std), (spec.mean, spec.std))
         predictor = Predictor(model, spec, config, classifier)
-        batches = batches_by_size(images.items, config.batch_size)
+        batches = processes.share(batches_by_size(images.items, config.batch_size))
         missing = [b for b in batches if not all(mask_path(out, item.id).is_file() for item in b)]
         for batch in track(missing, len(batches), "predictions", "batches", len(batches) - len(missing)):
             photographs = [partial(read_photograph, item) for item in batch]
@@ -74,7 +75,7 @@ class PredictMasks:
                 if not mask_path(out, item.id).is_file():  # it exists if the batch was interrupted
                     atomic_write(confidence_path(out, item.id), encode_grey(prediction.confidence))
                     atomic_write(mask_path(out, item.id), encode_mask(prediction.mask))
-        return {"images": len(images)}
+        return {"images": len(images)} if processes.all_done() else {}
 
 
 def _check_statistics(classifier: object, segmenter: object) -> None:

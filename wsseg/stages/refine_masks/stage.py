@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from wsseg import processes
 from wsseg.data.images import LabeledImages
 from wsseg.errors import StageError
 from wsseg.parallel import map_processes, worker_count
@@ -46,7 +47,7 @@ class RefineMasks:
         "marks": Role(("marks",), optional=True),
     }
     output = "pseudo_masks"
-    distributed = False
+    distributed = True
     measures = False
 
     def check(self, config: values.Config, inputs: Mapping[str, Any]) -> None:
@@ -67,9 +68,11 @@ class RefineMasks:
         seeds: Artifact = inputs["seeds"]
         chosen: dict[str, Any] = {}
         if config.crf == "auto" or not config.levels:
-            chosen = _choice(config, images, seeds, inputs.get("classifier"), out)
+            with processes.main_goes_first():  # the others read its choice.json
+                chosen = _choice(config, images, seeds, inputs.get("classifier"), out)
             config = replace(config, crf=chosen["crf"], levels=tuple(chosen["levels"]))
-        missing = [item for item in images.items if not mask_path(out, item.id).is_file()]
+        items = processes.share(images.items)
+        missing = [item for item in items if not mask_path(out, item.id).is_file()]
 
         marks: MarkSource | None = inputs.get("marks")
         marked = set(marks.ids) if marks else set()
@@ -81,10 +84,12 @@ class RefineMasks:
                 yield _Job(item, seed, config, mask_path(out, item.id), mark)
 
         # one process uses the GPU; numba and pydensecrf use one core per process
-        workers = 1 if config.engine == "torch" else worker_count(config.workers)
+        workers = 1 if config.engine == "torch" else worker_count(config.workers, processes.local_count())
         results = map_processes(_refine_one, jobs(), workers)
-        for _ in track(results, len(images), "pseudo-masks", done=len(images) - len(missing)):
+        for _ in track(results, len(items), "pseudo-masks", done=len(items) - len(missing)):
             pass
+        if not processes.all_done():
+            return {}
         return {"images": len(images), **mask_shares(images, out), **({"chosen": chosen} if chosen else {})}
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from wsseg import processes
 from wsseg.data.images import LabeledImages
 from wsseg.parallel import map_processes, worker_count
 from wsseg.progress import track
@@ -41,7 +42,7 @@ class RelabelMasks:
         "marks": Role(("marks",), optional=True),
     }
     output = "pseudo_masks"
-    distributed = False
+    distributed = True
     measures = False
 
     def check(self, config: values.Config, inputs: Mapping[str, Any]) -> None:
@@ -53,6 +54,7 @@ class RelabelMasks:
         Metrics: `images`, the fractions `background` and `undecided` of all pixels, and the fraction `changed` since the
         `previous` masks of the pixels that are decided in both.
         """
+        from wsseg.data.batches import batches_by_size
         from wsseg.data.masks import decode_mask
         from wsseg.models.segmenter import load_segmenter
         from wsseg.stages.relabel_masks.relabeling import changed
@@ -61,12 +63,16 @@ class RelabelMasks:
         segmenter: Artifact = inputs["segmenter"]
         model, spec = load_segmenter(segmenter.read_bytes, str(segmenter.folder))
         check_classes("segmenter", spec.classes, images)
-        missing = [item for item in images.items if not mask_path(out, item.id).is_file()]
+        batches = processes.share(batches_by_size(images.items, config.batch_size))
+        items = [item for batch in batches for item in batch]
+        missing = [item for item in items if not mask_path(out, item.id).is_file()]
         previous = ArtifactMasks(inputs["previous"])
         jobs = _jobs(config, images, {item.id for item in missing}, previous, inputs.get("marks"), model, spec, out)
-        results = map_processes(_relabel_one, jobs, worker_count(config.workers))
-        for _ in track(results, len(images), "pseudo-masks", done=len(images) - len(missing)):
+        results = map_processes(_relabel_one, jobs, worker_count(config.workers, processes.local_count()))
+        for _ in track(results, len(items), "pseudo-masks", done=len(items) - len(missing)):
             pass
+        if not processes.all_done():
+            return {}
         differ = decided = 0
         for item in images.items:
             counts = changed(previous.mask(item.id), decode_mask(mask_path(out, item.id).read_bytes()))

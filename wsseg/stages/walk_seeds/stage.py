@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from wsseg import processes
 from wsseg.data.images import LabeledImages
 from wsseg.parallel import map_processes, worker_count
 from wsseg.progress import track
@@ -50,7 +51,7 @@ class WalkSeeds:
         "marks": Role(("marks",), optional=True),
     }
     output = "seeds"
-    distributed = False
+    distributed = True
     measures = False
 
     def check(self, config: values.Config, inputs: Mapping[str, Any]) -> None:
@@ -58,20 +59,28 @@ class WalkSeeds:
 
     def run(self, config: values.Config, inputs: Mapping[str, Any], out: Path) -> dict[str, Any]:
         """Write seeds/<id>.png for each image; places of which a mark says something have the values 0 and 1. Metrics: `images`, `bytes_per_image` (mean) and `chosen`."""
+        from wsseg.data.batches import batches_by_size
+
         images: LabeledImages = inputs["images"]
         network = _Boundaries(config, inputs["affinity"], inputs.get("marks"))
         seeds: Artifact = inputs["seeds"]
         chosen: dict[str, Any] = {"when": "always"}
         if config.when == "auto" and "sure" in inputs:
-            chosen = _choice(config, images, seeds, network, ArtifactMasks(inputs["sure"]), out)
-        missing = {item.id for item in images.items if not seed_path(out, item.id).is_file()}
+            with processes.main_goes_first():  # the others read its choice.json
+                chosen = _choice(config, images, seeds, network, ArtifactMasks(inputs["sure"]), out)
+        batches = processes.share(batches_by_size(images.items, config.batch_size))
+        ids = [item.id for batch in batches for item in batch]
+        missing = {item_id for item_id in ids if not seed_path(out, item_id).is_file()}
         if chosen["when"] == "never":
             for item_id in missing:
                 atomic_write(seed_path(out, item_id), seeds.read_bytes(f"{SEED_FOLDER}/{item_id}.png"))
         else:
-            results = map_processes(_walk_one, network.jobs(images.items, missing, seeds), worker_count(config.workers))
-            for item, seed in track(results, len(images), "walk", done=len(images) - len(missing)):
+            jobs = network.jobs(images.items, missing, seeds)
+            results = map_processes(_walk_one, jobs, worker_count(config.workers, processes.local_count()))
+            for item, seed in track(results, len(ids), "walk", done=len(ids) - len(missing)):
                 atomic_write(seed_path(out, item.id), encode_seed(seed))
+        if not processes.all_done():
+            return {}
         total = sum(path.stat().st_size for path in (out / SEED_FOLDER).rglob("*.png"))
         return {"images": len(images), "bytes_per_image": total / len(images), "chosen": chosen}
 
