@@ -100,5 +100,6 @@ def _work(plan: Plan, index: int) -> float:
     split = "val" if splits and all(s == "val" for s in splits) else "train"
     images = len(plan.sources.get(f"data.{split}"))
     if hasattr(planned.config, "epochs"):
-        return float(planned.config.length(images).steps(planned.config.batch_size))
+        exact = {"exact": True} if planned.step.inputs.get("masks", "").startswith("truth.") else {}
+        return float(planned.config.length(images, **exact).steps(planned.config.batch_size))
     return images

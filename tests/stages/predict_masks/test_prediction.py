@@ -96,7 +96,7 @@ def test_without_a_folder_for_maps_only_masks_are_written(tmp_path: Path):
     PILImage.new("RGB", (8, 8)).save(tmp_path / "a.png")
     predictor = Predictor(Constant(0.0, 1.0, 2.0), SPEC, Config(crf="off", device="cpu"))
     predict_files(predictor, {"a": tmp_path / "a.png"}, tmp_path / "masks", Outputs())
-    assert sorted(p.name for p in tmp_path.rglob("*.*")) == ["a.png", "a.png"]
+    assert sorted(p.name for p in tmp_path.rglob("*.png")) == ["a.png", "a.png"]
 
 
 def test_the_crf_works_at_its_own_size_and_masks_have_that_of_the_photograph():

@@ -29,7 +29,7 @@ class Config:
         crop: longest side of the training crops, in pixels. Crops have the shape of the images.
         foreground: fraction of the crops, in [0, 1], that are placed around an object, each class equally often.
         epochs: passes over the training images. Without it, six epochs, of as many images as it takes for 600 steps if there
-            are few.
+            are few; twice as many of both on true masks.
         batch_size: images per step, over all processes.
         learning_rate: highest learning rate of the encoder.
         head_lr_multiplier: learning rate of the decoder as a multiple of `learning_rate`.
@@ -85,9 +85,10 @@ class Config:
     device: Literal["auto", "cpu", "cuda", "mps"] = setting("auto", execution=True)
     workers: int | None = setting(None, low=0, high=256, execution=True)
 
-    def length(self, images: int) -> TrainingLength:
-        """Return the length of the training on a number of images."""
-        return training_length(self.epochs, images, self.batch_size, usual_epochs=6, fewest_steps=600)
+    def length(self, images: int, exact: bool = False) -> TrainingLength:
+        """Return the length of the training on a number of images; longer on `exact` (true) masks, which have no errors to learn."""
+        times = 2 if exact else 1
+        return training_length(self.epochs, images, self.batch_size, usual_epochs=6 * times, fewest_steps=600 * times)
 
     def __post_init__(self) -> None:
         check_zoom(self.scale)

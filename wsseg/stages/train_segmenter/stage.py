@@ -60,7 +60,8 @@ class TrainSegmenter:
 
         masks: MaskSource = ArtifactMasks(inputs["masks"]) if isinstance(inputs["masks"], Artifact) else inputs["masks"]
         images = inputs["images"] if isinstance(masks, ArtifactMasks) else with_truth(inputs["images"], inputs["masks"])
-        model, spec, history = train(config, images, masks, inputs.get("classifier"), out, inputs.get("marks"))
+        length = config.length(len(images), exact=not isinstance(masks, ArtifactMasks))
+        model, spec, history = train(config, images, masks, inputs.get("classifier"), out, length, inputs.get("marks"))
         atomic_write(out / "network.safetensors", network_bytes(model))
         atomic_write(out / "network.json", json.dumps({**asdict(spec), "history": history}, indent=1).encode())
         left_out = len(inputs["images"]) - len(images)

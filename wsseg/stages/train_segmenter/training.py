@@ -32,6 +32,7 @@ from wsseg.stages.train_segmenter.config import Config
 from wsseg.stages.train_segmenter.losses import absent_loss, dice_loss, per_pixel, weighted_mean
 from wsseg.stages.train_segmenter.marks_loss import with_said
 from wsseg.stages.train_segmenter.teacher import TaughtNetwork, cutmix, random_boxes, teacher_targets
+from wsseg.stages.training_length import TrainingLength
 from wsseg.store.artifact import Artifact
 
 # px, distance of the pixels that the mIoU of an epoch counts; counting all of them would take 2 % of the training's time
@@ -43,9 +44,9 @@ LIGHT_DECODERS = {
 _USUAL_SIZE = 320  # px, long side of the images if neither the config nor a classifier sets it
 
 
-def _schedule(config: Config, images: LabeledImages) -> Schedule:
+def _schedule(config: Config, length: TrainingLength) -> Schedule:
     return Schedule(
-        config.length(len(images)).epochs, config.batch_size, config.learning_rate, config.head_lr_multiplier, config.weight_decay,
+        length.epochs, config.batch_size, config.learning_rate, config.head_lr_multiplier, config.weight_decay,
         config.schedule, config.rng_seed, config.precision, config.device, config.workers,
     )  # fmt: skip
 
@@ -77,7 +78,13 @@ def check(config: Config, images: LabeledImages, backbone: str | None, looking_s
             source = outlined(lambda: build_classifier(classifier)).backbone
         start_encoder(model, config, source)
     freeze_levels(model.get_submodule("encoder"), config.frozen_levels, config.encoder)
-    try_training(model, _schedule(config, images), len(images), crop_of(images, min(config.crop, size)), "segmenter")
+    try_training(
+        model,
+        _schedule(config, config.length(len(images))),
+        len(images),
+        crop_of(images, min(config.crop, size)),
+        "segmenter",
+    )
     narrowest = min((item.size for item in images.items), key=lambda size: min(size) / max(size))
     check_size(model, network_size(narrowest, size, 1.0))
 
@@ -88,6 +95,7 @@ def train(
     masks: MaskSource,
     classifier: Artifact | None,
     out: Path,
+    length: TrainingLength,
     marks: MaskSource | None = None,
 ) -> tuple[nn.Module, SegmenterSpec, dict[str, list[float]]]:
     """Train a segmenter; returns it in eval mode, its spec, and the loss and the mIoU with the training masks of each epoch."""
@@ -103,13 +111,12 @@ def train(
     freeze_levels(model.get_submodule("encoder"), config.frozen_levels, config.encoder)
     crop = crop_of(images, min(config.crop, size))
     transform = augmentation(crop, size, (config.scale[0], config.scale[1]), config.color_jitter)
-    draws = config.length(len(images)).draws
     focus = Focus(config.foreground, images_by_class(images, masks)) if config.foreground > 0 else None
     marks_of = marks.mask if marks else None
     data = TrainingImages(
-        images.items, len(images.classes), transform, spec.mean, spec.std, config.rng_seed, masks.mask, draws, focus, marks_of,
+        images.items, len(images.classes), transform, spec.mean, spec.std, config.rng_seed, masks.mask, length.draws, focus, marks_of,
     )  # fmt: skip
-    schedule = _schedule(config, images)
+    schedule = _schedule(config, length)
     fresh = nn.ModuleList(child for name, child in model.named_children() if name != "encoder")
 
     def total_loss(logits: Tensor, masks: Tensor, weights: Tensor, present: Tensor) -> Tensor:
