@@ -22,11 +22,12 @@ def test_regions_of_each_class():
 def test_the_share_counts_only_classes_with_a_region():
     maps = torch.tensor([[[[3.0, -1.0]], [[100.0, 100.0]]]])  # (1, 2, 1, 2)
     region = torch.tensor([[[[0.0, 1.0]], [[0.0, 0.0]]]])
-    assert share_inside(evidence_of(maps, "cam"), region)[0].tolist() == [
+    same = torch.full_like(maps, 0.5)
+    assert share_inside(evidence_of(maps, same, "cam"), region)[0].tolist() == [
         0.25
     ]  # what speaks against a class is evidence
-    assert share_inside(evidence_of(maps, "energy"), region)[0].tolist() == [0.0]
-    share, denied = share_inside(evidence_of(maps, "cam"), torch.zeros_like(region))
+    assert share_inside(evidence_of(maps, same, "energy"), region)[0].tolist() == [0.0]
+    share, denied = share_inside(evidence_of(maps, same, "cam"), torch.zeros_like(region))
     assert share.tolist() == [0.0] and denied.tolist() == [False]
 
 

@@ -120,7 +120,7 @@ def _from_folder(
     complete: bool,
     values: Mapping[str, str],
 ) -> ImportedMarks:
-    files = image_files(folder)
+    files = image_files(folder, outputs=True)  # corrected predictions are marks, too
     items = _matched(folder, files, images)
     colors, table = _meanings(folder, values, images.classes)
     imported = ImportedMarks()

@@ -48,6 +48,19 @@ def pooled(maps: Tensor, pooling: Pooling) -> Tensor:
     return places.topk(max(1, round(_TOP * places.shape[2])), dim=2).values.mean(2)
 
 
+def pooling_weights(maps: Tensor, pooling: Pooling) -> Tensor:
+    """Return the weight of each place in the logit of its class, (N, K, h, w): the derivative of `pooled`, sum 1 over the places."""
+    places = maps.float().flatten(2)
+    if pooling == "mean":
+        weights = torch.full_like(places, 1 / places.shape[2])
+    elif pooling == "lse":
+        weights = (_SHARPNESS * places).softmax(2)
+    else:
+        count = max(1, round(_TOP * places.shape[2]))
+        weights = torch.zeros_like(places).scatter(2, places.topk(count, dim=2).indices, 1 / count)
+    return weights.reshape(maps.shape)
+
+
 @dataclass(frozen=True)
 class ClassifierSpec:
     """Description from which a classifier is rebuilt, stored beside its weights.

@@ -32,13 +32,20 @@ def marked_regions(marks: Tensor, present: Tensor, size: tuple[int, int]) -> tup
     return none + others * present[:, :, None, None], positive
 
 
-def evidence_of(maps: Tensor, form: Form) -> Tensor:
-    """Return the evidence of class maps (N, K, h, w), not negative.
+def evidence_of(maps: Tensor, weights: Tensor, form: Form) -> Tensor:
+    """Return the evidence of class maps, (N, K, h, w), not negative.
 
-    ``cam`` counts what speaks for and what speaks against a class, ``energy`` only what speaks for it (Rao et al. 2023, the
-    energy pointing game).
+    ``cam`` is the share of each place in the logit, whether it speaks for or against the class: with a pooling that looks at the
+    highest places, a low value elsewhere is no evidence. ``energy`` is what speaks for the class (Rao et al. 2023, the energy
+    pointing game).
+
+    Args:
+        maps: (N, K, h, w).
+        weights: weight of each place in the logit, (N, K, h, w).
+        form: ``cam`` or ``energy``.
     """
-    return maps.float().relu() if form == "energy" else maps.float().abs()
+    maps = maps.float()
+    return maps.relu() if form == "energy" else maps.abs() * weights
 
 
 def gradient_evidence(logits: Tensor, images: Tensor) -> Tensor:

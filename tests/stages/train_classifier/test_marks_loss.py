@@ -10,8 +10,7 @@ from wsseg.data.images import LabeledImages
 from wsseg.data.reading import inspect_file
 from wsseg.errors import StageError
 from wsseg.labels import ClassMap
-from wsseg.models.classifier import ClassifierSpec, build_classifier
-from wsseg.saliency.marked import evidence_of, marked_regions, share_inside
+from wsseg.models.classifier import ClassifierSpec, build_classifier, pooled, pooling_weights
 from wsseg.stages.train_classifier.config import Config
 from wsseg.stages.train_classifier.marks_check import marks_metrics, without_held_out
 from wsseg.stages.train_classifier.marks_loss import marks_loss, ramp
@@ -69,7 +68,7 @@ def test_following_the_loss_takes_the_evidence_out_of_what_is_denied(form):
     for _ in range(40):
         images.requires_grad_(form == "input_gradient")
         maps = network(images)
-        losses.append(marks_loss(form, images, maps, maps.mean(dim=(2, 3)), marks, present, 1.0, 0.0))
+        losses.append(marks_loss(form, images, maps, "mean", marks, present, 1.0, 0.0))
         optimizer.zero_grad()
         losses[-1].backward()
         optimizer.step()
@@ -79,7 +78,7 @@ def test_following_the_loss_takes_the_evidence_out_of_what_is_denied(form):
 def test_without_any_mark_in_the_batch_the_loss_is_zero_and_has_a_gradient():
     maps = torch.randn(2, 3, 4, 4, requires_grad=True)
     nothing = torch.full((2, 8, 8), 255)
-    loss = marks_loss("cam", torch.zeros(2, 3, 8, 8), maps, maps.mean(dim=(2, 3)), nothing, torch.ones(2, 3), 1.0, 1.0)
+    loss = marks_loss("cam", torch.zeros(2, 3, 8, 8), maps, "lse", nothing, torch.ones(2, 3), 1.0, 1.0)
     loss.backward()
     assert loss.item() == 0 and maps.grad.abs().sum() == 0
 
@@ -87,7 +86,7 @@ def test_without_any_mark_in_the_batch_the_loss_is_zero_and_has_a_gradient():
 def test_the_positive_weight_pulls_evidence_into_what_was_marked():
     maps = torch.tensor([[[[1.0, 3.0]]]])
     marks = torch.tensor([[[1, 255]]])
-    loss = marks_loss("cam", torch.zeros(1, 3, 1, 2), maps, maps.mean(dim=(2, 3)), marks, torch.ones(1, 1), 1.0, 0.5)
+    loss = marks_loss("cam", torch.zeros(1, 3, 1, 2), maps, "mean", marks, torch.ones(1, 1), 1.0, 0.5)
     assert float(loss) == pytest.approx(0.5 * (1 - 1 / 4))
 
 
@@ -142,8 +141,19 @@ def test_said_pixels_weigh_more_in_the_segmenter():
     assert with_said(weights, None, 5.0) is weights
 
 
-def test_the_evidence_of_a_class_map_is_measured_at_its_own_size():
-    mark = torch.full((1, 64, 64), 255)
-    mark[:, :32, :32] = 0
-    region, _ = marked_regions(mark, torch.ones(1, 1), (2, 2))
-    assert share_inside(evidence_of(torch.tensor([[[[4.0, 1.0], [1.0, 2.0]]]]), "cam"), region)[0].tolist() == [0.5]
+@pytest.mark.parametrize("pooling", ["mean", "lse", "top"])
+def test_the_weight_of_a_place_is_the_derivative_of_the_logit(pooling):
+    maps = torch.randn(2, 3, 5, 4, requires_grad=True)
+    (expected,) = torch.autograd.grad(pooled(maps, pooling).sum(), maps)
+    assert torch.allclose(pooling_weights(maps, pooling), expected, atol=1e-6)
+
+
+def test_a_low_value_that_is_not_pooled_is_no_evidence():
+    """With log-sum-exp, -5 at a place that is denied is what a classifier should say; with the mean it lowers the logit."""
+    maps = torch.tensor([[[[-5.0, 5.0]]]])
+    marks = torch.tensor([[[0, 255]]])
+    losses = {
+        pooling: marks_loss("cam", torch.zeros(1, 3, 1, 2), maps, pooling, marks, torch.ones(1, 1), 1.0, 0.0).item()
+        for pooling in ("mean", "lse")
+    }
+    assert losses["mean"] == pytest.approx(0.5) and losses["lse"] < 1e-3

@@ -45,7 +45,7 @@ class Config:
         consistency: weight of the equivariance loss on the class maps (SEAM, Puzzle-CAM); 0 turns it off.
         consistency_under: transformation whose maps must agree with the image's: ``scale`` (half the side), ``flip``
             (mirrored) or ``tile`` (four quarters; `size` must be a multiple of 64).
-        marks_loss: loss on the evidence inside marks: ``cam`` (share of the absolute class map), ``energy`` (of its positive
+        marks_loss: loss on the evidence inside marks: ``cam`` (share of the absolute class map, each place weighted as it is pooled), ``energy`` (of its positive
             part), ``input_gradient`` (of the squared gradient of the input, which takes a second backward pass) or ``off``.
         marks_negative_weight: weight of the evidence where a person said that it does not belong (M-).
         marks_positive_weight: weight of the evidence outside of what a person marked as the class (M+). 0, because strokes cover

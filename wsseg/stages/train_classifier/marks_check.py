@@ -15,7 +15,7 @@ from wsseg.data.images import LabeledImages
 from wsseg.data.sampling import evenly_spaced
 from wsseg.data.transforms import present
 from wsseg.errors import StageError
-from wsseg.models.classifier import Classifier, ClassifierSpec, pooled
+from wsseg.models.classifier import Classifier, ClassifierSpec, pooled, pooling_weights
 from wsseg.models.device import resolve_device
 from wsseg.saliency.marked import evidence_of, marked_regions, share_inside
 from wsseg.stages.protocol import MarkSource
@@ -96,7 +96,7 @@ def evidence_in_marks(
         mark = torch.from_numpy(marks.mask(item.id).astype(np.int64))[None]
         labels = present(item, len(images.classes))[None]
         region, _ = marked_regions(mark, labels, (maps.shape[2], maps.shape[3]))
-        share, denied = share_inside(evidence_of(maps, "cam"), region)
+        share, denied = share_inside(evidence_of(maps, pooling_weights(maps, spec.pooling), "cam"), region)
         if bool(denied[0]):
             evidence.append(float(share[0]))
             area.append(float(share_inside(torch.ones_like(region), region)[0][0]))

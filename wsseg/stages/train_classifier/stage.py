@@ -42,9 +42,13 @@ class TrainClassifier:
 
         images: LabeledImages = inputs["images"]
         marks: MarkSource | None = inputs.get("marks")
-        learned, held_out = without_held_out(images, marks) if marks else (images, None)
-        model, spec, history = train(config, learned, out, marks)
-        marked = marks_metrics(config, model, spec, images, marks, held_out) if marks and held_out else {}
+        marked: dict[str, Any] = {}
+        if marks is None:
+            model, spec, history = train(config, images, out)
+        else:
+            learned, held_out = without_held_out(images, marks)
+            model, spec, history = train(config, learned, out, marks)
+            marked = marks_metrics(config, model, spec, images, marks, held_out)
         atomic_write(out / "network.safetensors", network_bytes(model))
         atomic_write(out / "network.json", json.dumps({**asdict(spec), "history": history}, indent=1).encode())
         chosen = {} if config.size else {"chosen": {"size": spec.size}}

@@ -180,7 +180,7 @@ def train(
         if marks is not None and config.marks_loss != "off":
             weight = ramp(data.epoch, schedule.epochs, config.marks_ramp)
             loss = loss + weight * marks_loss(
-                config.marks_loss, images, maps, logits, batch["marks"], labels, config.marks_negative_weight,
+                config.marks_loss, images, maps, config.pooling, batch["marks"], labels, config.marks_negative_weight,
                 config.marks_positive_weight,
             )  # fmt: skip
         return loss
