@@ -240,7 +240,7 @@ def test_without_truth(browser, files):
     """Images are ordered by agreement, and nothing refers to true masks."""
     opened = Visit(browser, (files / "plain.html").as_uri())
     page = opened.page
-    assert page.locator("#kind").count() == 0 and "error" not in page.locator("#legend").text_content()
+    assert page.locator("#kind").count() == 0 and "error:" not in page.locator("#legend").text_content()
     page.select_option("#split", "train")
     assert page.locator("#measure").text_content() == "agreement"
     assert page.locator("#order option").first.text_content() == "lowest agreement first"
