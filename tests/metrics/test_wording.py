@@ -1,6 +1,14 @@
 import pytest
 
-from wsseg.metrics.wording import conditions_text, headline, images_text, mean_and_spread, percent
+from wsseg.metrics.wording import (
+    conditions_text,
+    headline,
+    images_text,
+    mean_and_spread,
+    percent,
+    result_text,
+    weakest_class,
+)
 
 CONDITIONS = {
     "split": "val", "images": 3, "diagnostic": False, "without_truth": 2, "rng_seed": 7,
@@ -22,6 +30,15 @@ def test_conditions_name_all_that_a_metric_depends_on():
         "predictions: flip True; rng_seed 7"
     )
     assert images_text({**CONDITIONS, "without_truth": 0}) == "3 val images"
+
+
+def test_a_result_and_its_weakest_class():
+    """The background is no candidate, in whichever order the classes are stored."""
+    metrics = {"miou": 0.5, "iou": {"<a>": 0.7, "background": 0.1, "cat": 0.3, "dog": None}, "conditions": CONDITIONS}
+    assert result_text(metrics) == "mIoU 50.0 % on 3 val images (2 others have no mask and are not evaluated)"
+    assert result_text({**metrics, "conditions": {**CONDITIONS, "diagnostic": True}}).endswith(", a diagnostic")
+    assert weakest_class(metrics) == ("cat", 0.3)
+    assert weakest_class({"iou": {"background": 0.9, "dog": None}}) is None
 
 
 def test_a_diagnostic_is_named_as_such():

@@ -51,8 +51,7 @@ def result_text(metrics: Mapping[str, Any]) -> str:
 
 def weakest_class(metrics: Mapping[str, Any]) -> tuple[str, float] | None:
     """Return name and IoU of the class with the lowest IoU, the background excluded; None if no class was measured."""
-    _, *classes = metrics["iou"].items()
-    measured = [(iou, name) for name, iou in classes if iou is not None]
+    measured = [(iou, name) for name, iou in metrics["iou"].items() if iou is not None and name != "background"]
     return min(measured)[::-1] if measured else None
 
 
