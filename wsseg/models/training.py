@@ -19,6 +19,7 @@ from wsseg import processes
 from wsseg.data.transforms import TrainingImages
 from wsseg.errors import StageError
 from wsseg.models.checkpoint import checkpoint_bytes, load_checkpoint
+from wsseg.models.compilation import compiled
 from wsseg.models.cpu.allocation import freed_memory_kept
 from wsseg.models.cpu.depthwise import DepthwiseGradientsInFloat32
 from wsseg.models.device import Device, Precision, release_memory, resolve_device, training_precision
@@ -47,6 +48,7 @@ class Schedule:
         device: device of the training; ``auto`` is the first accelerator, or the CPU if there is none.
         workers: processes that read and augment images; with 0 the training process reads them. None chooses, see
             `reading_workers`.
+        compile: whether the network is compiled, see `wsseg.models.compilation`.
     """
 
     epochs: int
@@ -59,6 +61,7 @@ class Schedule:
     precision: Precision
     device: Device
     workers: int | None
+    compile: bool = False
 
 
 def learning_rate_factor(schedule: str, step: int, steps: int) -> float:
@@ -224,6 +227,7 @@ def _fit(
     slow = device.type == "cpu" and dtype == torch.bfloat16
     quick_gradients = DepthwiseGradientsInFloat32() if slow else contextlib.nullcontext()
     prepared, optimizer, loader, scheduler = accelerator.prepare(model, optimizer, loader, scheduler)
+    network = compiled(prepared, what) if schedule.compile else prepared
     with workers_ended(loader), single_values_unnormalised(model):
         for epoch in range(len(history["loss"]), schedule.epochs):
             data.epoch = epoch
@@ -246,7 +250,7 @@ def _fit(
                 step_losses = []
                 for part, share in _parts(batch, at_once):
                     with accelerator.autocast(), quick_gradients:
-                        loss = loss_of(prepared, part) * share
+                        loss = loss_of(network, part) * share
                     accelerator.backward(loss)
                     step_losses.append(loss.detach())
                 optimizer.step()

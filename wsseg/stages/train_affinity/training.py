@@ -21,6 +21,7 @@ def _schedule(config: Config) -> Schedule:
     return Schedule(
         config.epochs, config.batch_size, config.learning_rate, 1.0, config.weight_decay, "one_cycle",
         config.rng_seed, config.precision, config.device, config.workers,
+        bool(config.compile),
     )  # fmt: skip
 
 

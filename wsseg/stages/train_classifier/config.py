@@ -57,6 +57,8 @@ class Config:
             GPU, float32 otherwise.
         rng_seed: seed of the head's first weights, the order of the images and their augmentation; defaults to the config's `rng_seed`.
         device: ``auto`` is the first accelerator, or the CPU if there is none; ``cpu``, ``cuda`` and ``mps`` require that device.
+        compile: true compiles the network with torch.compile, which takes a minute at first; a part that cannot be compiled runs
+            without. The last digits of the weights differ from those without it, which is the default.
         workers: processes that read and augment images; with 0 the training process reads them. By default 0 on a CPU, and
             one per core, at most 8, with an accelerator.
     """
@@ -89,6 +91,7 @@ class Config:
     precision: Literal["auto", "float32", "bfloat16", "float16"] = setting("auto")
     rng_seed: int = setting(0, low=0, high=2**32 - 1)
     device: Literal["auto", "cpu", "cuda", "mps"] = setting("auto", execution=True)
+    compile: bool | None = setting(None)
     workers: int | None = setting(None, low=0, high=256, execution=True)
 
     def length(self, images: int) -> TrainingLength:

@@ -86,6 +86,7 @@ def _schedule(config: Config, images: LabeledImages) -> Schedule:
     return Schedule(
         config.length(len(images)).epochs, config.batch_size, config.learning_rate, config.head_lr_multiplier, config.weight_decay,
         config.schedule, config.rng_seed, config.precision, config.device, config.workers,
+        bool(config.compile),
     )  # fmt: skip
 
 

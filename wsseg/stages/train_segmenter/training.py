@@ -48,6 +48,7 @@ def _schedule(config: Config, length: TrainingLength) -> Schedule:
     return Schedule(
         length.epochs, config.batch_size, config.learning_rate, config.head_lr_multiplier, config.weight_decay,
         config.schedule, config.rng_seed, config.precision, config.device, config.workers,
+        bool(config.compile),
     )  # fmt: skip
 
 
