@@ -24,8 +24,9 @@ class Config:
         size: long side of the training images at zoom 1, in pixels; a multiple of 32 fits most backbones. Without it, the smallest
             of 256, 320, 416 and 512 is chosen at which ImageNet features predict held-out labels as well as at any of them. All
             later steps use the same size unless their table sets another one.
-        pooling: how the class maps become logits: ``mean``; ``lse`` (log-sum-exp) or ``top`` (mean of the highest tenth), for which
-            a small object counts as much as a large one.
+        pooling: how the class maps become logits: ``mean``, whose maps cover more of large objects; ``lse`` (log-sum-exp) or
+            ``top`` (mean of the highest tenth), for which a small object counts as much as a large one. Without it, ``lse`` if
+            the maxima of ImageNet features predict held-out labels better than their means, else ``mean``.
         output_stride: input pixels per place of the class maps; 16 and 8 train finer maps by dilation and take longer.
         epochs: passes over the training images. Without it, eight epochs, of as many images as it takes for 320 steps if
             there are few.
@@ -68,7 +69,7 @@ class Config:
     weights_file: Path | None = setting(None)
     frozen_levels: int = setting(2, low=0, high=5)
     size: int | None = setting(None, low=32, high=4096)
-    pooling: Literal["mean", "lse", "top"] = setting("lse")
+    pooling: Literal["mean", "lse", "top"] | None = setting(None)
     output_stride: Literal[8, 16, 32] = setting(32)
     epochs: int | None = setting(None, low=1, high=10_000)
     batch_size: int = setting(16, low=1, high=4096)

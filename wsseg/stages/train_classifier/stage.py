@@ -34,7 +34,7 @@ class TrainClassifier:
     def run(self, config: values.Config, inputs: Mapping[str, Any], out: Path) -> dict[str, Any]:
         """Write network.safetensors and network.json.
 
-        Metrics: the `loss` of the last epoch, the size that was `chosen`, and with marks those of `marks_check.marks_metrics`.
+        Metrics: the `loss` of the last epoch, the values that were `chosen`, and with marks those of `marks_check.marks_metrics`.
         """
         from wsseg.models.weights import network_bytes
         from wsseg.stages.train_classifier.marks_check import marks_metrics, without_held_out
@@ -51,5 +51,5 @@ class TrainClassifier:
             marked = marks_metrics(config, model, spec, images, marks, held_out)
         atomic_write(out / "network.safetensors", network_bytes(model))
         atomic_write(out / "network.json", json.dumps({**asdict(spec), "history": history}, indent=1).encode())
-        chosen = {} if config.size else {"chosen": {"size": spec.size}}
-        return {"loss": history["loss"][-1], **chosen, **marked}
+        chosen = {name: getattr(spec, name) for name in ("size", "pooling") if getattr(config, name) is None}
+        return {"loss": history["loss"][-1], **({"chosen": chosen} if chosen else {}), **marked}

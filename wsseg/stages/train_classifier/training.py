@@ -2,7 +2,7 @@
 
 import json
 import logging
-from collections.abc import Mapping
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from wsseg.data.transforms import TrainingImages, augmentation, present
 from wsseg.models.classifier import (
     Classifier,
     ClassifierSpec,
+    Pooling,
     backbone_statistics,
     build_classifier,
     check_hub,
@@ -28,14 +29,21 @@ from wsseg.models.training import Measure, Schedule, fit, try_training
 from wsseg.models.weights import outlined
 from wsseg.saliency.forward import frozen_eval
 from wsseg.stages.protocol import MarkSource
+from wsseg.stages.train_classifier.choice import (
+    SIZES,
+    candidates,
+    evidence_by_size,
+    pooling_for,
+    smallest_sufficient,
+)
 from wsseg.stages.train_classifier.config import Config
 from wsseg.stages.train_classifier.consistency import equivariance_loss
 from wsseg.stages.train_classifier.erasing import erased
-from wsseg.stages.train_classifier.looking_size import SIZES, chosen_size
 from wsseg.stages.train_classifier.marks_loss import marks_loss, ramp
 from wsseg.store.files import atomic_write
 
 log = logging.getLogger("wsseg")
+_USUAL_SIZE = 320  # px, largest size without labels to choose it by
 
 
 def positive_weights(images: LabeledImages, balance: bool) -> Tensor:
@@ -90,9 +98,9 @@ def _schedule(config: Config, images: LabeledImages) -> Schedule:
     )  # fmt: skip
 
 
-def _spec(config: Config, images: LabeledImages, size: int) -> ClassifierSpec:
+def _spec(config: Config, images: LabeledImages, size: int, pooling: Pooling) -> ClassifierSpec:
     mean, std = backbone_statistics(config.backbone)
-    return ClassifierSpec(config.backbone, images.classes.names, mean, std, size, config.pooling, config.output_stride)
+    return ClassifierSpec(config.backbone, images.classes.names, mean, std, size, pooling, config.output_stride)
 
 
 def _crop(config: Config, images: LabeledImages, size: int) -> tuple[int, int]:
@@ -101,27 +109,37 @@ def _crop(config: Config, images: LabeledImages, size: int) -> tuple[int, int]:
     return (size, size) if tiled else crop_of(images, size)
 
 
-def _chosen_size(config: Config, images: LabeledImages, out: Path) -> int:
-    """Return the size chosen from images and labels; it is kept in `out`, so that a run resumes without choosing again."""
-    path = out / "size.json"
+def _chosen_spec(config: Config, images: LabeledImages, out: Path) -> ClassifierSpec:
+    """Return the spec with size and pooling; those that the config leaves open are chosen from images and labels.
+
+    The choice is kept in `out`, so that a run resumes without choosing again.
+    """
+    if config.size is not None and config.pooling is not None:
+        return _spec(config, images, config.size, config.pooling)
+    path = out / "choice.json"
     if not path.is_file():
-        spec = _spec(config, images, 0)
+        sizes = [config.size] if config.size else candidates([item.size for item in images.items])
+        spec = _spec(config, images, sizes[0], "mean")
         model = build_classifier(spec, 32)
         load_backbone_weights(model, config.backbone, config.weights, config.weights_file)
-        size, scores = chosen_size(model, spec, images, config.precision, config.device, config.rng_seed)
-        log.info("classifier: looks at images of %d px%s", size, _reason(scores))
-        atomic_write(path, json.dumps({"size": size, "held_out_map": scores}).encode())
-    return int(json.loads(path.read_bytes())["size"])
-
-
-def _reason(scores: Mapping[int, float]) -> str:
-    listed = ", ".join(f"{100 * score:.1f} at {size} px" for size, score in scores.items())
-    return f" (mAP of held-out labels: {listed})" if listed else ""
+        evidence = evidence_by_size(model, spec, images, sizes, config.precision, config.device, config.rng_seed)
+        size = smallest_sufficient(evidence) if evidence else max(s for s in sizes if s <= _USUAL_SIZE or s == sizes[0])
+        pooling = config.pooling or (pooling_for(evidence[size]) if evidence else "mean")
+        listed = "; ".join(
+            f"{s} px: {100 * e.mean:.1f} (means), {100 * e.highest:.1f} (maxima)" for s, e in evidence.items()
+        )
+        log.info(
+            "classifier: %d px, pooling %s%s", size, pooling, f"; mAP of held-out labels: {listed}" if listed else ""
+        )
+        measured = {str(s): asdict(entry) for s, entry in evidence.items()}
+        atomic_write(path, json.dumps({"size": size, "pooling": pooling, "evidence": measured}).encode())
+    choice = json.loads(path.read_bytes())
+    return _spec(config, images, int(choice["size"]), choice["pooling"])
 
 
 def check(config: Config, images: LabeledImages) -> None:
     """Raise StageError if a classifier cannot be built, initialised or trained; nothing is downloaded."""
-    spec = _spec(config, images, config.size or max(SIZES))
+    spec = _spec(config, images, config.size or max(SIZES), config.pooling or "mean")
     model = outlined(lambda: build_classifier(spec))
     if config.weights == "hub":
         check_hub(config.backbone)
@@ -135,7 +153,7 @@ def train(
     config: Config, images: LabeledImages, out: Path, marks: MarkSource | None = None
 ) -> tuple[Classifier, ClassifierSpec, dict[str, list[float]]]:
     """Train a classifier; returns it in eval mode, its spec, and the loss and F1 of each epoch."""
-    spec = _spec(config, images, config.size or _chosen_size(config, images, out))
+    spec = _chosen_spec(config, images, out)
     torch.manual_seed(config.rng_seed)  # for the initial weights of the head
     model = build_classifier(spec)
     load_backbone_weights(model, config.backbone, config.weights, config.weights_file)
@@ -171,7 +189,7 @@ def train(
         maps_of = partial(network, as_maps=True)
         images.requires_grad_(marks is not None and config.marks_loss == "input_gradient")
         maps = maps_of(images)  # (N, K, h, w)
-        logits = pooled(maps, config.pooling)
+        logits = pooled(maps, spec.pooling)
         measure.add(decisions(logits, labels))
         loss = soft_margin_loss(logits, labels, weights)
         if config.consistency > 0:
@@ -181,7 +199,7 @@ def train(
         if marks is not None and config.marks_loss != "off":
             weight = ramp(data.epoch, schedule.epochs, config.marks_ramp)
             loss = loss + weight * marks_loss(
-                config.marks_loss, images, maps, config.pooling, batch["marks"], labels, config.marks_negative_weight,
+                config.marks_loss, images, maps, spec.pooling, batch["marks"], labels, config.marks_negative_weight,
                 config.marks_positive_weight,
             )  # fmt: skip
         return loss

@@ -8,8 +8,14 @@ from wsseg.data.images import LabeledImages
 from wsseg.data.reading import inspect_file
 from wsseg.labels import ClassMap
 from wsseg.models.classifier import ClassifierSpec, build_classifier
-from wsseg.stages.train_classifier import looking_size
-from wsseg.stages.train_classifier.looking_size import candidates, chosen_size, held_out_precision, smallest_sufficient
+from wsseg.stages.train_classifier.choice import (
+    Evidence,
+    candidates,
+    evidence_by_size,
+    held_out_precision,
+    pooling_for,
+    smallest_sufficient,
+)
 from wsseg.types import LabeledImage
 
 
@@ -20,8 +26,14 @@ def test_images_are_hardly_enlarged():
 
 
 def test_a_larger_size_must_gain_something():
-    assert smallest_sufficient({256: 0.90, 320: 0.915, 416: 0.92}) == 256
-    assert smallest_sufficient({256: 0.62, 320: 0.70, 416: 0.75, 512: 0.76}) == 416
+    assert smallest_sufficient({256: Evidence(0.90, 0.8), 320: Evidence(0.8, 0.915), 416: Evidence(0.92, 0.92)}) == 256
+    growing = {256: Evidence(0.6, 0.62), 320: Evidence(0.7, 0.6), 416: Evidence(0.75, 0.7), 512: Evidence(0.7, 0.76)}
+    assert smallest_sufficient(growing) == 416
+
+
+def test_small_objects_are_pooled_by_log_sum_exp():
+    assert pooling_for(Evidence(0.57, 0.62)) == "lse"
+    assert pooling_for(Evidence(0.985, 0.987)) == pooling_for(Evidence(0.9, 0.8)) == "mean"
 
 
 def test_precision_of_features_that_show_the_class_and_of_noise():
@@ -49,14 +61,13 @@ def specks(tmp_path):
     return LabeledImages("train", ClassMap(("speck",)), tuple(items), {}, "")
 
 
-def test_the_choice_looks_at_images_at_each_size(specks, monkeypatch):
-    monkeypatch.setattr(looking_size, "SIZES", (64, 96))
+def test_the_choice_looks_at_images_at_each_size(specks):
     spec = ClassifierSpec("test_resnet", ("speck",), (0.5,) * 3, (0.5,) * 3)
-    size, scores = chosen_size(build_classifier(spec), spec, specks, "float32", "cpu", 0)
-    assert set(scores) == {64, 96} and size == 64 and scores[64] > 0.9
+    evidence = evidence_by_size(build_classifier(spec), spec, specks, (64, 96), "float32", "cpu", 0)
+    assert set(evidence) == {64, 96} and evidence[64].mean > 0.9
 
 
 def test_without_enough_labels_nothing_is_measured(specks):
     few = replace(specks, items=specks.items[:4])
     spec = ClassifierSpec("test_resnet", ("speck",), (0.5,) * 3, (0.5,) * 3)
-    assert chosen_size(build_classifier(spec), spec, few, "float32", "cpu", 0) == (256, {})
+    assert evidence_by_size(build_classifier(spec), spec, few, (64, 96), "float32", "cpu", 0) == {}
