@@ -1,6 +1,8 @@
-"""Commands about data sets: ``init``, ``data check``."""
+"""Commands about data sets: ``init``, ``data check``, ``data doubt``."""
 
+import json
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,16 +14,20 @@ from wsseg.cli.options import (
     Command,
     config_option,
     fail,
+    json_option,
     open_store,
     overwrite_option,
     set_option,
     store_option,
 )
+from wsseg.cli.tables import print_table
 from wsseg.errors import counted
+from wsseg.metrics.wording import percent
 from wsseg.names import printable
 
 if TYPE_CHECKING:
     from wsseg.data.check import SplitReport
+    from wsseg.stages.doubt_labels.listing import DoubtedImage, LabelDoubts
 
 
 @click.command(cls=Command)
@@ -77,6 +83,9 @@ def init(
         click.echo(f"wrote {path}")
     _check(str(target), (), store)
     click.echo(f"next: wsseg run best -c {shlex.quote(str(target))}")
+
+
+_ROWS = 20  # of a table on the terminal
 
 
 @click.group()
@@ -135,3 +144,83 @@ def _print_split(report: "SplitReport") -> None:
             click.echo(f"  {kind}: {line}")
         if len(lines) > 20:
             click.echo(f"  and {counted(len(lines) - 20, f'more {kind}')}")
+
+
+@data.command(cls=Command)
+@config_option
+@click.option("-o", "--output", type=FILE, help="CSV file to edit; by default the name of the config plus -doubts.csv.")
+@click.option("-n", "--images", "count", type=click.IntRange(1), help="Number of images to list; by default a tenth.")
+@overwrite_option
+@set_option
+@store_option
+@json_option
+def doubt(
+    config: str, output: Path | None, count: int | None, overwrite: bool, overrides: tuple[str, ...], store: Path,
+    as_json: bool,
+) -> None:  # fmt: skip
+    """List labels that are probably wrong.
+
+    Each label is judged by a network that did not learn from it. Fill in the column 'present' of the CSV file (1 or 0)
+    and name the file in the config: label_overlay = "mine-doubts.csv" in [data.train]. Validation images that look like
+    a training image are listed, too.
+
+    \b
+    wsseg data doubt -c mine.toml
+    """
+    from wsseg.data.config import input_paths
+    from wsseg.data.label_overlay import decisions_of
+    from wsseg.outputs import Outputs
+    from wsseg.running.execute import run_plan
+    from wsseg.running.plan import make_plan
+    from wsseg.stages.doubt_labels.listing import FILE as DOUBTS
+    from wsseg.stages.doubt_labels.listing import decode, overlay_table, tenth
+
+    opened = open_store(store, make=True)
+    plan = make_plan("label_doubts", config, opened, overrides)
+    target = output or Path(f"{plan.config.name}-doubts.csv")
+    outputs = Outputs([plan.config.path, *input_paths(plan.config.data)], overwrite)
+    outputs.check([target])
+    run_plan(plan)
+    plan.raise_failures()
+    decisions = decisions_of(plan.sources.data, "train")
+    (artifact,) = (planned.artifact for planned in plan.steps if planned.artifact)
+    doubts = decode(artifact.read_bytes(DOUBTS)).undecided(decisions)
+    listed = doubts.images[: count or tenth(len(doubts.images))]
+    outputs.write(target, overlay_table(listed, decisions))
+    if as_json:
+        click.echo(
+            json.dumps(
+                doubts.summary(listed)
+                | {"judge_map": artifact.manifest["metrics"]["judge_map"], "overlay": str(target)},
+                indent=1,
+            )
+        )
+        return
+    _print_doubts(doubts, listed, artifact.manifest["metrics"]["judge_map"])
+    click.echo(f"wrote {target}: {counted(len(listed), 'image')}")
+    click.echo(f'next: write 1 or 0 into its column present, then set label_overlay = "{target}" in [data.train]')
+
+
+def _print_doubts(doubts: "LabelDoubts", listed: "Sequence[DoubtedImage]", average_precision: float | None) -> None:
+    """Print the most doubted images, the near-duplicates, and what could not be judged."""
+    rows = [
+        [printable(image.id), f"{100 * image.doubt:.0f}", "yes" if image.probably_wrong else "", image.why]
+        for image in listed[:_ROWS]
+    ]
+    if rows:
+        print_table(["image", "doubt %", "probably wrong", "why"], rows, numbers=["doubt %"])
+    if len(listed) > _ROWS:
+        click.echo(f"and {len(listed) - _ROWS} more in the file")
+    click.echo(f"{doubts.probably_wrong} of {counted(len(doubts.images), 'image')} have a label that is probably wrong")
+    if average_precision is not None:
+        click.echo(
+            f"mAP of the judging network on these labels: {percent(average_precision)} %; below 90 it errs often"
+        )
+    if doubts.not_judged:
+        click.echo(f"too few images to judge: {', '.join(doubts.not_judged)}")
+    if doubts.near_duplicates:
+        click.echo(f"near-duplicates across train and val: {len(doubts.near_duplicates)}")
+        for pair in doubts.near_duplicates[:_ROWS]:
+            click.echo(f"  val {printable(pair.val)} looks like train {printable(pair.train)} ({pair.similarity:.2f})")
+        if len(doubts.near_duplicates) > _ROWS:
+            click.echo(f"  and {len(doubts.near_duplicates) - _ROWS} more (--json lists all)")

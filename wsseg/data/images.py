@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from wsseg.data.file_memory import FileMemory
-from wsseg.data.label_overlay import apply_overlay, read_overlay
+from wsseg.data.label_overlay import apply_overlay, decisions_of
 from wsseg.data.layouts import Listing, list_split
 from wsseg.data.sampling import evenly_spaced
 from wsseg.errors import DatasetError, listed, nearest
@@ -70,9 +70,8 @@ def load_images(
             'add the images, remove the labels, or set data.on_bad_image = "skip"'
         )
     if (overlay := getattr(data, split).label_overlay) is not None:
-        decisions = read_overlay(overlay, {*listing.labels, *listing.label_without_image})
         known = dict.fromkeys((*listing.names, *classes.names))
-        log.info("%s: %s", split, apply_overlay(listing, decisions, overlay, known))
+        log.info("%s: %s", split, apply_overlay(listing, decisions_of(data, split, listing), overlay, known))
     skipped = dict.fromkeys(listing.label_without_image, "no image file")
     ids = evenly_spaced(sorted(listing.paths), getattr(data, split).limit or len(listing.paths))
     inspections = memory.inspect([listing.paths[i] for i in ids], f"reading {split} images")

@@ -8,8 +8,9 @@ import csv
 import io
 from collections.abc import Collection, Mapping
 from pathlib import Path
+from typing import Any
 
-from wsseg.data.layouts import Listing
+from wsseg.data.layouts import Listing, list_split
 from wsseg.data.reading import IMAGE_SUFFIXES
 from wsseg.data.text_files import read_text
 from wsseg.errors import DatasetError, counted, listed, nearest
@@ -21,6 +22,24 @@ _PRESENT = {"1": True, "0": False, "": None}
 
 Decisions = Mapping[tuple[str, str], bool]
 """Whether an image shows a class, by (image id, class name)."""
+
+
+def decisions_of(data: Any, split: str, listing: Listing | None = None) -> Decisions:
+    """Return the decisions of a split's overlay; empty if it has none.
+
+    Args:
+        data: one of the data configs.
+        split: ``train`` or ``val``.
+        listing: result of `list_split`, if the caller has it.
+
+    Raises:
+        DatasetError: see `read_overlay`.
+    """
+    path = getattr(data, split).label_overlay
+    if path is None:
+        return {}
+    listing = listing or list_split(data, split)
+    return read_overlay(path, {*listing.labels, *listing.label_without_image})
 
 
 def read_overlay(path: Path, ids: Collection[str]) -> dict[tuple[str, str], bool]:

@@ -1,5 +1,6 @@
 """The stages in their usual order. A new stage needs a folder and an entry here."""
 
+from wsseg.stages.doubt_labels.stage import DoubtLabels
 from wsseg.stages.evaluate_masks.stage import EvaluateMasks
 from wsseg.stages.make_seeds.stage import MakeSeeds
 from wsseg.stages.make_segments.stage import MakeSegments
@@ -18,7 +19,7 @@ from wsseg.stages.walk_seeds.stage import WalkSeeds
 STAGES: dict[str, Stage] = {
     stage.name: stage
     for stage in (
-        TrainClassifier(), MeasureClassifier(), MakeSeeds(), RefineMasks(), TrainAffinity(), WalkSeeds(), TrainSegmenter(),
+        TrainClassifier(), MeasureClassifier(), DoubtLabels(), MakeSeeds(), RefineMasks(), TrainAffinity(), WalkSeeds(), TrainSegmenter(),
         RelabelMasks(), PredictMasks(), EvaluateMasks(), MakeSegments(), SnapMasks(),
     )
 }  # fmt: skip

@@ -1,0 +1,1 @@
+"""List the image-level labels that are probably wrong, and near-duplicates across train and val."""
