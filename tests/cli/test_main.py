@@ -46,7 +46,7 @@ def test_first_line_of_help_is_a_short_sentence(path):
 
 
 def test_no_help_is_cut_off_in_lists_of_commands():
-    for path in ("wsseg", "wsseg data"):
+    for path in ("wsseg", "wsseg data", "wsseg store"):
         text = CliRunner().invoke(cli, [*path.split()[1:], "--help"]).stdout
         for name, command in COMMANDS[path].commands.items():
             assert f"  {name}  " in text and command.help.splitlines()[0] in text

@@ -173,7 +173,7 @@ def store() -> None:
 @click.argument("run", required=False)
 @store_option
 def push(url: str, run: str | None, store: Path) -> None:
-    """Send finished artifacts, and the records of runs, to URL.
+    """Send finished artifacts and runs to URL.
 
     URL is a place that all machines reach: s3://BUCKET/FOLDER, gs://..., sftp://..., or a folder. RUN is the id of a run or
     its first characters; without it all artifacts are sent. What is there is not sent again.
@@ -192,7 +192,7 @@ def push(url: str, run: str | None, store: Path) -> None:
 @click.argument("run", required=False)
 @store_option
 def pull(url: str, run: str | None, store: Path) -> None:
-    """Fetch artifacts, and the records of runs, from URL.
+    """Fetch artifacts and runs from URL.
 
     A later run of the same recipe, config and data finds them as cached. Every file is compared with its digest. Pull only
     what people that you trust have pushed: a digest shows damage, and not who computed a result.
