@@ -416,6 +416,7 @@ def test_float64_is_used_on_the_cpu_only():
         for line in text.splitlines() if "import torch" in text else ():
             if re.search(r"\.double\(\)|torch\.float64|torch\.double", line):
                 assert ".cpu()" in line or line.strip() in _ON_CPU, f"{path.name}: {line.strip()}"
+            assert ".cuda(" not in line, f"{path.name}: names one kind of device: {line.strip()}"
 
 
 def test_the_first_accelerator_is_found_with_the_interface_of_torch_2_6(monkeypatch):
