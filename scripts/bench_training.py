@@ -149,7 +149,7 @@ def bench(
     }  # fmt: skip
     click.echo(f"wsseg {medians['wsseg']:.1f}, plain {medians['plain']:.1f} images/s, ratio {figures['ratio']:.2f}")
     if output is not None:
-        Outputs(None, overwrite=overwrite).write(output, json.dumps(figures, indent=1).encode())
+        Outputs(overwrite=overwrite).write(output, json.dumps(figures, indent=1).encode())
 
 
 if __name__ == "__main__":

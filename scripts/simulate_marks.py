@@ -231,7 +231,7 @@ def stamp(
 ) -> None:  # fmt: skip
     """Write a data set with a marker that gives a class away in train, and marks that deny it."""
     loaded, sources, _ = _opened(config, overrides, store)
-    outputs = Outputs([loaded.path], overwrite)
+    outputs = Outputs([loaded.path], overwrite, as_data=True)
     folders: dict[str, dict[str, Mask]] = {name: {} for name in ("negative", "positive", "both", "random", "swapped")}
     splits: dict[str, Any] = {}
     for split in ("train", "val"):

@@ -323,6 +323,13 @@ def test_an_output_is_never_read_as_a_photograph_or_as_a_label_file(tmp_path, ph
     assert [path.name for path in data_files(photos)] == ["a.png", "labels.json", "mask.png"]
 
 
+def test_a_data_set_is_read(tmp_path):
+    Outputs(as_data=True).write(tmp_path / "images" / "a.png", b"photograph")
+    assert [path.name for path in images_below(tmp_path, [])] == ["a.png"]
+    with pytest.raises(OutputError, match="not written by wsseg"):
+        Outputs(as_data=True).check([tmp_path / "images" / "a.png"])
+
+
 @pytest.mark.parametrize("kind", ["link", "fifo", "folder", "missing"])
 def test_what_took_the_place_of_an_output_is_not_an_output(tmp_path, kind):
     target = tmp_path / "out" / "x.json"

@@ -32,10 +32,11 @@ class Outputs:
     Args:
         inputs: files and folders that the command reads.
         overwrite: whether files that wsseg has not written may be replaced.
+        as_data: whether the files are a data set for later commands. They are not recorded, and count as the user's.
     """
 
-    def __init__(self, inputs: Iterable[Path] = (), overwrite: bool = False) -> None:
-        self._overwrite = overwrite
+    def __init__(self, inputs: Iterable[Path] = (), overwrite: bool = False, as_data: bool = False) -> None:
+        self._overwrite, self._as_data = overwrite, as_data
         self._files: set[Hashable] = set()
         self._folders: dict[Hashable, Path] = {}
         for path in inputs:
@@ -163,7 +164,7 @@ class Outputs:
 
     def _record_output(self, place: Path, digest: str) -> None:
         """Record a file before it gets its name, so that the record is complete even if the process is killed."""
-        if digest in (digests := self._digests(place)):
+        if self._as_data or digest in (digests := self._digests(place)):
             return
         digests.add(digest)
         place.parent.mkdir(parents=True, exist_ok=True)

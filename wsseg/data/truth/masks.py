@@ -128,7 +128,7 @@ def _no_mask(folder: Path, images: LabeledImages) -> str:
     """Return a message that no image has a mask: the folder, the expected name and the names of existing files."""
     if not folder.is_dir():
         return f"{folder}: no such folder; it should hold the masks of data.{images.split}"
-    names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())[:_EXAMPLES]
+    names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("[!.]*") if path.is_file())[:_EXAMPLES]
     return (
         f"{folder}: none of the {len(images)} images of {images.split} has a mask here; "
         f"expected: {images.items[0].id}.png (or .tif, .bmp); found: {', '.join(names) or 'no file'}"
