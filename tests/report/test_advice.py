@@ -40,7 +40,7 @@ def test_three_at_most_with_different_commands(runs, truth):
 
 
 def test_two_rules_do_not_change_one_value(monkeypatch):
-    one, other = (module.Advice(text, "", "") for text in ("lower it", "raise it"))
+    one, other = (module.Advice(text, "", text) for text in ("lower it", "raise it"))
     monkeypatch.setattr(
         module, "RULES", [("level", lambda _: None), ("level", lambda _: one), ("level", lambda _: other)]
     )

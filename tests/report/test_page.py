@@ -1,6 +1,7 @@
 """The page as text: complete, independent of other files, small enough, and safe against hostile names."""
 
 import base64
+import html
 import io
 import json
 import re
@@ -15,12 +16,15 @@ from tests.report.conftest import HOSTILE, report_of
 from wsseg.metrics.errors import KINDS
 from wsseg.report import page as module
 from wsseg.report import pictures
+from wsseg.report.advice import advice
 from wsseg.report.appearance import ERRORS
 from wsseg.report.figures import groups
+from wsseg.report.label_doubts import StoredDoubts
 from wsseg.report.page import embedded, render
 from wsseg.report.quality import scores_of
 from wsseg.report.recipe_graph import drawn_recipe
 from wsseg.report.run_report import StepFacts
+from wsseg.stages.doubt_labels.listing import DoubtedImage, DoubtedLabel, LabelDoubts
 
 
 class Elements(HTMLParser):
@@ -143,6 +147,22 @@ def test_a_run_of_one_class(runs, report):
     single = replace(report, splits={"train": only})
     assert [shown.class_id for shown in single.examples.classes] == [1]
     assert render(single).count('<h3 class="class">') == 1
+
+
+def test_doubtful_labels_have_a_section_and_an_order(report, page):
+    """Photographs whose labels `wsseg data doubt` found probably wrong, with the reason; without them there is no section."""
+    assert 'id="doubts"' not in page and all(split["doubts"] == {} for split in data_of(page)["splits"].values())
+    split = report.splits["train"]
+    item = next(item for item in split.images.items if item.class_ids)
+    label = DoubtedLabel(split.images.classes.names[item.class_ids[0] - 1], True, 0.97, True)
+    doubts = StoredDoubts(LabelDoubts((DoubtedImage(item.id, 3.0, (label,)),), ()), 0.9)
+    doubted = replace(report, splits={**report.splits, "train": replace(split, doubts=doubts)})
+    text = render(doubted)
+    why = f"says {label.name}, which is not seen"
+    assert text.index('id="advice"') < text.index('id="doubts"') < text.index('id="figures"')
+    assert html.escape(f"{item.id}: {why}", quote=False).split("&")[0] in text.partition('id="doubts"')[2]
+    assert data_of(text)["splits"]["train"]["doubts"] == {item.id: [pytest.approx(0.95, abs=0.01), why]}
+    assert advice(doubted)[0].figure.startswith(f"1 of 12 images; first: {item.id} says ")
 
 
 def test_figures_are_folded_and_short(report, page):

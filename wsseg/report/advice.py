@@ -39,10 +39,11 @@ class Advice:
 
 
 def advice(report: RunReport) -> list[Advice]:
-    """Return the first three that apply, one per subject."""
+    """Return the first three that apply, one per subject and with different commands."""
     found: dict[str, Advice] = {}
     for subject, rule in RULES:
-        if subject not in found and (one := rule(report)) is not None:
+        one = rule(report) if subject not in found else None
+        if one is not None and all(one.command != other.command for other in found.values()):
             found[subject] = one
     return list(found.values())[:MOST]
 
@@ -53,13 +54,18 @@ def command(report: RunReport, *words: str) -> str:
     return shlex.join(["wsseg", *words, *store])
 
 
-def run_command(report: RunReport, *, recipe: str = "", **values: Any) -> str:
-    """Return the command that runs the report's config, by default with its recipe; `values` are ``TABLE__KEY=VALUE``."""
+def config_command(report: RunReport, *words: str, settings: Sequence[str] = ()) -> str:
+    """Return a command that reads the report's config; `settings` follow it."""
     path = Path(report.record["config_path"])
     config = path.stem if path.parent == shipped_folder("configs") else _near(path)
+    return command(report, *words, "-c", config, *settings)
+
+
+def run_command(report: RunReport, *, recipe: str = "", **values: Any) -> str:
+    """Return the command that runs the report's config, by default with its recipe; `values` are ``TABLE__KEY=VALUE``."""
     settings = [f"{key.replace('__', '.')}={value}" for key, value in values.items()]
     words = [word for setting in settings for word in ("--set", setting)]
-    return command(report, "run", recipe or report.record["recipe"], "-c", config, *words)
+    return config_command(report, "run", recipe or report.record["recipe"], settings=words)
 
 
 def _near(path: Path) -> str:
@@ -97,6 +103,16 @@ def _classifier(report: RunReport) -> Advice | None:
                 run_command(report, classifier__epochs=epochs),
             )  # fmt: skip
     return None
+
+
+def _doubts(report: RunReport) -> Advice | None:
+    """`wsseg data doubt` found labels that are probably wrong."""
+    split = report.splits.get("train")
+    wrong = [x for x in split.doubts.doubts.images if x.probably_wrong] if split is not None and split.doubts else []
+    if split is None or not wrong:
+        return None
+    figure = f"{len(wrong)} of {counted(len(split.images), 'image')}; first: {wrong[0].id} {wrong[0].why}"
+    return Advice("Check the labels that are probably wrong", figure, config_command(report, "data", "doubt"))
 
 
 def _level(report: RunReport) -> Advice | None:
@@ -155,7 +171,8 @@ def _weakest(report: RunReport) -> Advice | None:
     figure = f"{name}: IoU {percent(iou)} % on {split.images.split}; {share} of its wrong pixels {texts[worst]}"
     if worst == "wrong":
         other = quality.confused_with(class_id)
-        return Advice(f"Look at images of {name} and {other}, and at their labels", figure, _view(report))
+        text = f"Check the labels: {name} and {other} are confused"
+        return Advice(text, figure, config_command(report, "data", "doubt"))
     if step is None or step.values["background"] != "threshold" or len(step.values["levels"]) != 1:
         return Advice(f"Look at the images of {name}", figure, _view(report))
     level = step.values["levels"][0]
@@ -274,9 +291,9 @@ def _use_masks(report: RunReport) -> Advice | None:
 
 # what each rule is about; the page gives one advice per subject, that of the first rule which applies
 RULES: Sequence[tuple[str, Callable[[RunReport], Advice | None]]] = (
-    ("run", _resume), ("classifier", _classifier), ("network", _network), ("truth", _unmeasured), ("level", _area),
-    ("images", _least_agreement), ("level", _level), ("level", _weakest), ("masks", _worse_step), ("network", _loss),
-    ("bound", _bound), ("use", _use), ("use", _use_masks),
+    ("run", _resume), ("labels", _doubts), ("classifier", _classifier), ("network", _network), ("truth", _unmeasured),
+    ("level", _area), ("images", _least_agreement), ("level", _level), ("level", _weakest), ("masks", _worse_step),
+    ("network", _loss), ("bound", _bound), ("use", _use), ("use", _use_masks),
 )  # fmt: skip
 
 

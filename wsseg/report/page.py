@@ -10,7 +10,7 @@ from markupsafe import Markup
 
 import wsseg
 from wsseg.data.sampling import evenly_spaced
-from wsseg.errors import WssegError
+from wsseg.errors import WssegError, counted
 from wsseg.metrics.wording import percent
 from wsseg.progress import track
 from wsseg.report import pictures
@@ -27,6 +27,7 @@ _MOST_BYTES = 9_000_000  # of pictures, before base64 makes them a third larger
 _SCRIPTS = (  # one job each, in order
     "elements.js", "pictures.js", "layers.js", "cards.js", "rows.js", "viewer.js", "controls.js",
 )  # fmt: skip
+_MOST_DOUBTS = 12  # photographs with a label that is probably wrong
 _OPEN_CLASSES = 4  # classes whose rows of pictures are not folded
 _ENVIRONMENT = jinja2.Environment(
     loader=jinja2.PackageLoader("wsseg.report"), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True,
@@ -84,23 +85,27 @@ def render(report: RunReport, served: bool = False) -> str:
         served: the page requests each picture from `wsseg.report.server`; if not, pictures of up to 300 images are embedded.
     """
     examples = report.examples
-    rows = row_groups(report)
-    embedded_pictures = {} if served else picture_uris(report.splits.values(), chosen_ids, rows)
+    rows, doubts = row_groups(report), doubtful(report)
+    shown = [*rows, *([doubts] if doubts else [])]
+    embedded_pictures = {} if served else picture_uris(report.splits.values(), chosen_ids, shown)
     tables = {name: split_rows(split) for name, split in report.splits.items()}
     extra = [x for _, x in examples.columns if x not in examples.split.layers] if examples else []
     data = page_data(report, tables, embedded_pictures, served, extra)
     return rendered(
         "run.html", data, served,
-        report=report, opening=opening(report), row_groups=rows, examples=examples, advice=advice(report),
+        report=report, opening=opening(report), row_groups=rows, examples=examples, doubts=doubts, advice=advice(report),
         groups=groups(report), images=sum(len(s.images) for s in report.splits.values()), embedded=len(embedded_pictures),
-        judged=any(split.quality is not None for split in report.splits.values()), links=_links(report, rows),
+        judged=any(split.quality is not None for split in report.splits.values()), links=_links(report, rows, doubts),
     )  # fmt: skip
 
 
-def _links(report: RunReport, rows: Sequence[RowGroup]) -> list[tuple[str, str]]:
+def _links(report: RunReport, rows: Sequence[RowGroup], doubts: RowGroup | None) -> list[tuple[str, str]]:
     """Return id and name of each part of the page."""
-    parts = [("pictures", "Pictures", rows), ("advice", "What to do next", True), ("figures", "Figures", True)]
-    return [(part, name) for part, name, shown in [*parts, ("images", "All images", report.splits)] if shown]
+    parts = [
+        ("pictures", "Pictures", rows), ("advice", "What to do next", True), ("doubts", "Doubtful labels", doubts),
+        ("figures", "Figures", True), ("images", "All images", report.splits),
+    ]  # fmt: skip
+    return [(part, name) for part, name, shown in parts if shown]
 
 
 def row_groups(report: RunReport) -> list[RowGroup]:
@@ -123,6 +128,19 @@ def row_groups(report: RunReport) -> list[RowGroup]:
         name = split.images.classes.with_background[shown.class_id]
         found.append(RowGroup(name, colour, note, rows, folded=place >= _OPEN_CLASSES))
     return found
+
+
+def doubtful(report: RunReport) -> RowGroup | None:
+    """Return the photographs whose labels are probably wrong, if `wsseg data doubt` has judged the labels."""
+    split = report.splits.get("train")
+    if split is None or split.doubts is None:
+        return None
+    items = {item.id: item for item in split.images.items}
+    wrong = [image for image in split.doubts.doubts.images if image.probably_wrong and image.id in items]
+    if not wrong:
+        return None
+    rows = [Row(image.why, "train", items[image.id], [(image.why, split.layers[0])]) for image in wrong[:_MOST_DOUBTS]]
+    return RowGroup("train", "", f"{len(wrong)} of {counted(len(items), 'photograph')}", rows)
 
 
 def rendered(template: str, data: Any, served: bool, **values: Any) -> str:
@@ -198,6 +216,7 @@ def split_rows(split: Split) -> dict[str, Any]:
     return {
         "layers": layers, "evaluated": split.evaluated, "judged": split.quality is not None,
         "measure": scores.measure if scores else "", "rows": rows, "without_truth": without_truth,
+        "doubts": split.doubts.by_image() if split.doubts else {},
     }  # fmt: skip
 
 

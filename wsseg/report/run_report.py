@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from wsseg.data.images import LabeledImages
 from wsseg.errors import WssegError
 from wsseg.report.agreement import agreement, confidence
+from wsseg.report.label_doubts import StoredDoubts, stored_doubts
 from wsseg.report.quality import MaskQuality, Scores, SeedCurves, mask_quality, scores_of, seed_curves
 from wsseg.running.sources import Sources, recorded_data
 from wsseg.stages.layout import ArtifactMasks
@@ -81,6 +82,7 @@ class Split:
         seeds: curves of evaluated seeds by step.
         scores: of each image, by which images are ordered: IoU if there is an evaluation; otherwise the agreement of the
             layers or the confidence of the network. None if there are fewer than two layers to compare.
+        doubts: about the labels of exactly these images, if `wsseg data doubt` judged them.
     """
 
     images: LabeledImages
@@ -90,6 +92,7 @@ class Split:
     quality: MaskQuality | None = None
     seeds: dict[str, SeedCurves] = field(default_factory=dict)
     scores: Scores | None = None
+    doubts: StoredDoubts | None = None
 
     def of_kind(self, *kinds: str) -> list[Layer]:
         """Return the layers of some kinds, in the order of the steps."""
@@ -179,6 +182,7 @@ def gather(store: ArtifactStore, run: str, record: Mapping[str, Any], sources: S
     for name, split in report.splits.items():
         evaluation = _add_quality(report, split, artifacts)
         _add_truth(report, name, sources, evaluation)
+        split.doubts = stored_doubts(store, split.images)
         if split.quality is not None:
             split.scores = scores_of(split.quality, split.evaluated)
         else:

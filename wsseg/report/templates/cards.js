@@ -17,6 +17,7 @@ function ordered(rows) {
   if (order === "id") return rows;
   const rank = (row) => {
     if (kind >= 0) return -(row[SHARES][kind] ?? -1);
+    if (order === "doubt") return -doubtOf(row)[0];
     if (order === "changed") return -Math.abs(row[CHANGE] ?? 0);
     const score = scoreOf(row);
     return score === null || score === undefined ? Infinity : order === "worst" ? score : -score;
@@ -41,7 +42,7 @@ async function drawCard(card) {
 function newCard(row, place) {
   const item = element("li"), card = element("button", undefined, { type: "button" });
   const holder = element("span", undefined, { class: "picture" }), text = element("span", undefined, { class: "text" });
-  text.append(element("b", row[ID]), element("span", [namesOf(row), scoreText(row)].filter(Boolean).join("; ")));
+  text.append(element("b", row[ID]), element("span", [namesOf(row), scoreText(row), doubtOf(row)[1]].filter(Boolean).join("; ")));
   holder.append(element("canvas", undefined, { "aria-hidden": "true" }));
   card.append(holder, text);
   card.row = row;

@@ -14,6 +14,9 @@ function enterSplit() {
     option.hidden = !measure;
     option.textContent = `${order === "worst" ? "lowest" : "highest"} ${measure} first`;
   }
+  const doubted = Object.keys(split().doubts).length > 0;
+  $("order").querySelector("[value=doubt]").hidden = !doubted;
+  if (!doubted && $("order").value === "doubt") $("order").value = "worst";
   if (!judged && errorIndex($("order").value) >= 0) $("order").value = "worst";
   if (!judged && $("kind")) $("kind").value = "";
   if (!measure && ["worst", "best"].includes($("order").value)) $("order").value = "id";

@@ -26,6 +26,7 @@ function options(select, entries, chosen) {
 }
 
 const namesOf = (row) => row[CLASSES].map((k) => data.classes[k]).join(", ") || "background only";
+const doubtOf = (row) => splitOf(row).doubts[row[ID]] || [0, ""];  // doubt about the labels, and why if they are probably wrong
 const scoreText = (row) => row[SCORE] === null ? "" : `${splitOf(row).measure} ${percent(row[SCORE])}`;
 function factsOf(row) {
   const parts = row[SCORE] === null ? [] : [`mean ${scoreText(row)}`];

@@ -7,7 +7,7 @@ const rightName = () => fixed ? fixed.right : $("right").value;
 async function drawLarge() {
   const row = viewed[current];
   $("large-title").textContent = row[ID];
-  $("large-facts").textContent = [`${leftName()} | ${rightName()}`.replaceAll("_", " "), namesOf(row), factsOf(row)].filter(Boolean).join("; ");
+  $("large-facts").textContent = [`${leftName()} | ${rightName()}`.replaceAll("_", " "), namesOf(row), factsOf(row), doubtOf(row)[1]].filter(Boolean).join("; ");
   $("large-canvas").setAttribute("aria-label", `${row[ID]}: ${leftName()} on the left, ${rightName()} on the right; ${factsOf(row)}`);
   $("previous").hidden = $("next").hidden = viewed.length < 2;
   $("previous").disabled = current === 0;
