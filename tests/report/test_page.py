@@ -155,7 +155,7 @@ def test_doubtful_labels_have_a_section_and_an_order(report, page):
     split = report.splits["train"]
     item = next(item for item in split.images.items if item.class_ids)
     label = DoubtedLabel(split.images.classes.names[item.class_ids[0] - 1], True, 0.97, True)
-    doubts = StoredDoubts(LabelDoubts((DoubtedImage(item.id, 3.0, (label,)),), ()), 0.9)
+    doubts = StoredDoubts(LabelDoubts((DoubtedImage(item.id, 3.0, (label,)),), (), ()), 0.9)
     doubted = replace(report, splits={**report.splits, "train": replace(split, doubts=doubts)})
     text = render(doubted)
     why = f"says {label.name}, which is not seen"
