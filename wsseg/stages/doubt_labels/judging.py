@@ -86,7 +86,7 @@ def held_out_probabilities(
             for start in range(0, len(own), _BATCH):
                 rows = own[start : start + _BATCH]
                 with torch.inference_mode():
-                    probability = head(_places(descriptors, rows)).double().sigmoid().numpy()
+                    probability = head(_places(descriptors, rows)).cpu().double().sigmoid().numpy()
                 probabilities[np.ix_(rows, judged)] = probability
     return probabilities
 
