@@ -7,7 +7,7 @@ Label Studio (JSON: brush, polygon, rectangle), CVAT ("CVAT for images 1.1" XML:
 import json
 import math
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,13 +18,13 @@ from defusedxml.ElementTree import fromstring
 from numpy.typing import NDArray
 
 from wsseg.data.coco import read_coco
+from wsseg.data.label_files import is_image_name, records
 from wsseg.data.outlines import Polygons
 from wsseg.data.reading import MOST_PIXELS
 from wsseg.data.text_files import read_text
 from wsseg.errors import DatasetError
 
 Region = NDArray[np.bool_]
-_LATER = "annotations of later shapes lie above earlier ones"
 
 
 @dataclass(frozen=True)
@@ -103,17 +103,15 @@ def _read_label_studio(path: Path, tasks: list[dict[str, Any]]) -> Annotations:
     found = Annotations("Label Studio")
     for number, task in enumerate(tasks):
         where = f"{path}: task {task.get('id', number)}"
-        image = next((v for v in task["data"].values() if isinstance(v, str) and _names_image(v)), None)
-        answers = [
-            a for a in task.get("annotations") or [] if isinstance(a, dict) and not a.get("was_cancelled")
-        ]  # fmt: skip
+        image = next((v for v in task["data"].values() if isinstance(v, str) and is_image_name(v)), None)
+        answers = [answer for answer in records(task.get("annotations")) if not answer.get("was_cancelled")]
         if not answers:
             continue
         if image is None:
             raise DatasetError(f"{where}: its data names no image; expected a path or an address")
         shapes: list[Shape] = []
         sizes: set[tuple[int, int]] = set()
-        for result in (r for a in answers for r in a.get("result") or []):
+        for result in (r for answer in answers for r in records(answer.get("result"))):
             shape = _label_studio_shape(where, result, sizes, found.left_out)
             if shape is not None:
                 shapes.append(shape)
@@ -125,14 +123,11 @@ def _read_label_studio(path: Path, tasks: list[dict[str, Any]]) -> Annotations:
     return found
 
 
-def _names_image(text: str) -> bool:
-    return "." in text.rsplit("/", 1)[-1]
-
-
-def _label_studio_shape(where: str, result: Any, sizes: set[tuple[int, int]], left_out: Counter[str]) -> Shape | None:
+def _label_studio_shape(
+    where: str, result: dict[str, Any], sizes: set[tuple[int, int]], left_out: Counter[str]
+) -> Shape | None:
     """Return the shape of a result, or None if it is of another kind."""
-    kind = result.get("type") if isinstance(result, dict) else None
-    value = result.get("value") if isinstance(result, dict) else None
+    kind, value = result.get("type"), result.get("value")
     if kind not in ("brushlabels", "polygonlabels", "rectanglelabels") or not isinstance(value, dict):
         left_out[str(kind)] += 1
         return None
@@ -228,7 +223,7 @@ def _cvat_shape(where: str, child: Any, size: tuple[int, int], left_out: Counter
         return Shape(_class_name(label), _checked(where, lambda: cvat_region(child.attrib, size)))
     if child.tag == "polygon":
         pairs = [pair.split(",") for pair in (child.get("points") or "").split(";")]
-        points = _numbers(where, [float(_number(where, v)) for pair in pairs for v in pair]).reshape(-1, 2)
+        points = _numbers(where, pairs).reshape(-1, 2)
         return _polygon(where, label, points, size, left_out)
     if child.tag == "box" and not _number(where, child.get("rotation") or "0"):
         left, top, right, bottom = (_number(where, child.get(k)) for k in ("xtl", "ytl", "xbr", "ybr"))
@@ -334,16 +329,9 @@ def _number(where: str, value: Any) -> float:
 
 
 def _numbers(where: str, values: Any) -> NDArray[np.float64]:
-    """Return nested lists of coordinates as a flat array."""
-
-    def flat(value: Any) -> Iterator[float]:
-        if isinstance(value, list | tuple):
-            for part in value:
-                yield from flat(part)
-        else:
-            yield _number(where, value)
-
-    numbers = np.array(list(flat(values)), np.float64)
+    """Return a list of numbers, or of pairs of numbers, as a flat array."""
+    rows = values if isinstance(values, list) else [values]
+    numbers = [_number(where, value) for row in rows for value in (row if isinstance(row, list) else [row])]
     if len(numbers) % 2:
         raise DatasetError(f"{where}: found {len(numbers)} coordinates; expected pairs x, y")
-    return numbers
+    return np.array(numbers, np.float64)

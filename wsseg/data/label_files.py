@@ -313,10 +313,10 @@ def is_coco(content: Any) -> bool:
 
 def coco_labels(path: Path, content: dict[str, Any]) -> ParsedLabels:
     """Return the categories of each image in COCO content; malformed records are ignored here and reported by `read_coco`."""
-    categories = {str(c.get("id")): c.get("name") for c in _records(content["categories"])}
-    files = {str(i.get("id")): i.get("file_name") for i in _records(content["images"])}
+    categories = {str(c.get("id")): c.get("name") for c in records(content["categories"])}
+    files = {str(i.get("id")): i.get("file_name") for i in records(content["images"])}
     classes: dict[str, set[str]] = {name: set() for name in files.values() if isinstance(name, str)}
-    for annotation in _records(content.get("annotations")):
+    for annotation in records(content.get("annotations")):
         name, category = files.get(str(annotation.get("image_id"))), categories.get(str(annotation.get("category_id")))
         if isinstance(name, str) and isinstance(category, str):
             classes[name].add(category)
@@ -326,9 +326,9 @@ def coco_labels(path: Path, content: dict[str, Any]) -> ParsedLabels:
 def label_studio_labels(path: Path, content: Any) -> ParsedLabels | None:
     """Return the classes of Label Studio tasks (JSON, JSON-MIN) or of Hugging Face's metadata.jsonl; None for other content."""
     classes: dict[str, frozenset[str]] = {}
-    for task in _records(content):
+    for task in records(content):
         data: dict[str, Any] = task["data"] if isinstance(task.get("data"), dict) else task
-        image = next((v for v in data.values() if isinstance(v, str) and _is_image_name(v)), None)
+        image = next((v for v in data.values() if isinstance(v, str) and is_image_name(v)), None)
         if image is None:
             continue
         if data is task:
@@ -336,14 +336,15 @@ def label_studio_labels(path: Path, content: Any) -> ParsedLabels | None:
                 n for key, value in task.items() if value is not image for n in _choices(key, value)
             )
             continue
-        if annotations := [a for a in _records(task.get("annotations")) if not a.get("was_cancelled")]:
-            results = [r for a in annotations for r in _records(a.get("result"))]
+        if annotations := [a for a in records(task.get("annotations")) if not a.get("was_cancelled")]:
+            results = [r for a in annotations for r in records(a.get("result"))]
             values = [r["value"] for r in results if isinstance(r.get("value"), dict)]
             classes[image] = frozenset(n for value in values for key, v in value.items() for n in _choices(key, v))
     return ParsedLabels(path, classes) if any(classes.values()) else None
 
 
-def _is_image_name(text: str) -> bool:
+def is_image_name(text: str) -> bool:
+    """Return whether a text is a path or an address of an image."""
     return PurePosixPath(text.split("?d=")[-1].split("?")[0]).suffix.lower() in IMAGE_SUFFIXES
 
 
@@ -363,10 +364,11 @@ def labelme_classes(content: Any) -> frozenset[str] | None:
     """Return the labels of the shapes in labelme content; None for other content."""
     if not isinstance(content, dict) or not isinstance(content.get("shapes"), list) or "imagePath" not in content:
         return None
-    return frozenset(s["label"] for s in _records(content["shapes"]) if isinstance(s.get("label"), str))
+    return frozenset(s["label"] for s in records(content["shapes"]) if isinstance(s.get("label"), str))
 
 
-def _records(rows: Any) -> list[dict[str, Any]]:
+def records(rows: Any) -> list[dict[str, Any]]:
+    """Return the objects in a JSON list; an empty list for anything else."""
     return [row for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
 
 
