@@ -145,3 +145,9 @@ def test_the_best_recipe_with_all_options(csv_data, tmp_path):
         for name in ("segmenter_0", "segmenter_1", "segmenter")
     )
     assert len({path.read_bytes() for path in networks}) == 1  # the previous network is kept
+    for name, split, images in (("quality_estimate", "train", 12), ("prediction_estimate", "val", 6)):
+        metrics = stages[name]["metrics"]
+        assert metrics["conditions"]["split"] == split and metrics["conditions"]["images"] == images
+        iou, low, high = metrics["estimate"]["miou"]
+        assert 0 <= low < iou < high <= 1 and set(metrics["estimate"]["iou"]) == {"background", "red", "blue"}
+        assert set(metrics["evidence"]["rounds"].values()) == {None}  # a network's agreement with itself is no evidence

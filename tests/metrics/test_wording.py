@@ -2,6 +2,7 @@ import pytest
 
 from wsseg.metrics.wording import (
     conditions_text,
+    estimate_text,
     headline,
     images_text,
     mean_and_spread,
@@ -66,3 +67,13 @@ def test_headline(metrics, text):
 def test_percentages():
     assert percent(None) == "-" and percent(0.3891) == "38.9"
     assert mean_and_spread([0.5]) == "50.0" and mean_and_spread([0.5, 0.6]) == "55.0 ± 7.1 (2 seeds)"
+
+
+def test_an_estimate_has_an_interval_and_names_the_weakest_class():
+    iou = {"background": (0.1, 0.0, 0.2), "patch": (0.7, 0.6, 0.8), "inclusion": (0.3, 0.1, 0.5), "pit": None}
+    metrics = {"estimate": {"miou": (0.618, 0.554, 0.684), "iou": iou}}
+    assert estimate_text(metrics) == "about 62 (55 to 68); weakest class: inclusion"
+    assert headline(metrics) == "mIoU about 62 (55 to 68); weakest class: inclusion"
+    one = {"estimate": {"miou": (0.618, 0.554, 0.684), "iou": {"background": iou["background"], "pit": iou["patch"]}}}
+    assert estimate_text(one) == "about 62 (55 to 68)"
+    assert estimate_text({"estimate": {"miou": None, "iou": {}}}) == "cannot be estimated: the masks contain no class"

@@ -18,6 +18,8 @@ def mean_and_spread(values: Sequence[float]) -> str:
 
 def headline(metrics: Mapping[str, Any]) -> str:
     """Return the main metrics of a step in a few words."""
+    if "estimate" in metrics:
+        return f"mIoU {estimate_text(metrics)}"
     if "miou" in metrics:
         return f"mIoU {percent(metrics['miou'])}"
     if "map" in metrics:
@@ -32,6 +34,21 @@ def headline(metrics: Mapping[str, Any]) -> str:
     if "loss" in metrics:
         return f"loss {metrics['loss']:.4f}"
     return f"{metrics['images']} images" if "images" in metrics else ""
+
+
+def estimate_text(metrics: Mapping[str, Any]) -> str:
+    """Return the estimated mean IoU of a step `quality_estimate`, such as ``about 62 (55 to 68); weakest class: inclusion``.
+
+    The weakest class is the foreground class with the lowest estimate; its name is left out if no class has one, or if
+    there is only one class.
+    """
+    estimate = metrics["estimate"]
+    if estimate["miou"] is None:
+        return "cannot be estimated: the masks contain no class"
+    value, low, high = (round(100 * fraction) for fraction in estimate["miou"])
+    classes = {n: iou[0] for n, iou in estimate["iou"].items() if iou is not None and n != "background"}
+    weakest = f"; weakest class: {min(classes, key=lambda n: classes[n])}" if len(classes) > 1 else ""
+    return f"about {value} ({low} to {high}){weakest}"
 
 
 def images_text(conditions: Mapping[str, Any]) -> str:

@@ -1,6 +1,7 @@
 """The stages in their usual order. A new stage needs a folder and an entry here."""
 
 from wsseg.stages.doubt_labels.stage import DoubtLabels
+from wsseg.stages.estimate_quality.stage import EstimateQuality
 from wsseg.stages.evaluate_masks.stage import EvaluateMasks
 from wsseg.stages.make_seeds.stage import MakeSeeds
 from wsseg.stages.make_segments.stage import MakeSegments
@@ -20,7 +21,7 @@ STAGES: dict[str, Stage] = {
     stage.name: stage
     for stage in (
         TrainClassifier(), MeasureClassifier(), DoubtLabels(), MakeSeeds(), RefineMasks(), TrainAffinity(), WalkSeeds(), TrainSegmenter(),
-        RelabelMasks(), PredictMasks(), EvaluateMasks(), MakeSegments(), SnapMasks(),
+        RelabelMasks(), PredictMasks(), EvaluateMasks(), EstimateQuality(), MakeSegments(), SnapMasks(),
     )
 }  # fmt: skip
 

@@ -1,0 +1,1 @@
+"""Estimate the IoU of masks without true masks."""
