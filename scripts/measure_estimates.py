@@ -21,7 +21,14 @@ from scipy.stats import spearmanr
 
 from wsseg.cli.options import Command, open_store, store_option
 from wsseg.errors import ArtifactError
-from wsseg.stages.estimate_quality.estimating import Estimate, centres, estimate_classes, estimate_mean, log_odds
+from wsseg.stages.estimate_quality.estimating import (
+    CORRECTIONS,
+    Estimate,
+    centres,
+    estimate_classes,
+    estimate_mean,
+    log_odds,
+)
 from wsseg.store.objects import ArtifactStore
 from wsseg.store.runs import find_run
 
@@ -71,9 +78,9 @@ def _array(iou: Mapping[str, float | None]) -> NDArray[np.float64]:
 def fit(cases: Sequence[Case]) -> dict[str, float]:
     """Return the correction of each kind of evidence: the mean over data sets of the mean difference to the truth in log odds."""
     corrections = {}
-    for kind in cases[0].evidence:
+    for kind in CORRECTIONS:
         by_set: dict[str, list[float]] = {}
-        for case in cases:
+        for case in (case for case in cases if kind in case.evidence):
             difference = log_odds(case.true) - log_odds(case.evidence[kind])
             by_set.setdefault(case.data, []).extend(difference[~np.isnan(difference)].tolist())
         means = [float(np.mean(values)) for values in by_set.values() if values]

@@ -41,9 +41,14 @@ def test_a_class_that_does_not_occur_is_left_out():
 
 
 def test_the_table_counts_close_estimates_and_intervals():
-    cases = [case("a", [0.8, 0.7, 0.6, 0.5], [0.8, 0.7, 0.6, 0.5]), case("b", [0.8, 0.7, 0.5, 0.6], [0.2, 0.1, 0.2, 0.3])]
+    cases = [
+        case("a", [0.8, 0.7, 0.6, 0.5], [0.8, 0.7, 0.6, 0.5]),
+        case("b", [0.8, 0.7, 0.5, 0.6], [0.2, 0.1, 0.2, 0.3]),
+    ]
     header, rows, summary = table(cases)
     assert len(rows) == 2 and len(rows[0]) == len(header)
     assert summary.startswith("0 of 2 within 5 points")
     assert rank_correlation([(v, 0, 1) for v in (0.9, 0.1, 0.2, 0.3)], np.array([0.0, 0.2, 0.3, 0.4])) == 1
-    assert np.isnan(rank_correlation([(0.9, 0, 1)] * 3, np.array([0.0, 0.2, 0.3])))  # two classes have no rank correlation
+    assert np.isnan(
+        rank_correlation([(0.9, 0, 1)] * 3, np.array([0.0, 0.2, 0.3]))
+    )  # two classes have no rank correlation

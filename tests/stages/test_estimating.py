@@ -27,9 +27,7 @@ def test_kinds_that_disagree_widen_the_interval():
 
 def test_unknown_evidence_does_not_count_and_no_evidence_gives_none():
     corrections = {"flip": 0.0, "rounds": 0.0}
-    first, second = estimate_classes(
-        evidence(flip=[0.7, np.nan], rounds=[np.nan, np.nan]), corrections, error=0.1
-    )
+    first, second = estimate_classes(evidence(flip=[0.7, np.nan], rounds=[np.nan, np.nan]), corrections, error=0.1)
     assert first[0] == pytest.approx(0.7) and second is None
 
 
