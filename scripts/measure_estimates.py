@@ -11,7 +11,7 @@ values that have seen it. The last lines are the values fitted on all sets, whic
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import click
 import numpy as np
