@@ -38,7 +38,8 @@ class Overlap:
     def iou(self) -> NDArray[np.float64]:
         """Intersection over union; NaN for a class that does not occur."""
         result = np.full(len(self.union), np.nan)
-        return np.divide(self.intersection, self.union, out=result, where=self.union > 0)
+        np.divide(self.intersection, self.union, out=result, where=self.union > 0)
+        return result
 
     def add_masks(self, a: Mask, b: Mask) -> None:
         """Add two masks of one image, without the pixels that are 255 in one of them."""
