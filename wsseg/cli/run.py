@@ -22,7 +22,7 @@ from wsseg.cli.options import (
 )
 from wsseg.cli.tables import duration, mebibytes, print_table, wrapped
 from wsseg.errors import explained, extra
-from wsseg.metrics.wording import conditions_text, percent, result_text, weakest_class
+from wsseg.metrics.wording import conditions_text, estimate_text, percent, result_text, weakest_class
 
 if TYPE_CHECKING:
     from wsseg.running.plan import Plan
@@ -124,7 +124,11 @@ def print_results(plan: "Plan", run_id: str, page: Path | None) -> None:
     evaluations = [a for a in artifacts if "iou" in a.manifest["metrics"]]
     judged = [a for a in evaluations if "best_threshold" not in a.manifest["metrics"]]  # masks; the others are seeds
     metrics = judged[-1].manifest["metrics"] if judged else None
-    result = result_text(metrics) if metrics and metrics["miou"] is not None else "no true masks, quality not measured"
+    estimates = [a.manifest["metrics"] for a in artifacts if a.kind == "quality_estimate"]
+    unmeasured = (
+        f"mIoU {estimate_text(estimates[-1])}; no true masks" if estimates else "no true masks, quality not measured"
+    )
+    result = result_text(metrics) if metrics and metrics["miou"] is not None else unmeasured
     click.echo("\n".join(wrapped(f"{plan.recipe.name} on {plan.config.name}: {result}")))
     if metrics and (weakest := weakest_class(metrics)):
         click.echo("\n".join(wrapped(f"weakest class: {weakest[0]} (IoU {percent(weakest[1])} %)")))
