@@ -110,7 +110,7 @@ def gather_evidence(
             large_mask = masks.mask(item.id)
             if first is not None:
                 overlaps["first"].add_masks(large_mask, first.mask(item.id))
-            mask = cv2.resize(large_mask, sizes[0][::-1], interpolation=cv2.INTER_NEAREST)
+            mask: Mask = np.asarray(cv2.resize(large_mask, sizes[0][::-1], interpolation=cv2.INTER_NEAREST), np.uint8)
             among = _among(mean[index], possible)
             own = among if among_labels else mean[index]
             overlaps["expected"].add_expected(mask, own)
