@@ -1,10 +1,10 @@
 """Measure how far estimates of `estimate_quality` are off, on runs whose data sets have true masks.
 
-wsseg run best -c demo;  wsseg run best -c demo --set segmenter.epochs=1;  wsseg run best -c neu_seg ...
+wsseg run mine.toml -c demo;  wsseg run mine.toml -c demo --set segmenter.steps=50;  wsseg run mine.toml -c neu_seg ...
 python scripts/measure_estimates.py                        # all runs of the store
 python scripts/measure_estimates.py --runs RUN_A,RUN_B     # some of them
 
-Each estimate whose masks were also evaluated is a case. The values of a case (`CORRECTIONS` and `ERROR` of
+The recipe mine.toml has the steps of docs/howto/quality.md. Each estimate whose masks were also evaluated is a case. The values of a case (`CORRECTIONS` and `ERROR` of
 `wsseg.stages.estimate_quality.estimating`) are fitted on the cases of all *other* data sets, so that no set is judged with
 values that have seen it. The last lines are the values fitted on all sets, which the stage uses.
 """

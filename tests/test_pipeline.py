@@ -2,12 +2,14 @@
 
 import json
 import os
+import re
 
 import numpy as np
 import pytest
 from PIL import Image as PILImage
 
 from tests import commands
+from tests.conftest import REPOSITORY
 
 QUICK = (
     "classifier.epochs=1",
@@ -131,7 +133,12 @@ EVERYTHING_ON = (
 @pytest.mark.slow
 def test_the_best_recipe_with_all_options(csv_data, tmp_path):
     sets = [word for value in EVERYTHING_ON for word in ("--set", value)]
-    done = wsseg("run", "best", "-c", str(csv_data), *sets, "--json", "--quiet", cwd=tmp_path)
+    steps = re.search(
+        r"```toml\n(.*?)```", (REPOSITORY / "docs/howto/quality.md").read_text(encoding="utf-8"), re.DOTALL
+    )
+    recipe = tmp_path / "best.toml"
+    recipe.write_text((REPOSITORY / "pipelines/best.toml").read_text(encoding="utf-8") + "\n" + steps[1])
+    done = wsseg("run", str(recipe), "-c", str(csv_data), *sets, "--json", "--quiet", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     stages = json.loads(done.stdout)["stages"]
     chosen = stages["walked_seeds"]["metrics"]["chosen"]

