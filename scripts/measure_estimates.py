@@ -1,6 +1,6 @@
 """Measure how far estimates of `estimate_quality` are off, on runs whose data sets have true masks.
 
-wsseg run mine.toml -c demo;  wsseg run mine.toml -c demo --set segmenter.steps=50;  wsseg run mine.toml -c neu_seg ...
+wsseg run mine.toml -c demo;  wsseg run mine.toml -c demo --set segmenter.epochs=1;  wsseg run mine.toml -c neu_seg ...
 python scripts/measure_estimates.py                        # all runs of the store
 python scripts/measure_estimates.py --runs RUN_A,RUN_B     # some of them
 
