@@ -4,11 +4,13 @@ import json
 import unicodedata
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from tests.data.generated import labels_of, load, picture
 from wsseg.data.config import CocoData, CocoSplit, FolderData, FolderSplit, VocData, VocSplit
 from wsseg.data.layouts import list_split
+from wsseg.data.masks import encode_mask
 from wsseg.errors import DatasetError
 from wsseg.outputs import Outputs
 from wsseg.store.objects import ArtifactStore
@@ -92,6 +94,16 @@ def test_masks_and_stores_below_the_images_are_not_images(csv, tmp_path):
     picture(tmp_path / "photos" / "wsseg-store" / "objects" / "k" / "masks" / "a.png")
     assert labels_of(load(folders)) == {"red/a": ("red",)}
     assert labels_of(load(folders, "val")) == {"red/b": ("red",)}
+
+
+def test_true_masks_below_the_images_are_not_unlabelled_images(csv):
+    """As in MVTec AD, where the root contains the photographs and `ground_truth`."""
+    for name in ("ground_truth/red/a_mask.png", "ground_truth/b.png"):
+        (csv.train.images / name).parent.mkdir(parents=True, exist_ok=True)
+        (csv.train.images / name).write_bytes(encode_mask(np.eye(8, dtype=np.uint8)))
+    listing = list_split(csv, "train")
+    assert listing.image_without_label == []
+    assert "2 files or folders are skipped: a folder of masks (2: ground_truth, red)" in listing.warnings()
 
 
 def test_folder_per_class(tmp_path):

@@ -10,6 +10,7 @@ from urllib.parse import unquote
 
 from wsseg.data.coco import read_coco
 from wsseg.data.config import CocoData, CocoSplit, CsvData, CsvSplit, FolderData, FolderSplit, VocData, VocSplit
+from wsseg.data.mask_folders import mask_folders
 from wsseg.data.photographs import image_files
 from wsseg.data.reading import IMAGE_SUFFIXES
 from wsseg.data.tables import read_label_csv
@@ -139,7 +140,10 @@ def _list_csv(data: CsvData, part: CsvSplit) -> Listing:
     listing.paths = {i: files[i] for i in both}
     listing.labels = {i: labels[i] for i in both}
     listing.label_without_image = sorted(labels.keys() - both)
-    listing.image_without_label = sorted(files.keys() - both - _ids_of_other_split(data, part, files))
+    masks = mask_folders(files.values(), part.images) - {files[i].parent for i in both}
+    listing.skipped += [(folder, "a folder of masks") for folder in sorted(masks)]
+    unlabelled = files.keys() - both - _ids_of_other_split(data, part, files)
+    listing.image_without_label = sorted(i for i in unlabelled if files[i].parent not in masks)
     unpadded = {name.lstrip("0") for name in listing.image_without_label}
     if lost := [item_id for item_id in listing.label_without_image if item_id in unpadded]:
         listing.notes.append(f"{part.labels}: a spreadsheet seems to have removed the leading zeros of {listed(lost)}")
