@@ -1,5 +1,7 @@
 """The first line says what was run, and the result or what is known without one."""
 
+from types import SimpleNamespace
+
 from tests.report.conftest import report_of
 from wsseg.metrics.wording import percent
 from wsseg.report.opening import opening
@@ -24,6 +26,22 @@ def test_without_truth_the_line_states_no_quality(runs):
     found = opening(report_of(runs, truth=False))
     assert found.line == "masks of 12 train images; no true masks, so the quality is not measured"
     assert found.terms[0].startswith("agreement ") and found.terms[0].endswith(", which is no IoU with true masks")
+
+
+def test_an_estimate_without_truth_has_its_interval(runs):
+    report = report_of(runs, truth=False)
+    conditions = {"split": "train", "images": 12, "masks": "pseudo_masks"}
+    estimate = {
+        "miou": [0.62, 0.55, 0.68],
+        "iou": {"background": [0.9, 0.8, 1], "a": [0.5, 0.4, 0.6], "b": [0.4, 0.3, 0.6]},
+    }
+    metrics = {"estimate": estimate, "conditions": conditions}
+    report.artifacts["quality_estimate"] = SimpleNamespace(kind="quality_estimate", manifest={"metrics": metrics})
+    found = opening(report)
+    assert found.line == "mIoU about 62 (55 to 68); weakest class: b"
+    assert found.terms == ["estimated without true masks, for pseudo_masks of 12 train images"]
+    metrics["estimate"] = {"miou": None, "iou": {}}
+    assert "the quality is not measured" in opening(report).line
 
 
 def test_seeds_alone(runs):

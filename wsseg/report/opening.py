@@ -6,7 +6,7 @@ from statistics import mean
 from typing import Any
 
 from wsseg.errors import counted
-from wsseg.metrics.wording import mean_and_spread, percent, result_text, values_texts, weakest_class
+from wsseg.metrics.wording import estimate_text, mean_and_spread, percent, result_text, values_texts, weakest_class
 from wsseg.report.run_report import RunReport
 
 
@@ -27,7 +27,9 @@ class Opening:
 
 def opening(report: RunReport) -> Opening:
     """Return the first line: the first of these descriptions that the run has data for."""
-    found = next(o for describe in (_result, _diagnostic, _unmeasured) if (o := describe(report)) is not None)
+    found = next(
+        o for describe in (_result, _diagnostic, _estimated, _unmeasured) if (o := describe(report)) is not None
+    )
     done = sum(step.state == "complete" for step in report.steps)
     if done == len(report.steps):
         return found
@@ -55,6 +57,20 @@ def _diagnostic(report: RunReport) -> Opening | None:
                 line = f"{layer.name.replace('_', '-')} {_measured(evaluation)}"
                 return Opening(line, _terms(report, evaluation), values_texts(evaluation["conditions"]))
     return None
+
+
+def _estimated(report: RunReport) -> Opening | None:
+    """Describe masks whose quality a step estimated without true masks."""
+    estimate = report.last("quality_estimate")
+    if estimate is None or estimate.manifest["metrics"]["estimate"]["miou"] is None:
+        return None
+    metrics = estimate.manifest["metrics"]
+    conditions = metrics["conditions"]
+    images = counted(conditions["images"], f"{conditions['split']} image")
+    return Opening(
+        f"mIoU {estimate_text(metrics)}",
+        [f"estimated without true masks, for {conditions['masks']} of {images}"],
+    )
 
 
 def _unmeasured(report: RunReport) -> Opening | None:
