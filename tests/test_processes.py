@@ -98,6 +98,7 @@ import time
 from pathlib import Path
 import wsseg
 from wsseg import api
+from wsseg.data import batches
 from wsseg.data.transforms import TrainingImages
 
 what, rank = sys.argv[1], int(os.environ["RANK"])
@@ -112,6 +113,12 @@ def broken(self, index):
     return reading(self, index)
 
 TrainingImages.__getitem__ = broken
+
+def no_memory(*_):
+    raise MemoryError("no more")
+
+if what == f"{rank} fails in seeds":
+    batches.read_batch = no_memory
 make_plan = api.make_plan
 
 def slow_plan(*args):
@@ -167,6 +174,14 @@ def test_a_failure_of_one_process_in_a_training_ends_all_processes(csv_data, ran
             in done.stdout
         )
     assert "miou" not in done.stdout and "internal error" not in done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_failure_of_one_process_among_images_ends_all_processes(csv_data, rank):
+    done = launch_script(csv_data, f"{rank} fails in seeds")
+    assert done.returncode != 0 and "miou" not in done.stdout
+    assert f"{rank}: MachineError: seeds: out of memory (no more); lower seeds.batch_size (3 now)" in done.stdout
 
 
 @pytest.mark.slow
