@@ -227,7 +227,7 @@ def scaling(modes: tuple[str, ...] = ("exact", "default")) -> list[dict[str, flo
             })  # fmt: skip
             click.echo(
                 f"{mode:8} {megapixels:7.2f} MP {labels:3} labels: {seconds:7.2f} s, {gibibytes:.2f} GiB, "
-                f"{seconds / megapixels / labels:.3f} us a pixel and label",
+                f"{seconds / megapixels / labels:.3f} us per pixel and label",
                 err=True,
             )
     return rows

@@ -28,6 +28,7 @@ import cv2
 import numpy as np
 import timm
 import torch
+from scipy.integrate import trapezoid
 from torch import Tensor
 
 from wsseg.cli.options import Command, overwrite_option
@@ -139,7 +140,7 @@ def rise_loop(model: Classifier, images: Tensor, maps: Tensor, steps: int) -> li
             if step < steps:
                 taken = order[places * step // steps : places * (step + 1) // steps].copy()
                 start.view(1, 3, -1)[:, :, taken] = 0
-        found.append(float(np.trapezoid(scores) / steps))
+        found.append(float(trapezoid(scores) / steps))
     return found
 
 

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from PIL import Image as PILImage
 
-from wsseg.data.reading import BYTES_A_PIXEL, inspect_file, read_image
+from wsseg.data.reading import BYTES_PER_PIXEL, inspect_file, read_image
 from wsseg.errors import DatasetError
 
 SECONDS = 5.0  # longest that one file may take
@@ -232,8 +232,8 @@ MEASURED: dict[str, tuple[str, str, dict[str, Any]]] = {  # name: mode of the im
 }  # fmt: skip
 
 
-def bytes_a_pixel(folder: Path, name: str, side: int) -> float:
-    """Write and read an image of `side` px a side; return the bytes a pixel that reading it takes, without its file."""
+def measured_bytes(folder: Path, name: str, side: int) -> float:
+    """Write and read an image of `side` x `side` px; return the bytes per pixel that reading it takes, without its file."""
     mode, form, options = MEASURED[name]
     exif = PILImage.Exif()
     exif[0x0112] = 6 if options.get("turned") else 1
@@ -254,11 +254,11 @@ def bytes_a_pixel(folder: Path, name: str, side: int) -> float:
 
 def measure_memory(folder: Path, side: int) -> tuple[dict[str, float], list[str]]:
     """Return the bytes per pixel of every format, and those that take more than the reader reserves."""
-    bytes_per_pixel = {name: round(bytes_a_pixel(folder, name, side), 1) for name in MEASURED}
+    bytes_per_pixel = {name: round(measured_bytes(folder, name, side), 1) for name in MEASURED}
     failures = [
-        f"{name}: {measured} bytes per pixel, {BYTES_A_PIXEL[MEASURED[name][1]]} reserved"
+        f"{name}: {measured} bytes per pixel, {BYTES_PER_PIXEL[MEASURED[name][1]]} reserved"
         for name, measured in bytes_per_pixel.items()
-        if measured > BYTES_A_PIXEL[MEASURED[name][1]]
+        if measured > BYTES_PER_PIXEL[MEASURED[name][1]]
     ]
     return bytes_per_pixel, failures
 

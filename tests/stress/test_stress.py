@@ -47,8 +47,8 @@ def test_mutated_images(tmp_path):
     "name", ["JPEG, progressive CMYK", "PNG, transparent", "TIFF, one strip, turned", "WebP, lossless"]
 )
 def test_reading_takes_no_more_memory_than_is_reserved(tmp_path, name):
-    reserved = inputs.BYTES_A_PIXEL[inputs.MEASURED[name][1]]
-    assert reserved / 3 < inputs.bytes_a_pixel(tmp_path, name, 2560) <= reserved
+    reserved = inputs.BYTES_PER_PIXEL[inputs.MEASURED[name][1]]
+    assert reserved / 3 < inputs.measured_bytes(tmp_path, name, 2560) <= reserved
 
 
 @pytest.mark.parametrize("name", sorted(inputs.hostile_files()))
