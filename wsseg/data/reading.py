@@ -33,7 +33,7 @@ _FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP", "PPM")  # the JPEG reader also
 MOST_PIXELS = 100_000_000  # of one image; a file of a few kilobytes may declare billions
 MOST_MEMORY = 3 * 2**29  # bytes that all threads of a process together use while they read images
 # of memory for decoding and conversion, without the file; measured by tests/stress/inputs.py
-BYTES_A_PIXEL = {"PNG": 9, "BMP": 9, "JPEG": 13, "MPO": 13, "TIFF": 13, "PPM": 16, "WEBP": 20}
+BYTES_PER_PIXEL = {"PNG": 9, "BMP": 9, "JPEG": 13, "MPO": 13, "TIFF": 13, "PPM": 16, "WEBP": 20}
 _SLOW_CODECS = {"ppm", "ppm_plain", "bmp_rle"}  # Pillow decodes these in Python
 _MOST_SLOW_PIXELS = 4_000_000
 _MOST_SCANS = 64  # of a JPEG; each one passes over the complete image, and photographs have about ten
@@ -111,7 +111,7 @@ def _file_in_memory(path: Path) -> Iterator[bytes]:
     """
     with open_file(path) as file:
         image = _header(file)
-        need = image.width * image.height * BYTES_A_PIXEL[image.format or ""]
+        need = image.width * image.height * BYTES_PER_PIXEL[image.format or ""]
         need += os.fstat(file.fileno()).st_size
         del image
         if need > MOST_MEMORY:
