@@ -170,6 +170,9 @@ def test_figures_are_folded_and_short(report, page):
     assert [group.name for group in found] == ["classes", "errors", "trainings", "calibration", "cost"]
     assert sum(len(group.charts) for group in found if group.opened) <= 5
     assert all(len(chart.text.split()) <= 45 for group in found for chart in group.charts)
+    assert all(
+        all(table.header) for group in found for table in group.tables
+    )  # a header without text is not accessible
     assert page.count('<details class="group"') >= 5 and page.count(" open>") == 1
 
 

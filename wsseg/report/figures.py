@@ -159,7 +159,7 @@ def _trainings(report: RunReport) -> Group | None:
     trained = ", ".join(step.name for step in report.steps if step.history)
     precisions = [
         Table(
-            f"Average precision of the classifier in percent ({step.name})", ["", *step.metrics["ap"], "mean"],
+            f"Average precision of the classifier in percent ({step.name})", ["metric", *step.metrics["ap"], "mean"],
             [["average precision", *(percent(ap) for ap in step.metrics["ap"].values()), percent(step.metrics["map"])]],
         )
         for step in report.steps if "map" in step.metrics
