@@ -76,7 +76,7 @@ def test_a_run_and_the_commands_that_use_it(wsseg, csv_data, tmp_path):
     assert np.asarray(PILImage.open(tmp_path / "maps" / "sub" / "grey.png")).shape == (203, 301)
     first = (tmp_path / "maps" / "doubt.csv").read_text().splitlines()[1].split(",")[0]
     assert [line.split()[0] for line in done.stdout.splitlines()[-2:]] == ["image", first]
-    done = wsseg("predict", "segmenter", photos, "-o", "out3", "--confidence", "maps3", "--crf", "off")
+    done = wsseg("predict", "segmenter", photos, "-o", "out3", "--confidence", "maps3", "--crf", "irn")
     assert "not calibrated: no run has evaluated this network with these options" in done.stdout
     done = wsseg("predict", "segmenter", photos, "-o", "maps3", "--confidence", "maps3")
     assert done.returncode == 1 and "maps3 is also the folder of the masks" in done.stderr
