@@ -16,6 +16,7 @@ BLOCKED = {
     "coco": ("pycocotools",),
     "export": ("onnx", "onnxruntime", "onnxscript"),
     "saliency": ("captum",),
+    "sequences": ("biopython",),
 }
 # jinja2 is blocked for wsseg only: PyTorch, which requires it, imports it too
 SCRIPT = """

@@ -151,7 +151,7 @@ class Segmenter:
         """Segment one photograph.
 
         Args:
-            image: path of the photograph, or (H, W, 3) uint8 RGB.
+            image: path of the photograph, or (H, W, 3) uint8 RGB; for a network of sequences, (1, L, C).
 
         Returns:
             The mask, (H, W) uint8 class ids.
@@ -166,6 +166,12 @@ class Segmenter:
     def _predict(self, image: Image | str | Path) -> Mask:
         from wsseg.data.reading import read_image
 
+        if channels := self._predictor.spec.channels:
+            if not isinstance(image, np.ndarray) or image.ndim != 3 or image.shape[::2] != (1, len(channels)):
+                raise StageError(
+                    f"predict: this network is for sequences; expected: an array (1, L, {len(channels)}), see wsseg.data.sequences"
+                )
+            return self._predictor.predict([image])[0].mask
         photograph = read_image(Path(image)) if isinstance(image, str | Path) else image
         if photograph.ndim != 3 or photograph.shape[2] != 3 or photograph.dtype != np.uint8 or 0 in photograph.shape:
             raise StageError(

@@ -49,3 +49,20 @@ class LabeledImage:
     class_ids: tuple[int, ...]
     size: tuple[int, int]
     sha256: str
+
+
+@dataclass(frozen=True)
+class LabeledSequence(LabeledImage):
+    """One sequence of a data set: an image of height 1 with any number of channels.
+
+    Args:
+        id: name of the record; unique within a split.
+        path: file of the records.
+        size: (1, L).
+        sha256: digest of the values.
+        record: position of the record in its file.
+        covariates: values of further columns of the label table (subject, site ...), by name.
+    """
+
+    record: int = 0
+    covariates: tuple[tuple[str, str], ...] = ()

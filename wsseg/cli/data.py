@@ -47,10 +47,10 @@ def init(
     overwrite: bool,
     store: Path,
 ) -> None:
-    """Write a config for a folder of photographs.
+    """Write a config for a folder of photographs or sequences.
 
-    Recognises the labels in FOLDER (class folders, CSV, VOC, COCO, YOLO, MVTec, CVAT, ...), writes the config, and
-    checks the data set.
+    Recognises the labels in FOLDER (class folders, CSV, VOC, COCO, YOLO, MVTec, CVAT, ...; FASTA files and arrays with a
+    CSV), writes the config, and checks the data set.
 
     \b
     wsseg init photos                    # writes photos.toml
@@ -65,8 +65,9 @@ def init(
     target = output or Path(f"{name or 'photos'}.toml")
     if target.suffix != ".toml":
         raise click.BadParameter(f"{target}: expected: a name that ends in .toml", param_hint="--output")
-    if kind and kind not in FORMATS:
-        raise click.BadParameter(f"{kind}: expected one of {', '.join(FORMATS)}", param_hint="--kind")
+    kinds = (*FORMATS, "sequences")
+    if kind and kind not in kinds:
+        raise click.BadParameter(f"{kind}: expected one of {', '.join(kinds)}", param_hint="--kind")
     if separator == "":
         raise click.BadParameter("it is empty; expected: at least one character", param_hint="--separator")
     discovery = discover(folder, kind, labels, separator)
@@ -82,7 +83,8 @@ def init(
     for path in dict.fromkeys(masks if path.is_relative_to(masks) else path for path in files):
         click.echo(f"wrote {path}")
     _check(str(target), (), store)
-    click.echo(f"next: wsseg run best -c {shlex.quote(str(target))}")
+    recipe = "cam_crf" if discovery.data["kind"] == "sequences" else "best"
+    click.echo(f"next: wsseg run {recipe} -c {shlex.quote(str(target))}")
 
 
 _ROWS = 20  # of a table on the terminal
@@ -134,7 +136,7 @@ def _check(config: str, overrides: tuple[str, ...], store: Path, full: bool = Fa
 
 
 def _print_split(report: "SplitReport") -> None:
-    click.echo(f"{report.split}: {counted(report.images, 'image')}")
+    click.echo(f"{report.split}: {counted(report.images, report.what)}")
     click.echo("  classes: " + ", ".join(f"{name} {count}" for name, count in report.classes.items()))
     sizes = ", ".join(f"{height}x{width} ({count})" for (height, width), count in report.sizes.most_common(5))
     more = f" and {len(report.sizes) - 5} more" if len(report.sizes) > 5 else ""

@@ -123,21 +123,32 @@ def explain(
 ) -> None:  # fmt: skip
     """Show what a trained classifier looks at.
 
-    IMAGES is a file or a folder.
+    IMAGES is a file or a folder; for a classifier of sequences, a FASTA file or an array.
 
     \b
     wsseg explain photos --method cam,layer_cam -o heat
     wsseg explain photo.jpg --compare -o heat
+    wsseg explain promoters.fa --method mutagenesis -o heat
     """
     from wsseg.data.photographs import photograph_files
     from wsseg.inspect.explain import Request, explain_files, parsed
+    from wsseg.inspect.sequences import explain_sequences, sequence_methods
     from wsseg.outputs import Outputs
     from wsseg.saliency.methods import METHODS, methods_for
 
     opened = open_store(store)
+    model, spec = open_classifier(opened, classifier)
+    if spec.channels:
+        supported = sequence_methods(model, spec)
+        names = supported if compare else parsed(methods, supported, "method")
+        request = Request(
+            names, parsed(classes, spec.classes, "classes"), tuple(n for n in layers.split(",") if n), target, size, (1.0,), flip, False,
+        )  # fmt: skip
+        count = explain_sequences(model, spec, images, output, request, Outputs([images], overwrite))
+        click.echo(f"{count} sequences explained in {output}")
+        return
     unlisted: list[tuple[Path, str]] = []
     files = photograph_files(images, unlisted)
-    model, spec = open_classifier(opened, classifier)
     names = parsed(methods, METHODS, "method")
     if compare and context.get_parameter_source("methods") is click.core.ParameterSource.DEFAULT:
         names = methods_for(model)
@@ -194,6 +205,7 @@ def audit(
     from wsseg.running.plan import open_config
     from wsseg.running.sources import Sources
     from wsseg.saliency.methods import METHODS, methods_for
+    from wsseg.stages.protocol import check_photographs
 
     opened = open_store(store)
     loaded = open_config(config, overrides)
@@ -201,6 +213,7 @@ def audit(
     outputs.check([output] if output is not None else [])
     model, spec = open_classifier(opened, classifier)
     sources = Sources(loaded.data, opened)
+    check_photographs("audit", sources.get(f"data.{split}"))
     truth = sources.get(f"truth.{split}") if sources.has(f"truth.{split}") else None
     sample = Sample(images, steps, substrate, road, stability_images)
     names = parsed(methods, METHODS, "method") or methods_for(model)

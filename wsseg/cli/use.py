@@ -22,14 +22,14 @@ from wsseg.cli.options import (
     store_option,
 )
 from wsseg.cli.tables import mebibytes, print_table
-from wsseg.errors import OutputError
+from wsseg.errors import OutputError, StageError
 from wsseg.metrics.wording import percent
 
 if TYPE_CHECKING:
     from wsseg.running.calibration import Calibration
 
 NETWORK_FORMATS = ("onnx", "torchscript", "torch_export")
-MASK_FORMATS = ("coco", "label_studio", "cvat", "huggingface")
+MASK_FORMATS = ("coco", "label_studio", "cvat", "huggingface", "bed")
 
 
 @click.command(cls=Command)
@@ -63,7 +63,8 @@ def predict(
     """Segment photographs with a trained network.
 
     ARTIFACT is the key, the folder or the step of a segmenter, such as 'segmenter'. IMAGES is a file or a folder;
-    photographs may have any size.
+    photographs may have any size. With a network for sequences, IMAGES is a FASTA file or an array, and the outputs are a BED
+    file and a bedGraph per class.
 
     \b
     wsseg predict segmenter photos -o masks
@@ -80,10 +81,16 @@ def predict(
     from wsseg.stages.predict_masks.config import Config
     from wsseg.stages.predict_masks.doubt import TABLE, most_doubtful
     from wsseg.stages.predict_masks.prediction import Predictor, predict_files
+    from wsseg.stages.predict_masks.sequences import predict_sequences
 
+    model, spec = load_segmenter(segmenter.read_bytes, str(segmenter.folder))
+    if spec.channels:
+        predictor = Predictor(model, spec, Config(flip=flip, crf="off"))
+        count = predict_sequences(predictor, images, output, Outputs([images], overwrite))
+        click.echo(f"{count} intervals in {output}; classes: {', '.join(spec.classes)}")
+        return
     unlisted: list[tuple[Path, str]] = []
     files = photograph_files(images, unlisted)
-    model, spec = load_segmenter(segmenter.read_bytes, str(segmenter.folder))
     config = Config(scales=scales, flip=flip, crf=crf)  # type: ignore[arg-type]
     calibration = calibration_of(opened, segmenter, config) if maps is not None or only_unsure else None
     outputs = Outputs([images, *files.values()], overwrite)
@@ -148,6 +155,8 @@ def export(artifact: str, form: str, output: Path | None, overwrite: bool, store
 
         path = output or Path(f"{name}{SUFFIXES[form]}")
         model, spec = load_segmenter(source.read_bytes, str(source.folder))
+        if spec.channels:
+            raise StageError(f"--format: found {form!r}; a network for sequences cannot be exported; use wsseg predict")
         difference = write_network(model, spec, form, path, Outputs(inputs, overwrite))
         click.echo(f"{path}: {mebibytes(path.stat().st_size)}; largest difference to torch {difference:.1g}")
         return
@@ -158,6 +167,10 @@ def export(artifact: str, form: str, output: Path | None, overwrite: bool, store
 
     path = output or Path(f"{name}{MASK_SUFFIXES[form]}")
     images = images_of(opened, source)
+    if bool(images.channels) != (form == "bed"):
+        expected = "bed" if images.channels else ", ".join(MASK_FORMATS[:-1])
+        kind = "sequences" if images.channels else "photographs"
+        raise StageError(f"--format: found {form!r}; expected for masks of {kind}: {expected}")
     inputs += [item.path for item in images.items]
     written = WRITERS[form](images, ArtifactMasks(source), path, Outputs(inputs, overwrite))
     click.echo(f"{written.path}: {written.images} images")

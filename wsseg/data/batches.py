@@ -2,14 +2,16 @@
 
 import math
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from wsseg.data.reading import read_photograph
+from wsseg.data.items import read_item
 from wsseg.data.transforms import normalised
-from wsseg.types import Image, LabeledImage
+from wsseg.types import LabeledImage, LabeledSequence
 
 _STEP = 32  # no backbone in use has a coarser stride
 # Two cells at that stride: if its result is one cell wide, a bfloat16 convolution with stride 2 (oneDNN 3.12, AMX) reads
@@ -40,6 +42,18 @@ def network_size(size: tuple[int, int], long_side: int, scale: float) -> tuple[i
     return height, width
 
 
+def network_sizes(item: LabeledImage, long_side: int, scales: Iterable[float]) -> list[tuple[int, int]]:
+    """Return the network's input (H, W) at each scale; a sequence is never resized, so that it has one, its own."""
+    if isinstance(item, LabeledSequence):
+        return [item.size]
+    return [network_size(item.size, long_side, scale) for scale in scales]
+
+
+def map_size(item: LabeledImage) -> tuple[int, int]:
+    """Return the (h, w) of an item's maps: a quarter of a photograph, every place of a sequence."""
+    return item.size if isinstance(item, LabeledSequence) else quarter(item.size)
+
+
 def quarter(size: tuple[int, int]) -> tuple[int, int]:
     """Return (H, W) divided by four, rounded up."""
     return math.ceil(size[0] / 4), math.ceil(size[1] / 4)
@@ -51,25 +65,25 @@ def at_size(images: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def network_inputs(
-    images: Iterable[Image],
+    images: Iterable[NDArray[Any]],
     mean: Sequence[float],
     std: Sequence[float],
     sizes: Sequence[tuple[int, int]],
     device: torch.device,
 ) -> list[Tensor]:
-    """Return the network inputs for images of one size: a (N, 3, *size) float32 tensor for each of `sizes`.
+    """Return the network inputs for images of one size: a (N, C, *size) float32 tensor for each of `sizes`.
 
     Each image is resized and released before the next one is read: eight photographs of 12 megapixels would fill gigabytes.
 
     Args:
-        images: (H, W, 3) uint8 each, all of one size; an iterator that decodes them one by one.
+        images: (H, W, C) each, all of one size; an iterator that decodes them one by one.
         mean: channel means of the network's input.
         std: channel standard deviations of the network's input.
         sizes: (H, W) of each tensor.
         device: device of the resizing and of the tensors.
     """
 
-    def inputs_of(image: Image) -> list[Tensor]:
+    def inputs_of(image: NDArray[Any]) -> list[Tensor]:
         tensor = normalised(image, mean, std)[None].to(device)
         return [at_size(tensor, size) for size in sizes]
 
@@ -84,4 +98,4 @@ def read_batch(
     device: torch.device,
 ) -> list[Tensor]:
     """Read images of one size one by one, and return their `network_inputs`."""
-    return network_inputs((read_photograph(item) for item in items), mean, std, sizes, device)
+    return network_inputs((read_item(item) for item in items), mean, std, sizes, device)

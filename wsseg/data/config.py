@@ -215,12 +215,93 @@ class DemoData(_Data):
     seed: int = setting(0, low=0, high=2**32 - 1)
 
 
+@dataclass(frozen=True)
+class SequencesSplit:
+    """Sequences of one split.
+
+    Args:
+        sequences: FASTA file of DNA or RNA (``.fa``, ``.fasta``, ``.fna``, also with ``.gz``), or an array of signals
+            (``.npy``, ``.npz``), see `wsseg.data.sequences`.
+        labels: CSV file with the header ``image_id,classes`` and the columns that `covariates` names; records without a row
+            are not used.
+        masks: BED file (name of the sequence, start, end, class), or a ``.npy`` file of class ids, one row per sequence.
+        limit: number of sequences to use, evenly spaced over the sorted ids; 0 means all.
+        label_overlay: CSV file of corrected labels with the columns ``image,class,present``; see `wsseg.data.label_overlay`.
+    """
+
+    sequences: Path = setting()
+    labels: Path = setting()
+    masks: Path | None = setting(None)
+    limit: int = setting(0, low=0)
+    label_overlay: Path | None = setting(None)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SequencesData(_Data):
+    """DNA or signals: items of height 1.
+
+    Args:
+        separator: separator of class names in a cell of the label table.
+        covariates: further columns of the label table, such as ``subject`` or ``batch``; `data check` reports what they reveal.
+        group: the covariate that names the person or the origin; one that occurs in both splits is a problem.
+        sampling_rate: samples per second of signals; 0 for letters.
+    """
+
+    train: SequencesSplit = setting()
+    val: SequencesSplit | None = setting(None)
+    separator: str = setting(" ")
+    covariates: tuple[str, ...] = setting(())
+    group: str = setting("")
+    sampling_rate: float = setting(0.0, low=0.0, high=1e9)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.separator:
+            raise ConfigError("separator: found ''; expected: the separator of class names in a cell, such as ' '")
+        if self.group and self.group not in self.covariates:
+            raise ConfigError(f"group: found {self.group!r}; expected: one of the covariates {list(self.covariates)}")
+
+
+@dataclass(frozen=True)
+class PlantedSplit:
+    """Sequences of one split.
+
+    Args:
+        sequences: number of sequences to generate.
+        limit: number of sequences to use; 0 means all.
+        label_overlay: CSV file of corrected labels with the columns ``image,class,present``; see `wsseg.data.label_overlay`.
+    """
+
+    sequences: int = setting(low=1, high=1_000_000)
+    limit: int = setting(0, low=0)
+    label_overlay: Path | None = setting(None)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlantedData(_Data):
+    """Generated DNA with planted motifs, which is created in the store at first use: `wsseg.data.planted`.
+
+    Args:
+        length: bases per sequence.
+        adapter: a train confound: most sequences of the first class start with the same twelve bases, and val has none.
+        seed: seed of the generated sequences; independent of `rng_seed`, so that runs with other seeds share one data set.
+    """
+
+    train: PlantedSplit = setting()
+    val: PlantedSplit | None = setting(None)
+    length: int = setting(200, low=64, high=100_000)
+    adapter: bool = setting(False)
+    seed: int = setting(0, low=0, high=2**32 - 1)
+
+
 DATA_KINDS: dict[str, type] = {
     "folder": FolderData,
     "csv": CsvData,
     "voc": VocData,
     "coco": CocoData,
     "demo": DemoData,
+    "sequences": SequencesData,
+    "planted_dna": PlantedData,
 }
 
 

@@ -23,6 +23,7 @@ from wsseg.data.label_files import AmbiguousLabelsError
 from wsseg.data.masks import encode_mask
 from wsseg.data.reading import image_size, read_mask_file
 from wsseg.data.scan import ARCHIVES, FolderScan
+from wsseg.data.sequence_discovery import sequence_table, sequence_values
 from wsseg.data.walk import WRITTEN, data_files, data_folders, is_image
 from wsseg.errors import DatasetError, counted, listed
 
@@ -76,6 +77,11 @@ def discover(folder: Path, kind: str = "", labels: tuple[Path, ...] = (), separa
     for path in labels:
         if path.resolve() not in scan.files:
             raise DatasetError(f"{path}: no such label file in {folder}")
+    notes: list[str] = []
+    if kind in ("", "sequences") and (table := sequence_table(scan, notes)):
+        if "val" not in table:
+            notes.append("no validation sequences: add [data.val] to measure the quality of the results")
+        return Discovery(table, list(map(_one_line, notes)))
     interpretations = []
     for name, recognise in FORMATS.items():
         if kind in ("", name) and (interpretation := recognise(scan)):
@@ -224,16 +230,8 @@ def config_text(discovery: Discovery, target: Path) -> str:
         data[split] = data[split] | {"labels": base / _beside(target, f"{split}.csv").name}
     if discovery.masks:
         data["train"] = data["train"] | {"masks": base / _beside(target, "masks").name}
-    size = network_size_for(_image_folders(discovery.data))
     lines = ["# written by wsseg init", *(f"# {line}" for line in discovery.notes)]
-    sizes = "\n".join(f"[{name}]\nsize = {size}\n" for name in ("classifier", "seeds", "segmenter"))
-    text = (
-        "\n".join(lines)
-        + "\n"
-        + to_toml({"rng_seed": 0, "data": plain(data)})
-        + f"\n# input size in px: that of the photographs, at most {_MAX_SIZE} to be fast\n"
-        + sizes
-    )
+    text = "\n".join(lines) + "\n" + to_toml({"rng_seed": 0, "data": plain(data)}) + _stage_values(discovery.data)
     try:
         text.encode()
     except UnicodeEncodeError as error:
@@ -241,6 +239,15 @@ def config_text(discovery: Discovery, target: Path) -> str:
             f"{_one_line(str(base))}: the name of a folder or class is not UTF-8; rename it, because a config is UTF-8 text"
         ) from error
     return text
+
+
+def _stage_values(data: dict[str, Any]) -> str:
+    """Return the tables of the stages."""
+    if data["kind"] == "sequences":
+        return "\n# networks for sequences; size is the length of the training crops\n" + to_toml(sequence_values(data))
+    size = network_size_for(_image_folders(data))
+    sizes = "\n".join(f"[{name}]\nsize = {size}\n" for name in ("classifier", "seeds", "segmenter"))
+    return f"\n# input size in px: that of the photographs, at most {_MAX_SIZE} to be fast\n" + sizes
 
 
 def config_files(discovery: Discovery, target: Path) -> dict[Path, Callable[[], bytes]]:

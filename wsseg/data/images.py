@@ -3,6 +3,7 @@
 import hashlib
 import json
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,9 +11,10 @@ from wsseg.data.file_memory import FileMemory
 from wsseg.data.label_overlay import apply_overlay, decisions_of
 from wsseg.data.layouts import Listing, list_split
 from wsseg.data.sampling import evenly_spaced
+from wsseg.data.sequences import Records
 from wsseg.errors import DatasetError, listed, nearest
 from wsseg.labels import ClassMap
-from wsseg.types import LabeledImage
+from wsseg.types import LabeledImage, LabeledSequence
 
 log = logging.getLogger("wsseg")
 
@@ -27,6 +29,7 @@ class LabeledImages:
         items: the images.
         skipped: images that are left out under ``on_bad_image = "skip"``: reason by id.
         key: fingerprint: sha256 of the sorted ids, contents, class names and labels.
+        channels: names of the channels of sequences; empty for photographs, which have red, green and blue.
     """
 
     split: str
@@ -34,6 +37,7 @@ class LabeledImages:
     items: tuple[LabeledImage, ...]
     skipped: dict[str, str]
     key: str
+    channels: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.items)
@@ -74,6 +78,8 @@ def load_images(
         log.info("%s: %s", split, apply_overlay(listing, decisions_of(data, split, listing), overlay, known))
     skipped = dict.fromkeys(listing.label_without_image, "no image file")
     ids = evenly_spaced(sorted(listing.paths), getattr(data, split).limit or len(listing.paths))
+    if listing.records is not None:
+        return _sequences(split, classes, listing, listing.records, ids, skipped)
     inspections = memory.inspect([listing.paths[i] for i in ids], f"reading {split} images")
     items = []
     for item_id in ids:
@@ -82,8 +88,8 @@ def load_images(
         if inspection.error:
             skipped[item_id] = inspection.error
             continue
-        class_ids = sorted(classes.id_of(name) for name in listing.labels[item_id] if name in classes.names)
-        items.append(LabeledImage(item_id, path, tuple(class_ids), inspection.size, inspection.sha256))
+        class_ids = _class_ids(classes, listing.labels[item_id])
+        items.append(LabeledImage(item_id, path, class_ids, inspection.size, inspection.sha256))
     unreadable = [f"{listing.paths[i]} ({reason})" for i, reason in skipped.items() if i in listing.paths]
     if unreadable and data.on_bad_image == "stop":
         raise DatasetError(
@@ -96,6 +102,31 @@ def load_images(
     return LabeledImages(split, classes, tuple(items), skipped, _fingerprint(classes, items))
 
 
+def _sequences(
+    split: str, classes: ClassMap, listing: Listing, records: Records, ids: list[str], skipped: dict[str, str]
+) -> LabeledImages:
+    places = {name: place for place, name in enumerate(records.ids)}
+    items = [
+        LabeledSequence(
+            item_id,
+            listing.paths[item_id],
+            _class_ids(classes, listing.labels[item_id]),
+            (1, int(records.lengths[places[item_id]])),
+            records.digest(places[item_id]),
+            places[item_id],
+            listing.covariates.get(item_id, ()),
+        )
+        for item_id in ids
+    ]
+    return LabeledImages(
+        split, classes, tuple(items), skipped, _fingerprint(classes, items, records.channels), records.channels
+    )
+
+
+def _class_ids(classes: ClassMap, names: frozenset[str]) -> tuple[int, ...]:
+    return tuple(sorted(classes.id_of(name) for name in names if name in classes.names))
+
+
 def class_map(data: Any, listing: Listing) -> ClassMap:
     """Return the classes to learn: those that the config chooses, or all classes of the data set."""
     for name in data.classes:
@@ -106,6 +137,8 @@ def class_map(data: Any, listing: Listing) -> ClassMap:
     return ClassMap(tuple(data.classes) or listing.names)
 
 
-def _fingerprint(classes: ClassMap, items: list[LabeledImage]) -> str:
-    content = {"classes": classes.names, "items": [[i.id, i.sha256, i.class_ids] for i in items]}
+def _fingerprint(classes: ClassMap, items: Sequence[LabeledImage], channels: tuple[str, ...] = ()) -> str:
+    content: dict[str, Any] = {"classes": classes.names, "items": [[i.id, i.sha256, i.class_ids] for i in items]}
+    if channels:
+        content["channels"] = channels
     return hashlib.sha256(json.dumps(content, separators=(",", ":")).encode()).hexdigest()

@@ -9,11 +9,23 @@ from unicodedata import normalize
 from urllib.parse import unquote
 
 from wsseg.data.coco import read_coco
-from wsseg.data.config import CocoData, CocoSplit, CsvData, CsvSplit, FolderData, FolderSplit, VocData, VocSplit
+from wsseg.data.config import (
+    CocoData,
+    CocoSplit,
+    CsvData,
+    CsvSplit,
+    FolderData,
+    FolderSplit,
+    SequencesData,
+    SequencesSplit,
+    VocData,
+    VocSplit,
+)
 from wsseg.data.mask_folders import mask_folders
 from wsseg.data.photographs import image_files
 from wsseg.data.reading import IMAGE_SUFFIXES
-from wsseg.data.tables import read_label_csv
+from wsseg.data.sequences import Records, read_records
+from wsseg.data.tables import read_covariates, read_label_csv
 from wsseg.data.text_files import read_text
 from wsseg.data.voc import annotated_classes, list_file, listed_ids, voc_names
 from wsseg.data.walk import WRITTEN, SkippedPaths, data_files, data_folders, is_image, skipped_line
@@ -34,6 +46,8 @@ class Listing:
         image_without_label: ids that have an image file but no label; they are not used.
         skipped: files and folders that may be data and are not used, with the reason.
         notes: one line per assumption.
+        records: the file of the sequences, if the items are its records; None if each item is a photograph.
+        covariates: values of further columns of the label table by id.
     """
 
     paths: dict[str, Path] = field(default_factory=dict)
@@ -43,6 +57,8 @@ class Listing:
     image_without_label: list[str] = field(default_factory=list)
     skipped: SkippedPaths = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    records: Records | None = None
+    covariates: dict[str, tuple[tuple[str, str], ...]] = field(default_factory=dict)
 
     def warnings(self) -> list[str]:
         """Return one line per finding that the user should see."""
@@ -51,7 +67,8 @@ class Listing:
             lines.append(skipped_line(self.skipped))
         if self.image_without_label:
             ids = self.image_without_label
-            lines.append(f"{len(ids)} images have no label and are not used: {listed(ids)}")
+            what = "sequences" if self.records else "images"
+            lines.append(f"{len(ids)} {what} have no label and are not used: {listed(ids)}")
         return lines
 
 
@@ -71,7 +88,8 @@ def list_split(data: Any, split: str) -> Listing:
     reader: Callable[..., Listing] = _LAYOUTS[data.kind]
     listing = reader(data, part)
     if not listing.paths and not listing.label_without_image:
-        raise DatasetError(f"data.{split}: no labelled image was found; check the paths in the config")
+        what = "sequence" if data.kind == "sequences" else "image"
+        raise DatasetError(f"data.{split}: no labelled {what} was found; check the paths in the config")
     return listing
 
 
@@ -247,9 +265,36 @@ def _coco_file(folder: Path, name: str) -> Path | None:
     return next((folder / path for path in paths if (folder / path).is_file()), None)
 
 
+# --- sequences -------------------------------------------------------------------------------------------------------
+
+
+def _list_sequences(data: SequencesData, part: SequencesSplit) -> Listing:
+    records = read_records(part.sequences)
+    listing = Listing(records=records)
+    labels = read_label_csv(part.labels, data.separator, data.classes, listing.notes, data.covariates)
+    ids = set(records.ids)
+    listing.names = tuple(sorted(frozenset().union(*labels.values())))
+    if not listing.names and part is data.train:
+        raise DatasetError(
+            f"{part.labels}: none of its {len(labels)} rows names a class; expected some in the column 'classes'"
+        )
+    listing.paths = {name: part.sequences for name in records.ids if name in labels}
+    listing.labels = {name: labels[name] for name in listing.paths}
+    listing.label_without_image = sorted(labels.keys() - ids)
+    other = data.val if part is data.train else data.train
+    elsewhere: set[str] = set()
+    if other is not None and other.sequences == part.sequences:  # one file, and a label table per split
+        elsewhere = set(read_label_csv(other.labels, data.separator, data.classes, [], data.covariates))
+    listing.image_without_label = sorted(ids - labels.keys() - elsewhere)
+    if data.covariates:
+        listing.covariates = read_covariates(part.labels, data.covariates)
+    return listing
+
+
 _LAYOUTS: dict[str, Callable[..., Listing]] = {
     "folder": _list_folder,
     "csv": _list_csv,
     "voc": _list_voc,
     "coco": _list_coco,
+    "sequences": _list_sequences,
 }

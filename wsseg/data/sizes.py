@@ -12,8 +12,10 @@ def crop_of(images: LabeledImages, long_side: int) -> tuple[int, int]:
 
     Args:
         images: the training images.
-        long_side: long side of the images for the network, in pixels.
+        long_side: long side of the images for the network, in pixels; the length of a crop of sequences.
     """
+    if images.channels:
+        return 1, long_side
     height, width = (median(item.size[axis] / max(item.size) for item in images.items) * long_side for axis in (0, 1))
     return _rounded(height, long_side), _rounded(width, long_side)
 

@@ -3,7 +3,7 @@
 import csv
 import io
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from wsseg.data.text_files import read_text
@@ -21,18 +21,46 @@ _MARKS = re.compile(r"[,;|\t\r\n，；、]")  # separators of names in tables of
 
 
 def read_label_csv(
-    path: Path, separator: str, known: Collection[str] = (), notes: list[str] | None = None
+    path: Path,
+    separator: str,
+    known: Collection[str] = (),
+    notes: list[str] | None = None,
+    others: Collection[str] = (),
 ) -> dict[str, frozenset[str]]:
     """Read a label table from a file; see `label_table`.
 
     Raises:
         DatasetError: the file cannot be read, or is not a label table.
     """
-    return label_table(read_text(path), str(path), separator, known, notes if notes is not None else [])
+    return label_table(read_text(path), str(path), separator, known, notes if notes is not None else [], others)
+
+
+def read_covariates(path: Path, names: Sequence[str]) -> dict[str, tuple[tuple[str, str], ...]]:
+    """Return the values of further columns of a label table by image id, each as (column, value).
+
+    Raises:
+        DatasetError: the file cannot be read, or lacks one of the columns.
+    """
+    text = read_text(path)
+    delimiter, _, columns, skipped = _header(text, str(path), names)
+    lines = text.split("\n")
+    header = [cell.strip().strip('"').strip().lower() for cell in lines[skipped - 1].split(delimiter)]
+    if missing := [name for name in names if name.lower() not in header]:
+        raise DatasetError(
+            f"{path}: line {skipped}: no column {missing[0]!r} (data.covariates); found {', '.join(header)}"
+        )
+    places = [header.index(name.lower()) for name in names]
+    values: dict[str, tuple[tuple[str, str], ...]] = {}
+    for row in csv.reader(lines[skipped:], delimiter=delimiter, skipinitialspace=True):
+        if len(row) > max(columns[0], *places):
+            values[composed(row[columns[0]].strip())] = tuple(
+                (name, row[place].strip()) for name, place in zip(names, places, strict=True)
+            )
+    return values
 
 
 def label_table(
-    text: str, where: str, separator: str, known: Collection[str], notes: list[str]
+    text: str, where: str, separator: str, known: Collection[str], notes: list[str], others: Collection[str] = ()
 ) -> dict[str, frozenset[str]]:
     """Return class names by image id, as the table writes it (``photos/a.jpg`` may be an id).
 
@@ -45,13 +73,14 @@ def label_table(
         separator: separator of the names in a cell; a blank means any white space.
         known: class names in the config. They are names even if they look like a list or like "no class".
         notes: one line per assumption is appended.
+        others: names of further columns, which are left to `read_covariates`.
 
     Raises:
         DatasetError: another header, a row of another length, an id that occurs twice or is refused, a cell that holds a
             list, or a class name that seems to hold several names.
     """
     lines = io.StringIO(text, newline="")
-    delimiter, width, columns, skipped = _header(text, where)
+    delimiter, width, columns, skipped = _header(text, where, others)
     for _ in range(skipped):
         next(lines)
     rows = csv.reader(lines, delimiter=delimiter, skipinitialspace=True, strict=True)
@@ -92,23 +121,24 @@ def label_table(
     return labels
 
 
-def _header(text: str, where: str) -> tuple[str, int, list[int], int]:
+def _header(text: str, where: str, others: Collection[str] = ()) -> tuple[str, int, list[int], int]:
     """Return the delimiter, the number of columns, the positions of `_COLUMNS`, and the number of lines before the rows."""
     lines = [line.strip() for line in io.StringIO(text[:10_000], newline="")] or [""]
     # empty lines and Excel's line sep=; may come before the header
     candidates = (i for i, line in enumerate(lines) if line.strip(_DELIMITERS) and not re.fullmatch("(?i)sep=.", line))
     number = next(candidates, 0) + 1
     header = lines[number - 1]
+    known = (*_COLUMNS, *map(str.lower, others))
     for delimiter in _DELIMITERS:
         names = [cell.strip().strip('"').strip().lower() for cell in header.split(delimiter)]
         while names and not names[-1]:
             names.pop()
         if all(names.count(column) == 1 for column in _COLUMNS) and all(
-            name in _COLUMNS or _INDEX.fullmatch(name) for name in names
+            name in known or _INDEX.fullmatch(name) for name in names
         ):
             return delimiter, len(names), [names.index(column) for column in _COLUMNS], number
     raise DatasetError(
-        f"{where}: line {number}: found {header[:60]!r}; expected the header 'image_id,classes' and no other columns"
+        f"{where}: line {number}: found {header[:60]!r}; expected the header '{','.join(known)}' and no other columns"
     )
 
 

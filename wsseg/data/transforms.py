@@ -12,7 +12,9 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
-from wsseg.data.reading import read_photograph
+from wsseg.data.items import read_item
+from wsseg.data.sequence_augmentation import SequenceAugmentation
+from wsseg.data.sequences import LETTERS
 from wsseg.labels import IGNORE_INDEX
 from wsseg.types import Image, LabeledImage, Mask
 
@@ -139,6 +141,15 @@ def augmentation(crop: tuple[int, int], long_side: int, zoom: tuple[float, float
     )  # fmt: skip
 
 
+def training_augmentation(
+    crop: tuple[int, int], long_side: int, zoom: Sequence[float], color: float, channels: tuple[str, ...]
+) -> A.Compose | SequenceAugmentation:
+    """Return the augmentation of photographs (see `augmentation`), or of sequences if there are `channels`."""
+    if channels:
+        return SequenceAugmentation(crop[1], channels == LETTERS)
+    return augmentation(crop, long_side, (zoom[0], zoom[1]), color)
+
+
 class Draw(NamedTuple):
     """One training example.
 
@@ -175,10 +186,10 @@ class TrainingImages(Dataset[dict[str, torch.Tensor]]):
     the training data.
 
     Args:
-        items: the photographs.
+        items: the photographs or sequences.
         classes: number of foreground classes K.
-        transform: augmentation by albumentations.
-        mean: channel means of the network's input, three values in [0, 1].
+        transform: augmentation by albumentations, or that of sequences.
+        mean: channel means of the network's input, in [0, 1] for pixels and letters.
         std: channel standard deviations of the network's input, likewise.
         rng_seed: seed of the augmentation.
         mask_of: returns the (H, W) uint8 mask of an item id; None to train on labels only.
@@ -191,7 +202,7 @@ class TrainingImages(Dataset[dict[str, torch.Tensor]]):
         self,
         items: Sequence[LabeledImage],
         classes: int,
-        transform: A.Compose,
+        transform: A.Compose | SequenceAugmentation,
         mean: Sequence[float],
         std: Sequence[float],
         rng_seed: int,
@@ -205,7 +216,7 @@ class TrainingImages(Dataset[dict[str, torch.Tensor]]):
         self.rng_seed, self.epoch, self.mask_of = rng_seed, 0, mask_of
         self.draws = len(items) if draws is None else draws
         self.focus, self.marks_of = focus, marks_of
-        if marks_of is not None:
+        if marks_of is not None and not isinstance(transform, SequenceAugmentation):  # sequences have no marks
             transform.add_targets({"marks": "mask"})
         self.weights: torch.Tensor | None = None  # (N,) sampling weight of each item; None draws all items alike
 
@@ -240,9 +251,12 @@ class TrainingImages(Dataset[dict[str, torch.Tensor]]):
         return draws
 
     def example(self, draw: Draw) -> dict[str, torch.Tensor]:
-        """Return ``image`` (3, H, W) float32, ``present`` (K,) float32 and, if there are any, ``mask`` and ``marks`` (H, W) int64."""
+        """Return ``image`` (3, H, W) float32, ``present`` (K,) float32 and, if there are any, ``mask`` and ``marks`` (H, W) int64.
+
+        For sequences the image is (C, 1, L) and the mask (1, L).
+        """
         item = self.items[draw.image]
-        arrays: dict[str, Any] = {"image": read_photograph(item)}
+        arrays: dict[str, Any] = {"image": read_item(item)}
         entropy = [self.rng_seed, draw.epoch, draw.image, *([draw.nth] if draw.nth else [])]
         seeds = np.random.SeedSequence(entropy).generate_state(2)
         if self.mask_of is not None:
@@ -273,10 +287,14 @@ def pixel_of(region: NDArray[np.bool_], rng: np.random.Generator) -> tuple[int, 
     return int(rows[place]), int(columns[place])
 
 
-def normalised(image: NDArray[np.uint8], mean: Sequence[float], std: Sequence[float]) -> torch.Tensor:
-    """Return a (H, W, 3) uint8 image as (3, H, W) float32, normalised by the network's mean and std."""
+def normalised(image: NDArray[Any], mean: Sequence[float], std: Sequence[float]) -> torch.Tensor:
+    """Return a (H, W, C) image as (C, H, W) float32, normalised by the network's mean and std.
+
+    Values of uint8 (pixels, letters) are divided by 255 first; those of a signal are floating point and are not.
+    """
     planes = np.ascontiguousarray(image.transpose(2, 0, 1)).astype(np.float32)
-    planes /= 255.0  # in place, because a photograph of 12 megapixels has 144 MB here
+    if image.dtype == np.uint8:
+        planes /= 255.0  # in place, because a photograph of 12 megapixels has 144 MB here
     planes -= np.array(mean, np.float32)[:, None, None]
     planes /= np.array(std, np.float32)[:, None, None]
     return torch.from_numpy(planes)

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from wsseg.data.images import LabeledImages
 from wsseg.data.masks import encode_mask
 from wsseg.data.reading import photograph_bytes
+from wsseg.data.tracks import bed_lines
 from wsseg.data.written import RECORD
 from wsseg.errors import OutputError, extra
 from wsseg.labels import BACKGROUND, IGNORE_INDEX, ClassMap, voc_palette
@@ -220,10 +221,28 @@ def _hex_colour(class_id: int) -> str:
     return "#{:02x}{:02x}{:02x}".format(*voc_palette()[class_id])
 
 
+def write_bed(images: LabeledImages, masks: Masks, output: Path, outputs: Outputs) -> Written:
+    """Write the intervals of all sequences as one BED file."""
+    lines = [
+        line
+        for item in track(images.items, len(images), "exporting")
+        for line in bed_lines(item.id, masks.mask(item.id), images.classes.with_background)
+    ]
+    outputs.write(output, "".join(lines).encode())
+    return Written(output, len(images))
+
+
 WRITERS: dict[str, Callable[[LabeledImages, Masks, Path, Outputs], Written]] = {
     "coco": write_coco,
     "label_studio": write_label_studio,
     "cvat": write_cvat,
     "huggingface": write_huggingface,
+    "bed": write_bed,
 }
-SUFFIXES: dict[str, str] = {"coco": ".json", "label_studio": ".label_studio.json", "cvat": ".xml", "huggingface": ""}
+SUFFIXES: dict[str, str] = {
+    "coco": ".json",
+    "label_studio": ".label_studio.json",
+    "cvat": ".xml",
+    "huggingface": "",
+    "bed": ".bed",
+}

@@ -2,7 +2,7 @@
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.metrics import average_precision_score
+from sklearn.metrics import average_precision_score, roc_auc_score
 
 from wsseg.labels import ClassMap
 
@@ -32,4 +32,23 @@ def classification_metrics(
         "exact_match": float(((logits > 0) == (present > 0)).all(axis=1).mean()),
         "ap": ap,
         "images": len(logits),
+    }
+
+
+def auc_by_class(
+    logits: NDArray[np.float32], present: NDArray[np.float32], classes: ClassMap
+) -> dict[str, float | None]:
+    """Return the area under the ROC curve by class name, which does not depend on how frequent a class is.
+
+    Args:
+        logits: (N, K).
+        present: (N, K), 1 if the class is present.
+        classes: names of the K classes.
+
+    Returns:
+        Fractions in [0, 1]; None if all or no items have the class.
+    """
+    return {
+        name: float(roc_auc_score(present[:, c], logits[:, c])) if 0 < present[:, c].sum() < len(present) else None
+        for c, name in enumerate(classes.names)
     }

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from wsseg.config import setting
 from wsseg.errors import StageError
+from wsseg.models.sequences import BACKBONES, FEATURES, SequenceNetwork
 from wsseg.models.weights import (
     check_statistics,
     load_matching,
@@ -66,13 +67,14 @@ class ClassifierSpec:
     """Description from which a classifier is rebuilt, stored beside its weights.
 
     Args:
-        backbone: name of a timm model.
+        backbone: name of a timm model, or of a network for sequences (`wsseg.models.sequences`).
         classes: class names, without the background.
         mean: mean of the input's channels, three values in [0, 1].
         std: standard deviation of the input's channels, three values in (0, 1].
         size: long side in pixels of the images that it was trained on, at zoom 1.
         pooling: how the maps become logits, see `pooled`.
         output_stride: input pixels per place of the maps that it was trained with.
+        channels: names of the channels of sequences; empty for photographs.
     """
 
     backbone: str
@@ -82,9 +84,10 @@ class ClassifierSpec:
     size: int = setting(320, low=32, high=8192)
     pooling: Pooling = setting("mean")
     output_stride: OutputStride = setting(32)
+    channels: tuple[str, ...] = setting(())
 
     def __post_init__(self) -> None:
-        check_statistics(self.mean, self.std)
+        check_statistics(self.mean, self.std, self.channels)
 
 
 class Classifier(nn.Module):
@@ -144,8 +147,28 @@ class Classifier(nn.Module):
         return self.head(self.features(images))  # type: ignore[no-any-return]
 
 
+def check_sequence_backbone(name: str) -> None:
+    """Raise StageError if there is no network for sequences of this name."""
+    if name not in BACKBONES:
+        raise StageError(f"backbone: found {name!r}; expected for sequences: {', '.join(BACKBONES)}")
+
+
+def input_statistics(backbone: str, channels: tuple[str, ...]) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Return the (mean, std) of a backbone's input; sequences are not normalised, a network for signals does it itself.
+
+    Raises:
+        StageError: the backbone does not fit photographs (no channels) or sequences.
+    """
+    if channels:
+        check_sequence_backbone(backbone)
+        return (0.0,) * len(channels), (1.0,) * len(channels)
+    return backbone_statistics(backbone)
+
+
 def check_backbone(name: str) -> None:
     """Raise StageError if timm itself has no architecture of this name; no hub or folder is searched."""
+    if name in BACKBONES:
+        raise StageError(f'backbone: {name!r} is for sequences (data.kind = "sequences"); expected: a timm model')
     if not timm.is_model(name):
         close = difflib.get_close_matches(name, timm.list_models(), n=3, cutoff=0.4)
         hint = f"; did you mean {', '.join(close)}?" if close else ""
@@ -181,6 +204,10 @@ def build_classifier(spec: ClassifierSpec, output_stride: int | None = None) -> 
     Raises:
         StageError: the backbone is unknown, does not support the output stride, or has no spatial features.
     """
+    if spec.channels:
+        check_sequence_backbone(spec.backbone)
+        network = SequenceNetwork(spec.backbone, spec.channels)
+        return Classifier(network, FEATURES, len(spec.classes), pooling=spec.pooling)
     check_backbone(spec.backbone)
     stride = output_stride or spec.output_stride
     features, channels_last = _features_of(spec.backbone, stride)

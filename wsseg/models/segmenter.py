@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from wsseg.config import setting
 from wsseg.errors import StageError, explained, nearest
 from wsseg.models.classifier import backbone_statistics, check_backbone
+from wsseg.models.sequences import ARCHITECTURE, SequenceUNet
 from wsseg.models.weights import check_statistics, load_matching, load_network, read_spec
 from wsseg.saliency.passes import in_parts
 from wsseg.types import Mask, Scores
@@ -31,13 +32,14 @@ class SegmenterSpec:
     """Description from which a segmenter is rebuilt, stored beside its weights.
 
     Args:
-        architecture: architecture of segmentation-models-pytorch, such as ``deeplabv3plus``.
+        architecture: architecture of segmentation-models-pytorch, such as ``deeplabv3plus``; ``unet_1d`` for sequences.
         encoder: name of its encoder, such as ``tu-tf_efficientnet_lite0`` or ``resnet50``.
         decoder: further whole-number options of the architecture, such as ``decoder_pyramid_channels``.
         classes: class names, without the background.
         size: long side in pixels that images are scaled to.
         mean: mean of the input's channels, three values in [0, 1].
         std: standard deviation of the input's channels, three values in (0, 1].
+        channels: names of the channels of sequences; empty for photographs.
     """
 
     architecture: str
@@ -47,9 +49,10 @@ class SegmenterSpec:
     size: int = setting(low=32, high=8192)
     mean: tuple[float, ...] = setting(low=0.0, high=1.0)
     std: tuple[float, ...] = setting(low=0.001, high=1.0)
+    channels: tuple[str, ...] = setting(())
 
     def __post_init__(self) -> None:
-        check_statistics(self.mean, self.std)
+        check_statistics(self.mean, self.std, self.channels)
 
 
 def check_encoder(name: str) -> None:
@@ -76,6 +79,10 @@ def build_segmenter(spec: SegmenterSpec) -> nn.Module:
     Raises:
         StageError: the architecture, the encoder or an option is unknown, or architecture and encoder do not fit.
     """
+    if spec.channels:
+        if spec.architecture != ARCHITECTURE:
+            raise StageError(f"architecture: found {spec.architecture!r}; expected for sequences: {ARCHITECTURE}")
+        return SequenceUNet(spec.channels, len(spec.classes) + 1)
     if spec.architecture not in ARCHITECTURES:
         expected = ", ".join(ARCHITECTURES)
         raise StageError(
@@ -160,7 +167,9 @@ def load_segmenter(read: Callable[[str], bytes], where: str) -> tuple[nn.Module,
 
 
 @torch.inference_mode()
-def segment(model: nn.Module, inputs: Sequence[Tensor], output: tuple[int, int], flip: bool) -> Tensor:
+def segment(
+    model: nn.Module, inputs: Sequence[Tensor], output: tuple[int, int], flip: bool, mirror: Sequence[int] = (3,)
+) -> Tensor:
     """Average class probabilities over scales and flips.
 
     Args:
@@ -168,13 +177,15 @@ def segment(model: nn.Module, inputs: Sequence[Tensor], output: tuple[int, int],
         inputs: the images at each scale, (N, 3, h, w) float32, normalised; h and w are multiples of 32.
         output: (H, W) of the result.
         flip: average over the mirrored images as well.
+        mirror: axes that the mirrored image reverses (`wsseg.data.sequences.mirror_axes`); none turn `flip` off.
 
     Returns:
         (N, K + 1, *output) float32 scores that sum to 1 over the classes.
     """
     total = inputs[0].new_zeros(())
+    flip = flip and bool(mirror)
     for images in inputs:
-        batch = torch.cat([images, images.flip(3)]) if flip else images
+        batch = torch.cat([images, images.flip(tuple(mirror))]) if flip else images
         scores = _scores(model, batch.contiguous(memory_format=torch.channels_last)).float().softmax(1)
         if flip:
             straight, mirrored = scores.chunk(2)

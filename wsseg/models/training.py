@@ -307,7 +307,9 @@ def single_values_unnormalised(model: nn.Module) -> Iterator[None]:
             handle.remove()
 
 
-def try_training(outline: nn.Module, schedule: Schedule, count: int, crop: tuple[int, int], what: str) -> None:
+def try_training(
+    outline: nn.Module, schedule: Schedule, count: int, crop: tuple[int, int], what: str, channels: int = 3
+) -> None:
     """Pass a batch through a network on the device ``meta`` as the training will, without computing anything.
 
     Args:
@@ -316,6 +318,7 @@ def try_training(outline: nn.Module, schedule: Schedule, count: int, crop: tuple
         count: number of training images.
         crop: (H, W) of the crops, in pixels.
         what: the config table, for errors.
+        channels: channels of the images.
 
     Raises:
         StageError: the device, the precision, the batch size or the size of the crops does not fit.
@@ -324,7 +327,7 @@ def try_training(outline: nn.Module, schedule: Schedule, count: int, crop: tuple
     batch = max(1, min(schedule.batch_size, count) // processes.count())
     try:
         with torch.device("meta"), single_values_unnormalised(outline):
-            outline.train()(torch.zeros(batch, 3, *crop))
+            outline.train()(torch.zeros(batch, channels, *crop))
     # networks raise any of these for a size that does not fit
     except (
         RuntimeError,

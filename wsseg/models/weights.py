@@ -6,10 +6,11 @@ import pickletools
 import warnings
 import zipfile
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from importlib.util import find_spec
 from pathlib import Path
 from pickle import UnpicklingError  # the exception only; nothing is unpickled
-from typing import IO, TypeVar
+from typing import IO, Any, TypeVar
 
 import safetensors.torch
 import torch
@@ -252,8 +253,14 @@ def read_spec(cls: type[Spec], data: bytes, where: str) -> Spec:
     return spec
 
 
-def check_statistics(mean: tuple[float, ...], std: tuple[float, ...]) -> None:
-    """Raise ConfigError unless both are three values."""
+def check_statistics(mean: tuple[float, ...], std: tuple[float, ...], channels: tuple[str, ...] = ()) -> None:
+    """Raise ConfigError unless both are three values, or one for each channel of a sequence."""
     for name, values in (("mean", mean), ("std", std)):
-        if len(values) != 3 or not all(math.isfinite(v) for v in values):
-            raise ConfigError(f"{name}: found {list(values)}; expected: three numbers")
+        if len(values) != (len(channels) or 3) or not all(math.isfinite(v) for v in values):
+            expected = f"{len(channels)} numbers" if channels else "three numbers"
+            raise ConfigError(f"{name}: found {list(values)}; expected: {expected}")
+
+
+def spec_values(spec: Any) -> dict[str, Any]:
+    """Return the values of a spec for network.json; those of sequences are left out for photographs."""
+    return {name: value for name, value in asdict(spec).items() if name != "channels" or value}

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from wsseg.config import parse_table
-from wsseg.data.config import DATA_KINDS, DemoData, input_paths
+from wsseg.data.config import DATA_KINDS, DemoData, PlantedData, input_paths
 from wsseg.data.file_memory import FileMemory
 from wsseg.data.images import LabeledImages, load_images
 from wsseg.data.marks import Marks, load_marks
@@ -48,12 +48,15 @@ class Sources:
 
     @cached_property
     def data(self) -> Any:
-        """The data config; a demo data set is generated at the first use and replaced by the config of its CSV files."""
-        if not isinstance(self._data, DemoData):
+        """The data config; a generated data set is written at the first use and replaced by the config of its files."""
+        if not isinstance(self._data, DemoData | PlantedData):
             return self._data
         from wsseg.data.demo import demo_data
+        from wsseg.data.planted import planted_data
 
         self._folder.mkdir(parents=True, exist_ok=True)
+        if isinstance(self._data, PlantedData):
+            return planted_data(self._data, self._folder)
         return demo_data(self._data, self._folder)
 
     def has(self, source: str) -> bool:
@@ -64,7 +67,7 @@ class Sources:
         if kind == "truth":
             return has_truth(self.data, split)
         part = getattr(self.data, split)
-        return (part.marks if kind == "marks" else part) is not None
+        return (getattr(part, "marks", None) if kind == "marks" else part) is not None
 
     def get(self, source: str) -> Any:
         """Return ``data.SPLIT`` (`LabeledImages`), ``marks.train`` (`Marks`) or ``truth.SPLIT``; all have a `key`."""

@@ -14,6 +14,7 @@ def multiscale_maps(
     inputs: Sequence[Tensor],
     flip: bool,
     output: tuple[int, int],
+    mirror: Sequence[int] = (3,),
 ) -> Tensor:
     """Average maps over scales and flips.
 
@@ -22,6 +23,7 @@ def multiscale_maps(
         inputs: the images at each scale, (N, 3, h, w) float32, normalised.
         flip: also average over the mirrored images.
         output: (h, w) of the result.
+        mirror: axes that a mirrored image reverses (`wsseg.data.sequences.mirror_axes`); none turn `flip` off.
 
     Returns:
         (N, C, *output) float32: the mean of the maps (Ahn, Cho & Kwak 2019, IRNet's make_cam), not normalised; see
@@ -31,8 +33,9 @@ def multiscale_maps(
     def of_part(part: Tensor) -> Tensor:
         part = part.contiguous(memory_format=torch.channels_last)
         maps = maps_of(part).float()
-        return (maps + maps_of(part.flip(3)).float().flip(3)) / 2 if flip else maps
+        return (maps + maps_of(part.flip(tuple(mirror))).float().flip(3)) / 2 if flip else maps
 
+    flip = flip and bool(mirror)
     total = inputs[0].new_zeros(())
     for images in inputs:
         maps = in_parts(of_part, images)

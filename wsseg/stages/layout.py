@@ -14,6 +14,7 @@ from wsseg.types import Mask
 PER_IMAGE = ("seeds", "segments", "pseudo_masks", "predictions")  # kinds of artifacts with files per image
 MASK_FOLDER = "masks"
 CONFIDENCE_FOLDER = "confidence"
+SCORE_FOLDER = "scores"
 SEED_FOLDER = "seeds"
 SEGMENT_FOLDER = "segments"
 
@@ -26,6 +27,11 @@ def mask_path(folder: Path, item_id: str) -> Path:
 def confidence_path(folder: Path, item_id: str) -> Path:
     """Return the path of an item's confidence in the artifact that is written to `folder`."""
     return folder / CONFIDENCE_FOLDER / f"{item_id}.png"
+
+
+def score_path(folder: Path, item_id: str) -> Path:
+    """Return the path of a sequence's class probabilities in the artifact that is written to `folder`."""
+    return folder / SCORE_FOLDER / f"{item_id}.png"
 
 
 def seed_path(folder: Path, item_id: str) -> Path:

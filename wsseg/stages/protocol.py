@@ -43,6 +43,7 @@ class TruthSource(MaskSource, Protocol):
     split: str
     classes: ClassMap
     ids: list[str]
+    sequences: bool  # whether the items are sequences, which are evaluated at each place as well
 
 
 class MarkSource(MaskSource, Protocol):
@@ -84,6 +85,22 @@ class Stage(Protocol):
     def run(self, config: Any, inputs: Mapping[str, Any], out: Path) -> dict[str, Any]:
         """Run the stage. `inputs` maps each role to an `Artifact`, `LabeledImages` or `MaskSource`."""
         ...
+
+
+def check_photographs(stage: str, images: LabeledImages) -> None:
+    """Raise StageError if the images are sequences, which a stage cannot use."""
+    if images.channels:
+        raise StageError(f"{stage} needs photographs; the recipes cam_crf and full_supervision work with sequences")
+
+
+def check_crf(crf: str, images: LabeledImages) -> None:
+    """Raise StageError unless a CRF fits the images: sequences have no colours, and photographs no chain."""
+    fits = crf in ("chain", "off") if images.channels else crf != "chain"
+    if not fits:
+        expected = '"chain", "off"' if images.channels else "a preset of the dense CRF, or off"
+        raise StageError(
+            f"crf: found {crf!r}; expected for {'sequences' if images.channels else 'photographs'}: {expected}"
+        )
 
 
 def check_classes(network: str, classes: tuple[str, ...], images: LabeledImages) -> None:

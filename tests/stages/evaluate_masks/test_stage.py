@@ -19,7 +19,7 @@ from wsseg.types import Seed
 class Truth:
     split, key, classes = "train", "key", ClassMap(("cat", "dog"))
     ids = tuple(f"{i:03d}" for i in range(60))
-    read = 0
+    sequences, read = False, 0
 
     def mask(self, item_id):
         self.read += 1

@@ -22,12 +22,14 @@ class EvaluatedImages:
 
     Attributes:
         ids: the images that are evaluated, sorted.
+        sequences: whether the items are sequences.
         notes: one line per finding, such as images that are not evaluated.
         key: changes with the masks, and with the images that are evaluated.
     """
 
     def __init__(self, images: LabeledImages, skip: bool) -> None:
         self.split, self.classes, self.ids = images.split, images.classes, [item.id for item in images.items]
+        self.sequences = bool(images.channels)
         self.notes: list[str] = []
         self.key = ""
         self._images, self._skip = images, skip

@@ -7,6 +7,7 @@ from wsseg.data.file_memory import FileMemory
 from wsseg.data.images import LabeledImages
 from wsseg.data.truth.coco import CocoTruth
 from wsseg.data.truth.masks import MaskFileTruth
+from wsseg.data.truth.sequences import SequenceTruth
 from wsseg.errors import DatasetError
 
 
@@ -22,7 +23,7 @@ def has_truth(data: Any, split: str) -> bool:
     return part.masks is not None
 
 
-def load_truth(data: Any, images: LabeledImages, memory: FileMemory) -> MaskFileTruth | CocoTruth:
+def load_truth(data: Any, images: LabeledImages, memory: FileMemory) -> MaskFileTruth | CocoTruth | SequenceTruth:
     """Return the true masks of a split, checked.
 
     Args:
@@ -36,4 +37,6 @@ def load_truth(data: Any, images: LabeledImages, memory: FileMemory) -> MaskFile
     """
     if not has_truth(data, images.split):
         raise DatasetError(f"data.{images.split}: the config names no masks; this step needs them")
+    if data.kind == "sequences":
+        return SequenceTruth(data, images)
     return CocoTruth(data, images, memory) if data.kind == "coco" else MaskFileTruth(data, images, memory)

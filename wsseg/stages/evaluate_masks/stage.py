@@ -35,11 +35,14 @@ class EvaluateMasks:
     def run(self, config: values.Config, inputs: Mapping[str, Any], out: Path) -> dict[str, Any]:
         """Write report.json and, for masks, images.jsonl (see `image_counts`).
 
-        The metrics are `miou`, `iou` by class name, and others that depend on the kind of masks.
+        The metrics are `miou`, `iou` by class name, and others that depend on the kind of masks. Seeds and predictions of
+        sequences have those of `wsseg.metrics.places` as well.
         """
+        from wsseg.metrics.places import PlaceJudge
         from wsseg.saliency.seeds import decode_seed
         from wsseg.stages.evaluate_masks.image_counts import FILE
         from wsseg.stages.evaluate_masks.masks import MaskJudge
+        from wsseg.stages.evaluate_masks.places import place_scores
         from wsseg.stages.evaluate_masks.seeds import SeedJudge
 
         artifact: Artifact = inputs["masks"]
@@ -67,6 +70,7 @@ class EvaluateMasks:
                 confidence = decode_mask(artifact.read_bytes(f"{CONFIDENCE_FOLDER}/{item_id}.png"))
             return judge.count(item_id, true_mask, masks.mask(item_id), confidence)
 
+        places = PlaceJudge(truth.classes) if truth.sequences and artifact.kind != "pseudo_masks" else None
         lines = []  # text, the most compact form of an image's counts
         counted = map_threads(count, ids, config.workers)
         for counts in track(counted, len(ids), f"evaluating {artifact.kind.replace('_', '-')}"):
@@ -76,6 +80,10 @@ class EvaluateMasks:
         if not seeds:
             atomic_write(out / FILE, "".join(lines).encode())
         metrics = judge.metrics()
+        if places is not None:
+            for item_id in ids:
+                places.add(truth.mask(item_id), place_scores(artifact, item_id))
+            metrics |= places.metrics()
         conditions = {**conditions_of(artifact, truth), "without_truth": len(mask_ids) - len(ids)}
         report = {"metrics": metrics, "conditions": conditions, **judge.details()}
         atomic_write(out / "report.json", json.dumps(report, indent=1).encode())

@@ -32,7 +32,9 @@ _STRIDES = (4, 8, 16)  # of the feature levels
 
 
 def enough(images: LabeledImages) -> bool:
-    """Return whether at least 30 images, and a tenth of all, show no class."""
+    """Return whether at least 30 photographs, and a tenth of all, show no class; sequences have no feature levels."""
+    if images.channels:
+        return False
     count = sum(not item.class_ids for item in images.items)
     return count >= max(FEWEST, SHARE * len(images))
 

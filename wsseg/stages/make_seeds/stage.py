@@ -42,7 +42,8 @@ class MakeSeeds:
         """Write seeds/<id>.png for each image; metrics: `images`, `bytes_per_image` (mean)."""
         import torch
 
-        from wsseg.data.batches import batches_by_size, network_size, quarter, read_batch
+        from wsseg.data.batches import batches_by_size, map_size, network_sizes, read_batch
+        from wsseg.data.sequences import mirror_axes
         from wsseg.models.classifier import load_classifier
         from wsseg.models.cpu.folding import folded
         from wsseg.models.device import autocast, resolve_device
@@ -59,7 +60,7 @@ class MakeSeeds:
         with processes.main_goes_first():  # the others read what it keeps in `out`
             normality = _normality(config, model, spec, images, device, out)
         if not config.layers:  # folding changes the output of convolutions, which `layers` may name
-            model = folded(model, torch.zeros(1, 3, 64, 64))
+            model = folded(model, torch.zeros(1, len(spec.mean), 1 if spec.channels else 64, 64))
         model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
         def maps_by_method(class_ids: list[int]) -> Maps:
@@ -75,17 +76,19 @@ class MakeSeeds:
         batches = processes.share(batches_by_size(images.items, config.batch_size))
         missing = [b for b in batches if not all(seed_path(out, item.id).is_file() for item in b)]
         for batch in track(missing, len(batches), "seeds", "batches", len(batches) - len(missing)):
-            size = batch[0].size
+            size, output = batch[0].size, map_size(batch[0])
             present = sorted({class_id for item in batch for class_id in item.class_ids})
-            cams = torch.zeros(len(batch), 0, *quarter(size))
+            cams = torch.zeros(len(batch), 0, *output)
             if present:
-                sizes = [network_size(size, config.size or spec.size, scale) for scale in config.scales]
+                sizes = network_sizes(batch[0], config.size or spec.size, config.scales)
+                scales = len(sizes)
                 if normality is not None:
                     sizes.append(normality.size(batch[0]))
                 tensors = read_batch(batch, spec.mean, spec.std, sizes, device)
-                scaled = tensors[: len(config.scales)]
+                scaled = tensors[:scales]
                 with autocast(config.precision, device):
-                    cams = multiscale_maps(maps_for(present), scaled, config.flip, quarter(size)).cpu()
+                    mirror = mirror_axes(spec.channels)
+                    cams = multiscale_maps(maps_for(present), scaled, config.flip, output, mirror).cpu()
                 if normality is not None:
                     shown = [i for i, item in enumerate(batch) if item.class_ids]
                     cams[shown] = weighted(cams[shown], normality.of(tensors[-1][shown]))

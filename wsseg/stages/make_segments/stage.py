@@ -10,7 +10,7 @@ from wsseg.parallel import map_processes, worker_count
 from wsseg.progress import track
 from wsseg.stages.layout import SEGMENT_FOLDER, segment_path
 from wsseg.stages.make_segments import config as values
-from wsseg.stages.protocol import Role
+from wsseg.stages.protocol import Role, check_photographs
 from wsseg.store.files import atomic_write
 from wsseg.types import LabeledImage
 
@@ -33,7 +33,8 @@ class MakeSegments:
     measures = False
 
     def check(self, config: values.Config, inputs: Mapping[str, Any]) -> None:
-        """All values are valid with all inputs."""
+        """All values are valid with photographs."""
+        check_photographs(self.name, inputs["images"])
 
     def run(self, config: values.Config, inputs: Mapping[str, Any], out: Path) -> dict[str, Any]:
         """Write segments/<id>.png for each image; metrics: `images`, `bytes_per_image` and `segments_per_image` (means)."""

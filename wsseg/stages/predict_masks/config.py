@@ -14,7 +14,7 @@ class Config:
     Args:
         scales: factors on the segmenter's training size; the scores are averaged over them.
         flip: average over the mirrored image as well.
-        crf: preset of the dense CRF that refines the scores, or ``off``.
+        crf: preset of the dense CRF that refines the scores, ``chain`` for sequences (`wsseg.crf.chain`), or ``off``.
         crf_size: long side in px at which the CRF works on larger images; its result is enlarged. The kernels of the presets
             were made for 500 px. By default it works at the size of the image.
         min_class_probability: a class is removed from a prediction if the recipe's classifier gives it a lower probability for
@@ -27,7 +27,7 @@ class Config:
 
     scales: tuple[float, ...] = setting((1.0, 1.5), low=0.1, high=8.0)
     flip: bool = setting(True)
-    crf: Literal[Preset, "off"] = setting("off")
+    crf: Literal[Preset, "chain", "off"] = setting("off")
     crf_size: int | None = setting(None, low=32, high=100_000)
     min_class_probability: float = setting(0.0, low=0.0, high=0.99)
     batch_size: int = setting(8, low=1, high=4096)

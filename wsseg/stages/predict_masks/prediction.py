@@ -11,11 +11,13 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from wsseg.crf.chain import chain_marginals
 from wsseg.crf.dense_crf import DenseCrf, reduced, resized
 from wsseg.crf.settings import PRESETS
 from wsseg.data.batches import network_inputs, network_size
 from wsseg.data.masks import encode_grey, encode_mask, sampled
 from wsseg.data.photographs import open_images
+from wsseg.data.sequences import mirror_axes
 from wsseg.errors import StageError
 from wsseg.metrics.calibration import scaled
 from wsseg.models.cpu.folding import folded
@@ -24,7 +26,7 @@ from wsseg.models.segmenter import SegmenterSpec, enlarged_argmax, segment
 from wsseg.outputs import Outputs
 from wsseg.stages.predict_masks.config import Config
 from wsseg.stages.predict_masks.doubt import TABLE, ImageDoubt, doubt_table, image_doubt
-from wsseg.types import Image, Mask
+from wsseg.types import Image, Mask, Scores
 
 
 @dataclass(frozen=True)
@@ -34,10 +36,12 @@ class Prediction:
     Args:
         mask: (H, W) uint8 class ids.
         probability: (H, W) float32, probability of the mask's class in [0, 1].
+        scores: (K + 1, 1, L) float32, probabilities of all classes at each place of a sequence; None for a photograph.
     """
 
     mask: Mask
     probability: NDArray[np.float32]
+    scores: Scores | None = None
 
     @property
     def confidence(self) -> NDArray[np.uint8]:
@@ -62,7 +66,8 @@ class Predictor:
         if not config.scales:
             raise StageError("predictions.scales: found an empty list; expected: at least one scale, such as [1.0]")
         self.device = resolve_device(config.device)
-        model = folded(model.eval(), torch.zeros(1, 3, 64, 64, device=next(model.parameters()).device))
+        shape = (1, len(spec.mean), 1 if spec.channels else 64, 64)
+        model = folded(model.eval(), torch.zeros(shape, device=next(model.parameters()).device))
         self.model = model.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.spec, self.config = spec, config
         self.classifier = None
@@ -85,12 +90,16 @@ class Predictor:
             photographs: functions that return an (H, W, 3) uint8 image; each is called twice if there is a CRF.
             size: (H, W) of the images.
         """
-        sizes = [network_size(size, self.spec.size, scale) for scale in (1.0, *self.config.scales)]
-        largest = max(sizes)  # photographs may be huge: they are reduced before they become float32
-        small = (_shrunk(photograph(), largest) for photograph in photographs)
+        if self.spec.channels:  # sequences are never resized
+            sizes = [size, size]
+            small = (photograph() for photograph in photographs)
+        else:
+            sizes = [network_size(size, self.spec.size, scale) for scale in (1.0, *self.config.scales)]
+            largest = max(sizes)  # photographs may be huge: they are reduced before they become float32
+            small = (_shrunk(photograph(), largest) for photograph in photographs)
         first, *inputs = network_inputs(small, self.spec.mean, self.spec.std, sizes, self.device)
         with autocast(self.config.precision, self.device):
-            scores = segment(self.model, inputs, sizes[0], self.config.flip)
+            scores = segment(self.model, inputs, sizes[0], self.config.flip, mirror_axes(self.spec.channels))
             if self.classifier is not None:
                 scores = suppressed(scores, self._probabilities(first), self.config.min_class_probability)
         for photograph, image_scores in zip(photographs, scores.float().cpu().numpy(), strict=True):
@@ -103,6 +112,9 @@ class Predictor:
         return torch.sigmoid(logits.float())
 
     def _decide(self, photograph: Callable[[], Image], size: tuple[int, int], scores: np.ndarray) -> Prediction:
+        if self.spec.channels:
+            scores = chain_marginals(scores) if self.config.crf == "chain" else scores
+            return Prediction(scores.argmax(axis=0).astype(np.uint8), scores.max(axis=0), scores)
         if self.config.crf == "off":
             mask, highest = enlarged_argmax(scores, size)
             return Prediction(mask, highest)

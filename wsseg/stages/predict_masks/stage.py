@@ -8,14 +8,16 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from wsseg import processes
 from wsseg.data.images import LabeledImages
 from wsseg.data.masks import encode_grey, encode_mask
 from wsseg.errors import StageError
 from wsseg.progress import track
-from wsseg.stages.layout import confidence_path, mask_path
+from wsseg.stages.layout import confidence_path, mask_path, score_path
 from wsseg.stages.predict_masks import config as values
-from wsseg.stages.protocol import Role, check_classes
+from wsseg.stages.protocol import Role, check_classes, check_crf
 from wsseg.store.artifact import Artifact
 from wsseg.store.files import atomic_write
 
@@ -35,7 +37,11 @@ class PredictMasks:
     measures = False
 
     def check(self, config: values.Config, inputs: Mapping[str, Any]) -> None:
-        """Check that classifier and segmenter expect the same input, if both are used."""
+        """Check the CRF, and that classifier and segmenter expect the same input, if both are used."""
+        images: LabeledImages = inputs["images"]
+        check_crf(config.crf, images)
+        if images.channels:
+            return
         if "classifier" in inputs and config.min_class_probability > 0:
             from wsseg.models.classifier import backbone_statistics
             from wsseg.models.segmenter import encoder_statistics
@@ -47,10 +53,12 @@ class PredictMasks:
     def run(self, config: values.Config, inputs: Mapping[str, Any], out: Path) -> dict[str, Any]:
         """Write masks/<id>.png (without 255) and confidence/<id>.png for each image; metric: `images`.
 
+        For sequences, scores/<id>.png has the probability of each class at each place: (K, L) grey, 255 times the value.
+
         The confidence is the probability of the mask's class in percent, at every eighth row and column.
         """
         from wsseg.data.batches import batches_by_size
-        from wsseg.data.reading import read_photograph
+        from wsseg.data.items import read_item
         from wsseg.models.classifier import load_classifier
         from wsseg.models.segmenter import load_segmenter
         from wsseg.stages.predict_masks.prediction import Predictor
@@ -70,9 +78,12 @@ class PredictMasks:
         batches = processes.share(batches_by_size(images.items, config.batch_size))
         missing = [b for b in batches if not all(mask_path(out, item.id).is_file() for item in b)]
         for batch in track(missing, len(batches), "predictions", "batches", len(batches) - len(missing)):
-            photographs = [partial(read_photograph, item) for item in batch]
+            photographs = [partial(read_item, item) for item in batch]
             for item, prediction in zip(batch, predictor.predictions(photographs, batch[0].size), strict=True):
                 if not mask_path(out, item.id).is_file():  # it exists if the batch was interrupted
+                    if prediction.scores is not None:
+                        grey = np.rint(255 * prediction.scores[1:, 0]).astype(np.uint8)
+                        atomic_write(score_path(out, item.id), encode_grey(grey))
                     atomic_write(confidence_path(out, item.id), encode_grey(prediction.confidence))
                     atomic_write(mask_path(out, item.id), encode_mask(prediction.mask))
         return {"images": len(images)} if processes.all_done() else {}

@@ -20,7 +20,7 @@ class Config:
             list chooses the level (and, with ``crf = "auto"``, the preset with it): of those that keep the classifier's score of
             the classes, the one with the smallest masks, measured on 48 images without true masks.
         pamr_iterations: iterations of pixel-adaptive mask refinement (PAMR) before the CRF; 0 for none, 10 in the paper.
-        crf: preset of the dense CRF, or ``off``; ``auto`` chooses between ``off`` and four presets as an empty list of
+        crf: preset of the dense CRF, or ``off``; ``chain`` is the CRF of sequences (`wsseg.crf.chain`); ``auto`` chooses between ``off`` and four presets as an empty list of
             `levels` does. Use ``off`` or ``auto`` if objects are thin or differ little from the background in colour.
         crf_size: long side in px at which the CRF works on larger images; its result is enlarged. The kernels of the presets
             were made for 500 px. By default it works at the size of the image.
@@ -35,7 +35,7 @@ class Config:
     background: Literal["threshold", "power"] = setting("threshold")
     levels: tuple[float, ...] = setting((), low=0.0, high=100.0)
     pamr_iterations: int = setting(0, low=0, high=1000)
-    crf: Literal[Preset, "off", "auto"] = setting("auto")
+    crf: Literal[Preset, "chain", "off", "auto"] = setting("auto")
     crf_size: int | None = setting(None, low=32, high=100_000)
     iterations: int = setting(0, low=0, high=1000)
     exact: bool = setting(False)

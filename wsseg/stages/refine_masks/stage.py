@@ -14,7 +14,7 @@ from wsseg.errors import StageError
 from wsseg.parallel import map_processes, worker_count
 from wsseg.progress import track
 from wsseg.stages.layout import SEED_FOLDER, mask_path, mask_shares
-from wsseg.stages.protocol import MarkSource, Role
+from wsseg.stages.protocol import MarkSource, Role, check_crf
 from wsseg.stages.refine_masks import config as values
 from wsseg.store.artifact import Artifact
 from wsseg.store.files import atomic_write
@@ -52,9 +52,14 @@ class RefineMasks:
 
     def check(self, config: values.Config, inputs: Mapping[str, Any]) -> None:
         """Check that the recipe gives the classifier that choices require, and that the CRF's engine is installed."""
+        check_crf(config.crf, inputs["images"])
+        if inputs["images"].channels and (config.pamr_iterations or not config.levels):
+            raise StageError(
+                "found pamr_iterations above 0, or no levels; expected for sequences: pamr_iterations = 0, and one level or two"
+            )
         if (config.crf == "auto" or not config.levels) and "classifier" not in inputs:
             raise StageError(_no_classifier(config))
-        if config.crf != "off" and config.engine == "reference":
+        if config.crf not in ("off", "chain") and config.engine == "reference":
             from wsseg.crf.reference import check_installed
 
             check_installed()
@@ -153,6 +158,7 @@ def _choice(
 
 def _refine_one(job: _Job) -> None:
     """Write one pseudo-mask; runs in a worker process."""
+    from wsseg.crf.chain import chain_marginals
     from wsseg.crf.dense_crf import DenseCrf
     from wsseg.crf.settings import PRESETS
     from wsseg.data.masks import encode_mask, with_mark
@@ -169,7 +175,9 @@ def _refine_one(job: _Job) -> None:
         from wsseg.saliency.pixel_adaptive import adapted
 
         refinements.append(partial(adapted, image=read_photograph(job.image), iterations=config.pamr_iterations))
-    if config.crf != "off" and seed.class_ids:
+    if config.crf == "chain":
+        refinements.append(chain_marginals)
+    elif config.crf != "off" and seed.class_ids:
         settings = PRESETS[config.crf]
         settings = replace(settings, iterations=config.iterations or settings.iterations)
         crf = DenseCrf(read_photograph(job.image), settings, config.engine, config.exact, config.crf_size)

@@ -13,7 +13,7 @@ from wsseg.data.images import LabeledImages
 from wsseg.parallel import map_processes, worker_count
 from wsseg.progress import track
 from wsseg.stages.layout import ArtifactMasks, mask_path, mask_shares
-from wsseg.stages.protocol import MarkSource, MaskSource, Role, check_classes
+from wsseg.stages.protocol import MarkSource, MaskSource, Role, check_classes, check_photographs
 from wsseg.stages.relabel_masks import config as values
 from wsseg.store.artifact import Artifact
 from wsseg.store.files import atomic_write
@@ -46,7 +46,8 @@ class RelabelMasks:
     measures = False
 
     def check(self, config: values.Config, inputs: Mapping[str, Any]) -> None:
-        """All values are valid with all inputs."""
+        """All values are valid with photographs."""
+        check_photographs(self.name, inputs["images"])
 
     def run(self, config: values.Config, inputs: Mapping[str, Any], out: Path) -> dict[str, Any]:
         """Write masks/<id>.png for each image; pixels of which a mark says something have its value.

@@ -9,7 +9,7 @@ from wsseg.data.images import LabeledImages
 from wsseg.parallel import map_processes, worker_count
 from wsseg.progress import track
 from wsseg.stages.layout import SEGMENT_FOLDER, ArtifactMasks, mask_path, mask_shares
-from wsseg.stages.protocol import MarkSource, Role
+from wsseg.stages.protocol import MarkSource, Role, check_photographs
 from wsseg.stages.snap_masks import config as values
 from wsseg.store.artifact import Artifact
 from wsseg.store.files import atomic_write
@@ -42,7 +42,8 @@ class SnapMasks:
     measures = False
 
     def check(self, config: values.Config, inputs: Mapping[str, Any]) -> None:
-        """All values are valid with all inputs."""
+        """All values are valid with photographs."""
+        check_photographs(self.name, inputs["images"])
 
     def run(self, config: values.Config, inputs: Mapping[str, Any], out: Path) -> dict[str, Any]:
         """Write masks/<id>.png for each image; pixels of which a mark says something have its value.

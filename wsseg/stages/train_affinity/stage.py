@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from wsseg.stages.layout import ArtifactMasks
-from wsseg.stages.protocol import Role
+from wsseg.stages.protocol import Role, check_photographs
 from wsseg.stages.train_affinity import config as values
 from wsseg.store.files import atomic_write
 
@@ -30,6 +30,7 @@ class TrainAffinity:
         """Build the network over the classifier's backbone without weights, and pass a batch through it."""
         from wsseg.stages.train_affinity.training import check
 
+        check_photographs(self.name, inputs["images"])
         check(config, inputs["images"], inputs["classifier"].backbone)
 
     def run(self, config: values.Config, inputs: Mapping[str, Any], out: Path) -> dict[str, Any]:

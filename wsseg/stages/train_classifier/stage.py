@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +35,7 @@ class TrainClassifier:
 
         Metrics: the `loss` of the last epoch, the values that were `chosen`, and with marks those of `marks_check.marks_metrics`.
         """
-        from wsseg.models.weights import network_bytes
+        from wsseg.models.weights import network_bytes, spec_values
         from wsseg.stages.train_classifier.marks_check import marks_metrics, without_held_out
         from wsseg.stages.train_classifier.training import train
 
@@ -50,6 +49,6 @@ class TrainClassifier:
             model, spec, history = train(config, learned, out, marks)
             marked = marks_metrics(config, model, spec, images, marks, held_out)
         atomic_write(out / "network.safetensors", network_bytes(model))
-        atomic_write(out / "network.json", json.dumps({**asdict(spec), "history": history}, indent=1).encode())
+        atomic_write(out / "network.json", json.dumps({**spec_values(spec), "history": history}, indent=1).encode())
         chosen = {name: getattr(spec, name) for name in ("size", "pooling") if getattr(config, name) is None}
         return {"loss": history["loss"][-1], **({"chosen": chosen} if chosen else {}), **marked}

@@ -12,14 +12,15 @@ from torch.nn import functional as F
 
 from wsseg.data.images import LabeledImages
 from wsseg.data.sizes import crop_of
-from wsseg.data.transforms import TrainingImages, augmentation, present
+from wsseg.data.transforms import TrainingImages, present, training_augmentation
+from wsseg.errors import StageError
 from wsseg.models.classifier import (
     Classifier,
     ClassifierSpec,
     Pooling,
-    backbone_statistics,
     build_classifier,
     check_hub,
+    input_statistics,
     load_backbone_weights,
     pooled,
 )
@@ -43,6 +44,7 @@ from wsseg.stages.train_classifier.marks_loss import marks_loss, ramp
 from wsseg.store.files import atomic_write
 
 log = logging.getLogger("wsseg")
+_SHORTEST, _LONGEST = 32, 4096  # places, of crops of sequences
 _USUAL_SIZE = 320  # px, largest size without labels to choose it by
 
 
@@ -99,8 +101,23 @@ def _schedule(config: Config, images: LabeledImages) -> Schedule:
 
 
 def _spec(config: Config, images: LabeledImages, size: int, pooling: Pooling) -> ClassifierSpec:
-    mean, std = backbone_statistics(config.backbone)
-    return ClassifierSpec(config.backbone, images.classes.names, mean, std, size, pooling, config.output_stride)
+    mean, std = input_statistics(config.backbone, images.channels)
+    return ClassifierSpec(
+        config.backbone, images.classes.names, mean, std, size, pooling, config.output_stride, images.channels
+    )
+
+
+def _check_sequence_values(config: Config) -> None:
+    """Raise StageError for values that photographs have and sequences have not."""
+    for name, value, expected in (
+        ("weights", config.weights, ("none", "file")),
+        ("frozen_levels", config.frozen_levels, (0,)),
+        ("output_stride", config.output_stride, (32,)),
+        ("erase", config.erase, ("off",)),
+        ("consistency", config.consistency, (0,)),
+    ):
+        if value not in expected:
+            raise StageError(f"{name}: found {value!r}; expected for sequences: {' or '.join(map(repr, expected))}")
 
 
 def _crop(config: Config, images: LabeledImages, size: int) -> tuple[int, int]:
@@ -112,10 +129,14 @@ def _crop(config: Config, images: LabeledImages, size: int) -> tuple[int, int]:
 def _chosen_spec(config: Config, images: LabeledImages, out: Path) -> ClassifierSpec:
     """Return the spec with size and pooling; those that the config leaves open are chosen from images and labels.
 
+    For sequences they are the length of the longest one, between 32 and 4096, and ``lse``.
     The choice is kept in `out`, so that a run resumes without choosing again.
     """
     if config.size is not None and config.pooling is not None:
         return _spec(config, images, config.size, config.pooling)
+    if images.channels:
+        length = min(max(_SHORTEST, *(item.size[1] for item in images.items)), _LONGEST)
+        return _spec(config, images, config.size or length, config.pooling or "lse")
     path = out / "choice.json"
     if not path.is_file():
         sizes = [config.size] if config.size else candidates([item.size for item in images.items])
@@ -141,12 +162,15 @@ def check(config: Config, images: LabeledImages) -> None:
     """Raise StageError if a classifier cannot be built, initialised or trained; nothing is downloaded."""
     spec = _spec(config, images, config.size or max(SIZES), config.pooling or "mean")
     model = outlined(lambda: build_classifier(spec))
+    if images.channels:
+        _check_sequence_values(config)
     if config.weights == "hub":
         check_hub(config.backbone)
     else:
         load_backbone_weights(model, config.backbone, config.weights, config.weights_file)
     freeze_levels(model.backbone, config.frozen_levels, config.backbone)
-    try_training(model, _schedule(config, images), len(images), _crop(config, images, spec.size), "classifier")
+    crop = _crop(config, images, spec.size)
+    try_training(model, _schedule(config, images), len(images), crop, "classifier", len(spec.mean))
 
 
 def train(
@@ -158,8 +182,8 @@ def train(
     model = build_classifier(spec)
     load_backbone_weights(model, config.backbone, config.weights, config.weights_file)
     freeze_levels(model.backbone, config.frozen_levels, config.backbone)
-    zoom = (config.scale[0], config.scale[1])
-    transform = augmentation(_crop(config, images, spec.size), spec.size, zoom, config.color_jitter)
+    crop = _crop(config, images, spec.size)
+    transform = training_augmentation(crop, spec.size, config.scale, config.color_jitter, images.channels)
     draws = config.length(len(images)).draws
     marks_of = marks.mask if marks else None
     data = TrainingImages(

@@ -3,7 +3,7 @@
 import json
 import logging
 from collections.abc import Mapping
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +55,7 @@ class TrainSegmenter:
             for name in ("network.safetensors", "network.json"):
                 atomic_write(out / name, inputs["previous"].read_bytes(name))
             return {"stopped": changed}
-        from wsseg.models.weights import network_bytes
+        from wsseg.models.weights import network_bytes, spec_values
         from wsseg.stages.train_segmenter.training import train
 
         masks: MaskSource = ArtifactMasks(inputs["masks"]) if isinstance(inputs["masks"], Artifact) else inputs["masks"]
@@ -63,7 +63,7 @@ class TrainSegmenter:
         length = config.length(len(images), exact=not isinstance(masks, ArtifactMasks))
         model, spec, history = train(config, images, masks, inputs.get("classifier"), out, length, inputs.get("marks"))
         atomic_write(out / "network.safetensors", network_bytes(model))
-        atomic_write(out / "network.json", json.dumps({**asdict(spec), "history": history}, indent=1).encode())
+        atomic_write(out / "network.json", json.dumps({**spec_values(spec), "history": history}, indent=1).encode())
         left_out = len(inputs["images"]) - len(images)
         chosen = {} if config.size else {"chosen": {"size": spec.size}}
         return {"loss": history["loss"][-1], **({"images_without_mask": left_out} if left_out else {}), **chosen}

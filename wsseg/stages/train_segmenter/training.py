@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from wsseg.data.batches import network_size
 from wsseg.data.images import LabeledImages
 from wsseg.data.sizes import crop_of
-from wsseg.data.transforms import Focus, TrainingImages, augmentation
+from wsseg.data.transforms import Focus, TrainingImages, training_augmentation
 from wsseg.errors import StageError
 from wsseg.labels import BACKGROUND, IGNORE_INDEX
 from wsseg.metrics.confusion import iou_per_class, mean_iou
@@ -25,6 +25,7 @@ from wsseg.models.classifier import (
 )
 from wsseg.models.freezing import freeze_levels
 from wsseg.models.segmenter import SegmenterSpec, build_segmenter, check_size, encoder_statistics, load_encoder
+from wsseg.models.sequences import ARCHITECTURE
 from wsseg.models.training import Measure, Schedule, fit, try_training
 from wsseg.models.weights import outlined, read_state
 from wsseg.stages.protocol import MaskSource
@@ -53,9 +54,25 @@ def _schedule(config: Config, length: TrainingLength) -> Schedule:
 
 
 def _spec(config: Config, images: LabeledImages, size: int) -> SegmenterSpec:
+    if images.channels:
+        statistics = (0.0,) * len(images.channels), (1.0,) * len(images.channels)
+        return SegmenterSpec(
+            config.architecture, ARCHITECTURE, {}, images.classes.names, size, *statistics, images.channels
+        )
     mean, std = encoder_statistics(config.encoder)
     decoder = LIGHT_DECODERS.get(config.architecture, {}) if config.decoder is None else config.decoder
     return SegmenterSpec(config.architecture, config.encoder, decoder, images.classes.names, size, mean, std)
+
+
+def _check_sequence_values(config: Config) -> None:
+    """Raise StageError for values that photographs have and sequences have not."""
+    for name, value, expected in (
+        ("weights", config.weights, "none"),
+        ("frozen_levels", config.frozen_levels, 0),
+        ("ema_decay", config.ema_decay, 0),
+    ):
+        if value != expected:
+            raise StageError(f"{name}: found {value!r}; expected for sequences: {expected!r}")
 
 
 def check(config: Config, images: LabeledImages, backbone: str | None, looking_size: int | None) -> None:
@@ -70,7 +87,9 @@ def check(config: Config, images: LabeledImages, backbone: str | None, looking_s
     size = config.size or looking_size or _USUAL_SIZE
     spec = _spec(config, images, size)
     model = outlined(lambda: build_segmenter(spec))
-    if config.weights == "hub":
+    if images.channels:
+        _check_sequence_values(config)
+    elif config.weights == "hub":
         check_hub(timm_name(config))
     else:
         source = None
@@ -79,13 +98,10 @@ def check(config: Config, images: LabeledImages, backbone: str | None, looking_s
             source = outlined(lambda: build_classifier(classifier)).backbone
         start_encoder(model, config, source)
     freeze_levels(model.get_submodule("encoder"), config.frozen_levels, config.encoder)
-    try_training(
-        model,
-        _schedule(config, config.length(len(images))),
-        len(images),
-        crop_of(images, min(config.crop, size)),
-        "segmenter",
-    )
+    crop = crop_of(images, min(config.crop, size))
+    try_training(model, _schedule(config, config.length(len(images))), len(images), crop, "segmenter", len(spec.mean))
+    if images.channels:  # the network accepts any length
+        return
     narrowest = min((item.size for item in images.items), key=lambda size: min(size) / max(size))
     check_size(model, network_size(narrowest, size, 1.0))
 
@@ -111,7 +127,7 @@ def train(
     start_encoder(model, config, source)
     freeze_levels(model.get_submodule("encoder"), config.frozen_levels, config.encoder)
     crop = crop_of(images, min(config.crop, size))
-    transform = augmentation(crop, size, (config.scale[0], config.scale[1]), config.color_jitter)
+    transform = training_augmentation(crop, size, config.scale, config.color_jitter, images.channels)
     focus = Focus(config.foreground, images_by_class(images, masks)) if config.foreground > 0 else None
     marks_of = marks.mask if marks else None
     data = TrainingImages(
@@ -176,8 +192,9 @@ def agreement(logits: Tensor, masks: Tensor) -> Tensor:
         logits: (N, K + 1, H, W).
         masks: (N, H, W) int64.
     """
-    targets, labels = masks[:, 2::_SAMPLED, 2::_SAMPLED], logits.shape[1]
-    predictions = logits[:, :, 2::_SAMPLED, 2::_SAMPLED].detach().argmax(1)
+    rows, columns = (slice(min(2, extent // 2), None, _SAMPLED) for extent in masks.shape[1:])
+    targets, labels = masks[:, rows, columns], logits.shape[1]
+    predictions = logits[:, :, rows, columns].detach().argmax(1)
     # ignored pixels get a place of their own: selecting the others, or torch.bincount, would wait for the device
     pairs = torch.where(targets == IGNORE_INDEX, labels**2, targets * labels + predictions).flatten()
     counts = torch.zeros(labels**2 + 1, dtype=torch.long, device=pairs.device)

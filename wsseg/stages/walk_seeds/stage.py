@@ -20,7 +20,7 @@ from wsseg.parallel import map_processes, worker_count
 from wsseg.progress import track
 from wsseg.saliency.seeds import decode_seed, encode_seed, enlarged, with_mark
 from wsseg.stages.layout import SEED_FOLDER, ArtifactMasks, seed_path
-from wsseg.stages.protocol import MarkSource, MaskSource, Role
+from wsseg.stages.protocol import MarkSource, MaskSource, Role, check_photographs
 from wsseg.stages.walk_seeds import config as values
 from wsseg.store.artifact import Artifact
 from wsseg.store.files import atomic_write
@@ -55,7 +55,8 @@ class WalkSeeds:
     measures = False
 
     def check(self, config: values.Config, inputs: Mapping[str, Any]) -> None:
-        """All values are valid with all inputs."""
+        """All values are valid with photographs."""
+        check_photographs(self.name, inputs["images"])
 
     def run(self, config: values.Config, inputs: Mapping[str, Any], out: Path) -> dict[str, Any]:
         """Write seeds/<id>.png for each image; places of which a mark says something have the values 0 and 1. Metrics: `images`, `bytes_per_image` (mean) and `chosen`."""
