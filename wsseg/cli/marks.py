@@ -20,7 +20,7 @@ from wsseg.errors import ConfigError, counted
 
 @click.group()
 def marks() -> None:
-    """Bring in what a person drew on training images."""
+    """Import what a person drew on images."""
 
 
 @marks.command(name="import", cls=Command)
@@ -43,14 +43,14 @@ def import_command(
     overwrite: bool,
     store: Path,
 ) -> None:
-    """Turn the export of an annotation tool into marks.
+    """Convert annotations of a tool into marks.
 
     SOURCE is a JSON file of Label Studio (brush, polygon, rectangle), an XML file of CVAT (mask, polygon, rectangle), a
     COCO file, or a folder of masks. Regions of the class 'background' say "this is none of the classes".
 
     \b
     wsseg marks import project.json -c mine.toml -o marks
-    wsseg marks import masks -c mine.toml -o marks --value scratch=255,0,0 --value background=0,0,0
+    wsseg marks import masks -c mine.toml -o marks --value scratch=255,0,0
     """
     from wsseg.data.file_memory import FileMemory
     from wsseg.data.frames import photographs
