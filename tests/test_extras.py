@@ -17,6 +17,7 @@ BLOCKED = {
     "export": ("onnx", "onnxruntime", "onnxscript"),
     "saliency": ("captum",),
     "sequences": ("biopython",),
+    "foundation": ("transformers",),
 }
 # jinja2 is blocked for wsseg only: PyTorch, which requires it, imports it too
 SCRIPT = """

@@ -508,7 +508,7 @@ def hashed(config: Any, roles: Collection[str] = ()) -> dict[str, Any]:
     """Return the values that an artifact's key depends on.
 
     These are all except the execution fields and the values of optional inputs that the stage does not have. A file is
-    represented by the digest of its content, not by its path.
+    represented by the digest of its content, not by its path, and a folder by the digests of its files.
 
     Args:
         config: the values of a stage.
@@ -522,11 +522,24 @@ def hashed(config: Any, roles: Collection[str] = ()) -> dict[str, Any]:
             values.pop(field.name, None)
         elif isinstance(value, Path):
             try:
-                with open_file(value) as file:
-                    values[field.name] = hashlib.file_digest(file, "sha256").hexdigest()
+                values[field.name] = _folder_digest(value) if value.is_dir() else _file_digest(value)
             except OSError as error:
                 raise ConfigError(f"{field.name}: {value}: cannot be read: {error.strerror}") from error
+        elif dataclasses.is_dataclass(value):
+            values[field.name] = hashed(value)
     return values  # type: ignore[no-any-return]
+
+
+def _file_digest(path: Path) -> str:
+    with open_file(path) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _folder_digest(folder: Path) -> str:
+    """Return the digest of the names and contents of a folder's files that are not hidden."""
+    files = sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
+    listing = "".join(f"{_file_digest(path)} {path.name}\n" for path in files)
+    return hashlib.sha256(listing.encode()).hexdigest()
 
 
 def to_toml(values: Mapping[str, Any]) -> str:

@@ -216,7 +216,7 @@ def build_classifier(spec: ClassifierSpec, output_stride: int | None = None) -> 
 
 def _backbone(name: str, output_stride: int) -> nn.Module:
     options: dict[str, Any] = {} if output_stride == 32 else {"output_stride": output_stride}
-    if is_model_in_modules(name, ["vision_transformer", "deit"]):
+    if is_model_in_modules(name, ["vision_transformer", "deit", "eva"]):
         options |= {"dynamic_img_size": True, "dynamic_img_pad": True}  # images of any size
     network: nn.Module = timm.create_model(name, pretrained=False, num_classes=0, global_pool="", **options)
     return network

@@ -1,4 +1,4 @@
-"""The segmenter: any architecture of segmentation-models-pytorch with any of its encoders, including those of timm."""
+"""The segmenter: an architecture of segmentation-models-pytorch, or a decoder on patches, with an encoder of any kind."""
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from wsseg.config import setting
 from wsseg.errors import StageError, explained, nearest
 from wsseg.models.classifier import backbone_statistics, check_backbone
+from wsseg.models.patch_decoders import Light, Linear
 from wsseg.models.sequences import ARCHITECTURE, SequenceUNet
 from wsseg.models.weights import check_statistics, load_matching, load_network, read_spec
 from wsseg.saliency.passes import in_parts
@@ -23,6 +24,7 @@ from wsseg.types import Mask, Scores
 ARCHITECTURES = {
     name.lower(): cls for name, cls in vars(smp).items() if isinstance(cls, type) and hasattr(cls, "forward")
 }
+ARCHITECTURES |= {"linear": Linear, "light": Light}
 LARGEST_DECODER = 4096  # channels
 _FEWEST_CHANNELS = 16  # of a U-Net's finest level
 

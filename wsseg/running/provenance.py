@@ -12,7 +12,7 @@ from wsseg import processes
 from wsseg.models.device import resolve_device
 
 _PACKAGES = ("wsseg", "torch", "torchvision", "timm", "segmentation-models-pytorch", "numpy", "albumentations",
-             "opencv-python-headless", "pillow", "numba", "accelerate")  # fmt: skip
+             "opencv-python-headless", "pillow", "numba", "scikit-image", "accelerate", "transformers")  # fmt: skip
 
 
 def package_versions() -> dict[str, str]:

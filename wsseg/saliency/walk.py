@@ -73,10 +73,13 @@ def highest_on_paths(boundary: Tensor, radius: int) -> Iterator[tuple[tuple[int,
         yield (dy, dx), paths[dy, dx]
 
 
-def transition(boundary: NDArray[np.float32], radius: int, beta: float) -> csr_array:
+def transition(
+    boundary: NDArray[np.float32], radius: int, beta: float, vectors: NDArray[np.float32] | None = None
+) -> csr_array:
     """Return the walk's matrix (H W, H W), sparse, float32: row i holds the weights of the mean that replaces position i.
 
-    The weights are affinities to the power of `beta`, 1 for the position itself, normalised per row.
+    The weights are affinities to the power of `beta`, 1 for the position itself, normalised per row. With `vectors`, (H, W, R) of
+    length 1, affinities are multiplied with the cosines of the positions' vectors; negative cosines count as 0.
 
     Raises:
         StageError: the boundary is not (H, W) in [0, 1].
@@ -87,7 +90,11 @@ def transition(boundary: NDArray[np.float32], radius: int, beta: float) -> csr_a
     index = np.arange(math.prod(size), dtype=np.int32).reshape(size)
     rows, columns, weights = [index.ravel()], [index.ravel()], [np.ones(index.size, np.float32)]
     for (dy, dx), highest in highest_on_paths(torch.from_numpy(boundary), radius):
-        affinity = ((1 - highest.numpy()) ** np.float32(beta)).ravel()
+        affinity = 1 - highest.numpy()
+        if vectors is not None:
+            pairs = vectors[starts(size, dy, dx)], vectors[ends(size, dy, dx)]
+            affinity = affinity * np.einsum("ijk,ijk->ij", *pairs).clip(0)
+        affinity = (affinity ** np.float32(beta)).ravel()
         here, there = index[starts(size, dy, dx)].ravel(), index[ends(size, dy, dx)].ravel()
         rows += [here, there]
         columns += [there, here]
@@ -107,6 +114,7 @@ def walked(
     beta: float = 10.0,
     steps: int = 256,
     frame: bool = False,
+    vectors: NDArray[np.float32] | None = None,
 ) -> NDArray[np.float32]:
     """Propagate maps over the affinities of a boundary map (IRNet, equation 8).
 
@@ -117,6 +125,7 @@ def walked(
         beta: exponent of the affinities; a higher value blocks more at weak boundaries.
         steps: number of steps.
         frame: whether the frame of the image is propagated as well and subtracted as background, see `above_frame`.
+        vectors: (H, W, R) embeddings of the positions, see `transition`.
 
     Returns:
         (C, H, W) float32, divided by the maximum of all maps, so that a class with weak evidence is not scaled to 1. Maps
@@ -127,7 +136,7 @@ def walked(
         edge = np.ones_like(boundary)
         edge[_FRAME:-_FRAME, _FRAME:-_FRAME] = 0
         start = np.concatenate([maps, (edge * (1 - maps.max(axis=0, initial=0)))[None]])
-    matrix = transition(boundary, radius, beta)
+    matrix = transition(boundary, radius, beta, vectors)
     state = np.ascontiguousarray((start * (1 - boundary)).reshape(len(start), -1).T)  # (H W, C)
     for _ in range(steps):
         state = matrix @ state

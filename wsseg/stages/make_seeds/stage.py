@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Any
 from wsseg import processes
 from wsseg.data.images import LabeledImages
 from wsseg.errors import StageError
+from wsseg.models.foundation.checkpoint import CLIP_KINDS, check_checkpoint
+from wsseg.models.foundation.prompts import Prompts, phrases
 from wsseg.progress import track
 from wsseg.stages.layout import SEED_FOLDER, seed_path
 from wsseg.stages.make_seeds import config as values
-from wsseg.stages.protocol import Role, check_classes
+from wsseg.stages.protocol import Role, check_classes, check_photographs
 from wsseg.store.artifact import Artifact
 from wsseg.store.files import atomic_write
 from wsseg.types import Seed
@@ -27,13 +29,23 @@ class MakeSeeds:
     table = "seeds"
     version = 5
     Config = values.Config
-    inputs: Mapping[str, Role] = {"images": Role(("images",)), "classifier": Role(("classifier",))}
+    inputs: Mapping[str, Role] = {"images": Role(("images",)), "classifier": Role(("classifier",), optional=True)}
     output = "seeds"
     distributed = True
     measures = False
 
     def check(self, config: values.Config, inputs: Mapping[str, Any]) -> None:
         """Check the method, the layers and the output stride with an untrained classifier."""
+        if config.method == "clip":
+            check_photographs('seeds.method = "clip"', inputs["images"])
+            check_checkpoint(config.clip, "seeds.clip", CLIP_KINDS, 'seeds.method = "clip"')
+            phrases(config.prompts or Prompts(), inputs["images"].classes)
+            return
+        if "classifier" not in inputs:
+            raise StageError(
+                f'seeds.method = "{config.method}" requires a classifier, but the recipe gives this step none; '
+                'expected with this recipe: "clip"'
+            )
         from wsseg.stages.make_seeds.trial import check
 
         check(config, inputs["images"], inputs["classifier"].backbone)
@@ -53,6 +65,10 @@ class MakeSeeds:
         from wsseg.saliency.seeds import encode_seed
 
         images: LabeledImages = inputs["images"]
+        if config.clip is not None and config.method == "clip":
+            from wsseg.stages.make_seeds.clip_seeds import write_clip_seeds
+
+            return write_clip_seeds(config, config.clip, images, out)
         classifier: Artifact = inputs["classifier"]
         model, spec = load_classifier(classifier.read_bytes, str(classifier.folder), config.output_stride)
         check_classes("classifier", spec.classes, images)

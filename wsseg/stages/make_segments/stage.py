@@ -6,6 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from wsseg.data.images import LabeledImages
+from wsseg.errors import StageError
+from wsseg.models.foundation.checkpoint import SAM3_KINDS, SAM_KINDS, check_checkpoint
+from wsseg.models.foundation.prompts import Prompts, phrases
 from wsseg.parallel import map_processes, worker_count
 from wsseg.progress import track
 from wsseg.stages.layout import SEGMENT_FOLDER, segment_path
@@ -27,18 +30,35 @@ class MakeSegments:
     table = "segments"
     version = 1
     Config = values.Config
-    inputs: Mapping[str, Role] = {"images": Role(("images",))}
+    inputs: Mapping[str, Role] = {
+        "images": Role(("images",)),
+        "seeds": Role(("seeds",), optional=True),  # for method = "sam_points"
+    }
     output = "segments"
     distributed = False
     measures = False
 
     def check(self, config: values.Config, inputs: Mapping[str, Any]) -> None:
-        """All values are valid with photographs."""
+        """Check that the images are photographs, that the checkpoint and the seeds are there, and that the prompts name classes."""
         check_photographs(self.name, inputs["images"])
+        if config.method == "felzenszwalb":
+            return
+        kinds = SAM3_KINDS if config.method == "sam3" else SAM_KINDS
+        check_checkpoint(config.sam, "segments.sam", kinds, f'segments.method = "{config.method}"')
+        phrases(config.prompts or Prompts(), inputs["images"].classes)
+        if config.method == "sam_points" and "seeds" not in inputs:
+            raise StageError(
+                'segments.method = "sam_points" requires seeds, but the recipe gives this step none; expected: sam, sam3'
+            )
 
     def run(self, config: values.Config, inputs: Mapping[str, Any], out: Path) -> dict[str, Any]:
         """Write segments/<id>.png for each image; metrics: `images`, `bytes_per_image` and `segments_per_image` (means)."""
         images: LabeledImages = inputs["images"]
+        if config.method != "felzenszwalb" and config.sam is not None:
+            from wsseg.stages.make_segments.sam_segments import write_sam_segments
+
+            write_sam_segments(config, config.sam, images, inputs.get("seeds"), out)
+            return shares(images, out)
         missing = [item for item in images.items if not segment_path(out, item.id).is_file()]
 
         def jobs() -> Iterator[_Job]:

@@ -7,6 +7,12 @@ from wsseg.data.segments import Segments, partition
 from wsseg.types import Image
 
 
+def stored_size(size: tuple[int, int], long_side: int) -> tuple[int, int]:
+    """Return the (h, w) at which the segments of an image of (H, W) are computed and stored: at most `long_side`."""
+    factor = min(1.0, long_side / max(size))
+    return max(1, round(size[0] * factor)), max(1, round(size[1] * factor))
+
+
 def superpixels(image: Image, size: int, scale: float, sigma: float, min_size: int) -> Segments:
     """Divide an image into superpixels (Felzenszwalb & Huttenlocher 2004, IJCV 59).
 
@@ -19,9 +25,8 @@ def superpixels(image: Image, size: int, scale: float, sigma: float, min_size: i
     """
     from skimage.segmentation import felzenszwalb
 
-    height, width = image.shape[:2]
-    factor = min(1.0, size / max(height, width))
-    if factor < 1:
-        small = (max(1, round(width * factor)), max(1, round(height * factor)))
-        image = np.asarray(cv2.resize(image, small, interpolation=cv2.INTER_AREA), np.uint8)
-    return partition(felzenszwalb(image, scale, sigma, min_size, channel_axis=2), (height, width))
+    whole = (image.shape[0], image.shape[1])
+    height, width = stored_size(whole, size)
+    if (height, width) != whole:
+        image = np.asarray(cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA), np.uint8)
+    return partition(felzenszwalb(image, scale, sigma, min_size, channel_axis=2), whole)

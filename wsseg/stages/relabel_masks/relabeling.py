@@ -4,16 +4,47 @@ from collections.abc import Sequence
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from wsseg.crf.dense_crf import DenseCrf
 from wsseg.labels import IGNORE_INDEX
 from wsseg.types import Mask, Scores
+
+_RADIUS, _BETA, _STEPS = 5, 10.0, 8  # of `propagated`: radius in patches, power of the cosines, steps of the walk
 
 
 def among_present(scores: Scores, class_ids: Sequence[int]) -> Scores:
     """Return the scores (C + 1, h, w) of the background and the C classes present, with sum 1; other classes are dropped."""
     present = scores[[0, *class_ids]]
     result: Scores = present / present.sum(axis=0, keepdims=True).clip(1e-12)
+    return result
+
+
+def propagated(scores: Scores, vectors: NDArray[np.float32]) -> Scores:
+    """Propagate scores over the affinities of patch embeddings, and keep what is finer than a patch.
+
+    The scores' means over patches take a few steps of a random walk (see `wsseg.saliency.walk.transition`); their change is
+    enlarged and added to the scores.
+
+    Args:
+        scores: (C, h, w), sum 1 over C.
+        vectors: (p, q, R) of length 1, one per patch.
+
+    Returns:
+        (C, h, w), sum 1 over C.
+    """
+    from wsseg.saliency.walk import transition
+
+    (rows, columns), (height, width) = vectors.shape[:2], scores.shape[1:]
+    matrix = transition(np.zeros((rows, columns), np.float32), _RADIUS, _BETA, vectors)
+    before = np.stack([cv2.resize(s, (columns, rows), interpolation=cv2.INTER_AREA) for s in scores])
+    state = before.reshape(len(scores), -1).T
+    for _ in range(_STEPS):
+        state = matrix @ state
+    change = state.T.reshape(before.shape) - before
+    large = np.stack([cv2.resize(c, (width, height), interpolation=cv2.INTER_LINEAR) for c in change])
+    result: Scores = (scores + large).clip(0).astype(np.float32)
+    result /= result.sum(axis=0, keepdims=True).clip(1e-12)
     return result
 
 

@@ -12,7 +12,7 @@ from wsseg import processes
 from wsseg.data.images import LabeledImages
 from wsseg.parallel import map_processes, worker_count
 from wsseg.progress import track
-from wsseg.stages.layout import ArtifactMasks, mask_path, mask_shares
+from wsseg.stages.layout import ArtifactMasks, mask_path, mask_shares, read_vectors
 from wsseg.stages.protocol import MarkSource, MaskSource, Role, check_classes, check_photographs
 from wsseg.stages.relabel_masks import config as values
 from wsseg.store.artifact import Artifact
@@ -40,6 +40,7 @@ class RelabelMasks:
         "segmenter": Role(("segmenter",)),
         "previous": Role(("pseudo_masks",)),
         "marks": Role(("marks",), optional=True),
+        "embeddings": Role(("embeddings",), optional=True),  # the scores are propagated over their affinities
     }
     output = "pseudo_masks"
     distributed = True
@@ -68,7 +69,9 @@ class RelabelMasks:
         items = [item for batch in batches for item in batch]
         missing = [item for item in items if not mask_path(out, item.id).is_file()]
         previous = ArtifactMasks(inputs["previous"])
-        jobs = _jobs(config, images, {item.id for item in missing}, previous, inputs.get("marks"), model, spec, out)
+        embeddings: Artifact | None = inputs.get("embeddings")
+        ids, marks = {item.id for item in missing}, inputs.get("marks")
+        jobs = _jobs(config, images, ids, previous, marks, model, spec, out, embeddings)
         results = map_processes(_relabel_one, jobs, worker_count(config.workers, processes.local_count()))
         for _ in track(results, len(items), "pseudo-masks", done=len(items) - len(missing)):
             pass
@@ -90,6 +93,7 @@ def _jobs(
     model: Any,
     spec: Any,
     out: Path,
+    embeddings: Artifact | None,
 ) -> Iterator[_Job]:
     """Yield the jobs of the missing images, with the network's scores."""
     import torch
@@ -98,7 +102,7 @@ def _jobs(
     from wsseg.models.cpu.folding import folded
     from wsseg.models.device import autocast, resolve_device
     from wsseg.models.segmenter import segment
-    from wsseg.stages.relabel_masks.relabeling import among_present
+    from wsseg.stages.relabel_masks.relabeling import among_present, propagated
 
     marked = set(marks.ids) if marks else set()
     device = resolve_device(config.device)
@@ -114,6 +118,8 @@ def _jobs(
         for item, scores in zip(batch, batch_scores, strict=True):
             if item.id in missing:
                 scores = among_present(scores, item.class_ids)
+                if embeddings is not None and item.class_ids:
+                    scores = propagated(scores, read_vectors(embeddings, item.id))
                 mark = marks.mask(item.id) if marks and item.id in marked else None
                 yield _Job(item, scores, previous.mask(item.id), config, mask_path(out, item.id), mark)
 

@@ -10,7 +10,7 @@ from wsseg.types import Mask
 def snapped(mask: Mask, segments: Segments, min_inside: float = 0.5, min_covered: float = 0.85) -> Mask:
     """Return a mask whose classes consist of whole segments.
 
-    A segment joins a class if more than `min_inside` of it is inside the class's mask, or if it contains at least `min_covered`
+    A segment joins a class if more than `min_inside` of it is inside the class's mask, or if it contains more than `min_covered`
     of that mask. A pixel in segments of several classes gets the class whose segment has the highest product of score and
     fraction inside. The other pixels of such a class become background where there are segments.
 
@@ -34,7 +34,7 @@ def snapped(mask: Mask, segments: Segments, min_inside: float = 0.5, min_covered
         pixels = mask == class_id
         overlap = np.bincount(segments.layers[:, pixels].ravel(), minlength=count + 1)
         inside = overlap / areas
-        joins = (inside > min_inside) | (overlap >= min_covered * pixels.sum()) & (overlap > 0)
+        joins = (inside > min_inside) | (overlap > min_covered * pixels.sum())
         joins[0] = False
         joins[1:] &= (segments.class_ids == ANY_CLASS) | (segments.class_ids == class_id)
         if not joins.any():

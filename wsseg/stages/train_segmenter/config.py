@@ -15,7 +15,8 @@ class Config:
 
     Args:
         architecture: architecture of segmentation-models-pytorch, in lower case: ``unet`` (finest features of stride 2), ``fpn``
-            (stride 4, faster), ``deeplabv3plus`` ...
+            (stride 4, faster), ``deeplabv3plus`` ... For vision transformers of timm: ``linear`` (one 1x1 convolution) or
+            ``light`` (two steps of 3x3 convolutions).
         encoder: encoder of segmentation-models-pytorch; a timm model is written ``tu-NAME``.
         decoder: further whole-number options of the architecture, named as in segmentation-models-pytorch. Without it, ``unet``
             and ``fpn`` get half of their usual channels, and others their defaults, as with ``{}``. ``decoder_channels`` of a

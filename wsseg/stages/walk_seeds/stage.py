@@ -16,10 +16,11 @@ from numpy.typing import NDArray
 
 from wsseg import processes
 from wsseg.data.images import LabeledImages
+from wsseg.errors import StageError
 from wsseg.parallel import map_processes, worker_count
 from wsseg.progress import track
 from wsseg.saliency.seeds import decode_seed, encode_seed, enlarged, with_mark
-from wsseg.stages.layout import SEED_FOLDER, ArtifactMasks, seed_path
+from wsseg.stages.layout import SEED_FOLDER, ArtifactMasks, read_vectors, seed_path
 from wsseg.stages.protocol import MarkSource, MaskSource, Role, check_photographs
 from wsseg.stages.walk_seeds import config as values
 from wsseg.store.artifact import Artifact
@@ -34,6 +35,7 @@ class _Job:
     item: LabeledImage
     seed: Seed
     boundary: NDArray[np.float32]
+    vectors: NDArray[np.float32] | None
     config: values.Config
     mark: Mask | None
 
@@ -46,7 +48,8 @@ class WalkSeeds:
     inputs: Mapping[str, Role] = {
         "images": Role(("images",)),
         "seeds": Role(("seeds",)),
-        "affinity": Role(("affinity",)),
+        "affinity": Role(("affinity",), optional=True),
+        "embeddings": Role(("embeddings",), optional=True),  # affinities beside, or instead of, those of boundaries
         "sure": Role(("pseudo_masks",), optional=True),  # the masks that the affinities were learned from
         "marks": Role(("marks",), optional=True),
     }
@@ -55,15 +58,17 @@ class WalkSeeds:
     measures = False
 
     def check(self, config: values.Config, inputs: Mapping[str, Any]) -> None:
-        """All values are valid with photographs."""
+        """Check the images, and that the recipe gives this step a source of affinities."""
         check_photographs(self.name, inputs["images"])
+        if "affinity" not in inputs and "embeddings" not in inputs:
+            raise StageError("walk_seeds requires affinities, but the recipe gives it neither affinity nor embeddings")
 
     def run(self, config: values.Config, inputs: Mapping[str, Any], out: Path) -> dict[str, Any]:
         """Write seeds/<id>.png for each image; places of which a mark says something have the values 0 and 1. Metrics: `images`, `bytes_per_image` (mean) and `chosen`."""
         from wsseg.data.batches import batches_by_size
 
         images: LabeledImages = inputs["images"]
-        network = _Boundaries(config, inputs["affinity"], inputs.get("marks"))
+        network = _Affinities(config, inputs.get("affinity"), inputs.get("embeddings"), inputs.get("marks"))
         seeds: Artifact = inputs["seeds"]
         chosen: dict[str, Any] = {"when": "always"}
         if config.when == "auto" and "sure" in inputs:
@@ -86,24 +91,50 @@ class WalkSeeds:
         return {"images": len(images), "bytes_per_image": total / len(images), "chosen": chosen}
 
 
-class _Boundaries:
-    """Predicts the boundaries of images and yields the jobs of the walk."""
+class _Affinities:
+    """Predicts the boundaries of images, reads their embeddings, and yields the jobs of the walk."""
 
-    def __init__(self, config: values.Config, affinity: Artifact, marks: MarkSource | None) -> None:
+    def __init__(
+        self,
+        config: values.Config,
+        affinity: Artifact | None,
+        embeddings: Artifact | None,
+        marks: MarkSource | None,
+    ) -> None:
+        self.config, self.embeddings = config, embeddings
+        self.marks, self.marked = marks, set(marks.ids) if marks else set()
+        self.model: Any = None
+        if affinity is None:
+            return
         import torch
 
         from wsseg.models.boundary import load_boundary_network
         from wsseg.models.cpu.folding import folded
         from wsseg.models.device import resolve_device
 
-        self.config, self.device = config, resolve_device(config.device)
-        self.marks, self.marked = marks, set(marks.ids) if marks else set()
+        self.device = resolve_device(config.device)
         model, self.spec = load_boundary_network(affinity.read_bytes, str(affinity.folder))
         model = folded(model, torch.zeros(1, 3, 64, 64))
         self.model = model.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def jobs(self, items: Sequence[LabeledImage], missing: Set[str], seeds: Artifact) -> Iterator[_Job]:
-        """Yield the jobs of the missing images, with their boundaries."""
+        """Yield the jobs of the missing images, with their boundaries and embeddings."""
+        for item, boundary in self._boundaries(items, missing):
+            vectors = None if self.embeddings is None else read_vectors(self.embeddings, item.id)
+            if boundary is None and vectors is not None:  # the walk takes place on the grid of the patches
+                boundary = np.zeros(vectors.shape[:2], np.float32)
+            seed = decode_seed(seeds.read_bytes(f"{SEED_FOLDER}/{item.id}.png"))
+            if boundary is not None:
+                mark = self.marks.mask(item.id) if self.marks and item.id in self.marked else None
+                yield _Job(item, seed, boundary, vectors, self.config, mark)
+
+    def _boundaries(
+        self, items: Sequence[LabeledImage], missing: Set[str]
+    ) -> Iterator[tuple[LabeledImage, NDArray[np.float32] | None]]:
+        """Yield the missing images with their boundaries, or None without a boundary network."""
+        if self.model is None:
+            yield from ((item, None) for item in items if item.id in missing)
+            return
         from wsseg.data.batches import batches_by_size, network_size, read_batch
         from wsseg.models.boundary import boundaries
         from wsseg.models.device import autocast
@@ -117,9 +148,7 @@ class _Boundaries:
                 batch_boundaries = boundaries(self.model, tensor).cpu().numpy()
             for item, boundary in zip(batch, batch_boundaries, strict=True):
                 if item.id in missing:
-                    seed = decode_seed(seeds.read_bytes(f"{SEED_FOLDER}/{item.id}.png"))
-                    mark = self.marks.mask(item.id) if self.marks and item.id in self.marked else None
-                    yield _Job(item, seed, boundary, self.config, mark)
+                    yield item, boundary
 
 
 def _walk_one(job: _Job) -> tuple[LabeledImage, Seed]:
@@ -132,19 +161,27 @@ def _walk_one(job: _Job) -> tuple[LabeledImage, Seed]:
     if seed.class_ids:
         # area averaging, in case the grid of the walk is coarser than that of the seed
         maps = np.stack([cv2.resize(m, (width, height), interpolation=cv2.INTER_AREA) for m in seed.maps])
+        vectors = None if job.vectors is None else _at(job.vectors, (height, width))
         if mark is not None:  # evidence starts where it was said, and not where it was denied
             maps = with_mark(maps, seed.class_ids, mark)
-        maps = walked(maps, job.boundary, config.radius, config.beta, config.steps, config.boundary_prior)
+        maps = walked(maps, job.boundary, config.radius, config.beta, config.steps, config.boundary_prior, vectors)
         if mark is not None:
             maps = with_mark(maps, seed.class_ids, mark)
     return job.item, Seed(seed.class_ids, maps, seed.size)
+
+
+def _at(vectors: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.float32]:
+    """Return vectors (h, w, R) at another grid: each position gets those of the patch that contains it."""
+    rows, columns = (np.arange(n) * m // n for n, m in zip(size, vectors.shape[:2], strict=True))
+    result: NDArray[np.float32] = vectors[rows[:, None], columns]
+    return result
 
 
 def _choice(
     config: values.Config,
     images: LabeledImages,
     seeds: Artifact,
-    network: _Boundaries,
+    network: _Affinities,
     sure: MaskSource,
     out: Path,
 ) -> dict[str, Any]:
