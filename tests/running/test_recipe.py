@@ -7,6 +7,7 @@ from wsseg.errors import RecipeError
 from wsseg.running.recipe import load_recipe
 
 CLASSIFIER = '[steps.classifier]\nstage = "train_classifier"\ninputs = { images = "data.train" }\n'
+QUALITY = '[steps.quality]\nstage = "measure_classifier"\ninputs = { images = "data.val", classifier = "classifier" }\n'
 SEEDS = '[steps.seeds]\nstage = "make_seeds"\ninputs = { images = "data.train", classifier = "classifier" }\n'
 SEGMENTER = '[steps.segmenter]\nstage = "train_segmenter"\ninputs = { images = "data.train", masks = "%s" }\n'
 
@@ -32,7 +33,7 @@ SEGMENTER = '[steps.segmenter]\nstage = "train_segmenter"\ninputs = { images = "
         (SEGMENTER % "truth.val" + 'supervision = "truth"', "'truth.val' is held out; expected: truth.train"),
         (SEGMENTER % "truth.train" + 'supervision = "true"', "found 'true'; expected: \"truth\""),
         (CLASSIFIER + 'supervision = "truth"', "it does not learn from true masks; remove supervision"),
-        (CLASSIFIER + "optional = true\n" + SEEDS, "'classifier' is optional, so this step must be optional too"),
+        (CLASSIFIER + "optional = true\n" + QUALITY, "'classifier' is optional, so this step must be optional too"),
         ('[steps.a]\nstage = "refine_masks"\ninputs = { images = "data.train", seeds = "b" }\n'
          '[steps.b]\nstage = "make_seeds"\ninputs = { images = "data.train", classifier = "a" }', "is of kind"),
     ],
