@@ -14,12 +14,13 @@ from numpy.typing import NDArray
 
 from wsseg.data.config import PlantedData, PlantedSplit, SequencesData, SequencesSplit
 
-PLANTED_VERSION = 1  # bump when the same settings give other sequences
+PLANTED_VERSION = 2  # bump when the same settings give other sequences
 ADAPTER = "ACACTCTTTCCC"
 _WITH_ADAPTER = (0.95, 0.02)  # fraction of the training sequences with and without the first class
-# consensus, and probability of its base at each position in percent; the other three bases share the rest
+# Consensus, and probability of its base at each position in percent; the other three bases share the rest. Each motif has about
+# 13 bits: with fewer, chance matches among the 400 places of both strands (8.6 bits) hide the planted site.
 _CONSENSUS = {
-    "gata": ("AGATAAG", (70, 97, 97, 97, 94, 91, 70)),
+    "gata": ("CAGATAAGA", (79, 91, 97, 97, 97, 97, 94, 91, 79)),
     "cre": ("TGACGTCA", (94, 97, 94, 97, 97, 91, 94, 91)),
     "ets": ("ACCGGAAGT", (79, 88, 91, 97, 97, 97, 94, 79, 82)),
 }

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from wsseg.data.scan import FolderScan
-from wsseg.data.sequences import ARRAY_SUFFIXES, FASTA_SUFFIXES, read_records
+from wsseg.data.sequences import ARRAY_SUFFIXES, FASTA_SUFFIXES, LETTERS, read_records
 from wsseg.errors import DatasetError, counted
 
 _TABLES = (".csv", ".tsv", ".txt")
@@ -59,10 +59,13 @@ def sequence_table(scan: FolderScan, notes: list[str]) -> dict[str, Any] | None:
 
 def sequence_values(table: dict[str, Any]) -> dict[str, dict[str, Any]]:
     """Return the config tables of the stages for sequences; crops have the length of the longest sequence, within bounds."""
-    length = int(read_records(table["train"]["sequences"]).lengths.max())
+    records = read_records(table["train"]["sequences"])
+    length = int(records.lengths.max())
     size = min(max(length, _SHORTEST), _LONGEST)
     network = {"weights": "none", "frozen_levels": 0, "size": size, "learning_rate": 2e-3, "head_lr_multiplier": 1.0}
     return {
+        # class maps see 19 places around each place; for letters the gradient ends at the motif
+        **({"seeds": {"method": "input_x_gradient"}} if records.channels == LETTERS else {}),
         "classifier": {"backbone": "cnn_1d", "pooling": "lse", **network},
         "pseudo_masks": {"levels": [0.35], "crf": "chain"},
         "segmenter": {"architecture": "unet_1d", **network},
