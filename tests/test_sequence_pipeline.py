@@ -122,7 +122,7 @@ def test_dna_runs_through_the_recipe_and_is_explained(tmp_path):
     assert track[0].split("\t")[1] == "0" and track[-1].split("\t")[2] == "15"
     done = command("predict", "segmenter", "new.fa", "-o", "sites", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert sorted(p.name for p in (tmp_path / "sites").iterdir()) == [
+    assert sorted(p.name for p in (tmp_path / "sites").glob("new*")) == [
         "new.fa.1-gata.bedgraph", "new.fa.2-cre.bedgraph", "new.fa.3-ets.bedgraph", "new.fa.bed",
     ]  # fmt: skip
     done = command("export", "predictions", "--format", "bed", "-o", "sites.bed", cwd=tmp_path)
