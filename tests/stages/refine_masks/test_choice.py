@@ -38,12 +38,12 @@ def test_the_tightest_candidate_by_hand():
     off, irn, psa, deeplab = (Candidate("threshold", 0.3, name) for name in ("off", "irn", "psa", "deeplab"))
     evidence = {
         off: CandidateScore(0.80, 0.30),
-        irn: CandidateScore(0.77, 0.20),  # 0.76 is the floor
-        psa: CandidateScore(0.75, 0.10),
+        irn: CandidateScore(0.77, 0.20),  # 0.736 is the floor
+        psa: CandidateScore(0.73, 0.10),
         deeplab: CandidateScore(0.90, 0.25),
     }
     assert tightest(evidence, among=off) == irn
-    assert tightest(evidence) == deeplab  # 0.855 is the floor
+    assert tightest(evidence) == deeplab  # 0.828 is the floor
     weak = {irn: CandidateScore(0.1, 0.01), deeplab: CandidateScore(0.1, 0.01)}
     assert tightest(evidence | weak, among=off) == off
 
