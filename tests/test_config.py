@@ -32,7 +32,7 @@ def load(tmp_path: Path, text: str, *overrides: str):
     [
         ("[data", (), "not valid TOML"),
         ("", (), "the table [data] is missing"),
-        ('[data]\nkind = "vok"', (), "data.kind: found 'vok'; expected: 'folder', 'csv', 'voc', 'coco', 'demo'; did you mean 'voc'?"),
+        ('[data]\nkind = "vok"', (), "data.kind: found 'vok'; expected: 'folder', 'csv', 'voc', 'coco', 'demo', 'sequences', 'planted_dna'; did you mean 'voc'?"),
         ('[data]\nkind = "csv"', (), "data.train is missing; expected: a table"),
         ('[data]\nkind = "csv"\ntrain = { images = "i" }', (), "data.train.labels is missing; expected: a path"),
         ('[data]\nkind = "csv"\ntrain = { images = "$NO_SUCH_VARIABLE/i", labels = "l" }', (), "variable NO_SUCH_VARIABLE is not set"),

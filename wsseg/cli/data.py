@@ -47,7 +47,7 @@ def init(
     overwrite: bool,
     store: Path,
 ) -> None:
-    """Write a config for a folder of photographs or sequences.
+    """Write a config for a folder of data.
 
     Recognises the labels in FOLDER (class folders, CSV, VOC, COCO, YOLO, MVTec, CVAT, ...; FASTA files and arrays with a
     CSV), writes the config, and checks the data set.

@@ -126,8 +126,8 @@ def _calibration_text(calibration: "Calibration | None") -> str:
 
 @click.command(cls=Command)
 @click.argument("artifact", shell_complete=completion.artifacts)
-@click.option("--format", "form", required=True, type=click.Choice([*NETWORK_FORMATS, *MASK_FORMATS]),
-              help="Format of the output.")  # fmt: skip
+@click.option("--format", "form", required=True, type=click.Choice([*NETWORK_FORMATS, *MASK_FORMATS]), metavar="FORMAT",
+              help=f"Format of the output: {', '.join([*NETWORK_FORMATS, *MASK_FORMATS])}.")  # fmt: skip
 @click.option("-o", "--output", type=ANY_PATH, help="File or folder to write; by default named after the step.")
 @overwrite_option
 @store_option
