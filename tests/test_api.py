@@ -49,7 +49,7 @@ def test_run_inspect_and_segment(csv_data, tmp_path):
     )
     assert 0 <= done.result["miou"] <= 1 and done.result["conditions"]["split"] == "val"
     assert done.mask("pseudo_masks", "001").shape == (48, 64) and done.seed("seeds", "001").size == (48, 64)
-    assert set(done.metrics("classifier")) == {"loss"} and done.failed == {}
+    assert set(done.metrics("classifier")) == {"loss", "chosen"} and done.failed == {}
     assert set(done.metrics("classifier_quality")) == {"map", "ap", "exact_match", "images", "conditions"}
     steps = list(done.artifacts)
     assert [s for kind, s in (t for t in recorder.events if len(t) == 2) if kind == "done"] == steps

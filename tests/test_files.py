@@ -62,6 +62,8 @@ def odd(request, tmp_path):
 
 @pytest.mark.parametrize("what", READERS)
 def test_only_regular_files_are_read(what, odd):
+    if what == "weights' digest" and odd.is_dir():
+        pytest.skip("a checkpoint may be a folder; its reader refuses one that is none")
     with pytest.raises(WssegError, match="it is a (folder|pipe, a device or a socket); expected a") as refused:
         READERS[what](odd)
     assert str(odd) in str(refused.value) and "\n" not in str(refused.value)

@@ -102,17 +102,17 @@ from wsseg.data import batches
 from wsseg.data.transforms import TrainingImages
 
 what, rank = sys.argv[1], int(os.environ["RANK"])
-reading, images = TrainingImages.__getitem__, []
+reading, images = TrainingImages.example, []
 
-def broken(self, index):
-    images.append(index)
+def broken(self, draw):
+    images.append(draw)
     if len(images) > 5 and what == f"{rank} fails":
         raise MemoryError("no more")
     if len(images) > 5 and what == f"{rank} is killed":
         os.kill(os.getpid(), 9)
-    return reading(self, index)
+    return reading(self, draw)
 
-TrainingImages.__getitem__ = broken
+TrainingImages.example = broken
 
 def no_memory(*_):
     raise MemoryError("no more")

@@ -207,10 +207,10 @@ class Deadly(TrainingImages):
 
     signal = signal.SIGTERM
 
-    def __getitem__(self, index):
-        if index == 3 and multiprocessing.parent_process() is not None:
+    def example(self, draw):
+        if draw.image == 3 and multiprocessing.parent_process() is not None:
             os.kill(os.getpid(), self.signal)
-        return super().__getitem__(index)
+        return super().example(draw)
 
 
 def trained(data, out, **values):

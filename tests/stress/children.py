@@ -62,6 +62,7 @@ workers = {workers}
 
 [segmenter]
 encoder = "tu-test_resnet"
+decoder = {{ decoder_channels = 16 }}
 frozen_levels = 0
 size = 64
 epochs = 3

@@ -36,7 +36,6 @@ class TrainClassifier:
         Metrics: the `loss` of the last epoch, the values that were `chosen`, and with marks those of `marks_check.marks_metrics`.
         """
         from wsseg.models.weights import network_bytes, spec_values
-        from wsseg.stages.train_classifier.marks_check import marks_metrics, without_held_out
         from wsseg.stages.train_classifier.training import train
 
         images: LabeledImages = inputs["images"]
@@ -45,6 +44,8 @@ class TrainClassifier:
         if marks is None:
             model, spec, history = train(config, images, out)
         else:
+            from wsseg.stages.train_classifier.marks_check import marks_metrics, without_held_out
+
             learned, held_out = without_held_out(images, marks)
             model, spec, history = train(config, learned, out, marks)
             marked = marks_metrics(config, model, spec, images, marks, held_out)
