@@ -119,7 +119,7 @@ def test_images_are_filtered_and_ordered(visit):
         assert sorted(visit.ids()) == sorted(worst)
     page.select_option("#class", "1")
     one_class = visit.ids()
-    assert 0 < len(one_class) < 6
+    assert set(one_class) <= set(worst)  # all of them, if a weak network predicts the class everywhere
     page.select_option("#class", "0")
     page.fill("#search", one_class[0])
     assert visit.ids() == [one_class[0]]
@@ -135,6 +135,9 @@ def test_images_are_filtered_and_ordered(visit):
     page.select_option("#kind", "")
     page.select_option("#split", "train")
     assert len(visit.ids()) == 12
+    page.select_option("#class", "1")
+    assert 0 < len(visit.ids()) < 12
+    page.select_option("#class", "0")
 
 
 def test_layers_divider_opacity_and_classes_change_the_picture(visit):

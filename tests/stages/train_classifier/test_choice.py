@@ -2,6 +2,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image as PILImage
 
 from wsseg.data.images import LabeledImages
@@ -16,6 +17,8 @@ from wsseg.stages.train_classifier.choice import (
     pooling_for,
     smallest_sufficient,
 )
+from wsseg.stages.train_classifier.config import Config
+from wsseg.stages.train_classifier.training import chosen_spec
 from wsseg.types import LabeledImage
 
 
@@ -71,3 +74,14 @@ def test_without_enough_labels_nothing_is_measured(specks):
     few = replace(specks, items=specks.items[:4])
     spec = ClassifierSpec("test_resnet", ("speck",), (0.5,) * 3, (0.5,) * 3)
     assert evidence_by_size(build_classifier(spec), spec, few, (64, 96), "float32", "cpu", 0) == {}
+
+
+def test_a_choice_with_random_weights_is_repeated_by_its_seed(specks, tmp_path):
+    config = Config(backbone="test_resnet", weights="none", size=64, precision="float32", device="cpu")
+    choices = []
+    for name in ("first", "second"):
+        torch.rand(len(name))  # the global generator is in another state
+        (tmp_path / name).mkdir()
+        chosen_spec(config, specks, tmp_path / name)
+        choices.append((tmp_path / name / "choice.json").read_bytes())
+    assert choices[0] == choices[1]

@@ -126,7 +126,7 @@ def _crop(config: Config, images: LabeledImages, size: int) -> tuple[int, int]:
     return (size, size) if tiled else crop_of(images, size)
 
 
-def _chosen_spec(config: Config, images: LabeledImages, out: Path) -> ClassifierSpec:
+def chosen_spec(config: Config, images: LabeledImages, out: Path) -> ClassifierSpec:
     """Return the spec with size and pooling; those that the config leaves open are chosen from images and labels.
 
     For sequences they are the length of the longest one, between 32 and 4096, and ``lse``.
@@ -141,6 +141,7 @@ def _chosen_spec(config: Config, images: LabeledImages, out: Path) -> Classifier
     if not path.is_file():
         sizes = [config.size] if config.size else candidates([item.size for item in images.items])
         spec = _spec(config, images, sizes[0], "mean")
+        torch.manual_seed(config.rng_seed)  # for a backbone without trained weights
         model = build_classifier(spec, 32)
         load_backbone_weights(model, config.backbone, config.weights, config.weights_file)
         evidence = evidence_by_size(model, spec, images, sizes, config.precision, config.device, config.rng_seed)
@@ -177,7 +178,7 @@ def train(
     config: Config, images: LabeledImages, out: Path, marks: MarkSource | None = None
 ) -> tuple[Classifier, ClassifierSpec, dict[str, list[float]]]:
     """Train a classifier; returns it in eval mode, its spec, and the loss and F1 of each epoch."""
-    spec = _chosen_spec(config, images, out)
+    spec = chosen_spec(config, images, out)
     torch.manual_seed(config.rng_seed)  # for the initial weights of the head
     model = build_classifier(spec)
     load_backbone_weights(model, config.backbone, config.weights, config.weights_file)
